@@ -1,0 +1,61 @@
+# `make demo` and `make test` work on a fresh clone; both build the one virtual environment first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := torch==2.13.0
+DEMO := demo_output
+BUNDLE := bundles/recnn3d
+
+# The CPU build of torch lies on PyTorch's own index (PyPI has the CUDA build for Linux). pip goes on without
+# that index where it cannot be reached. For a GPU: make venv TORCH_INDEX=https://download.pytorch.org/whl/cu130
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+# As variables, so that the build backend that pip fetches for the package itself is pinned too.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv demo test test-fast lint format benchmark clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+venv: $(STAMP)  ## create or update the virtual environment
+
+# torch first and alone: what is installed after it can then not replace it by another build.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/python -m pip install --editable ".[dev]"
+	touch $@
+
+demo: venv  ## super-resolve a real brain volume; results in demo_output/
+	$(BIN)/python -m medsr.demo prepare --output $(DEMO)
+	$(BIN)/python -m monai.bundle run --config_file $(BUNDLE)/configs/inference.json \
+	  --bundle_root $(BUNDLE) --dataset_dir $(DEMO)/lr --output_dir $(DEMO)/sr --scale "[2,2,2]"
+	$(BIN)/python -m medsr.demo report --output $(DEMO)
+
+test: lint  ## all checks, then all tests
+	$(BIN)/python -m pytest --durations=10
+
+test-fast: venv  ## the tests without the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: venv  ## style, types, and the direction of imports; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: venv  ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: venv  ## speed and memory of inference on this machine
+	$(BIN)/python -m benchmarks.inference
+
+clean:  ## remove caches and demo results; keeps the virtual environment
+	rm -rf $(DEMO) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find medsr tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
