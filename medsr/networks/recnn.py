@@ -1,0 +1,87 @@
+"""ReCNN: residual 3D CNN on the spline-interpolated image (Pham et al. 2017, hal-01635455v1)."""
+
+from math import sqrt
+from typing import Optional
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import nn
+
+from medsr.errors import MedsrError
+from medsr.networks.spec import Family, NetworkSpec
+
+
+class ReCNN(nn.Module):
+    """Plain stack of convolutions that predicts the residual between the HR and the interpolated LR image.
+
+    Section 2.2, equation 6, with the skip connection of section 3.5: `depth` zero-padded convolutions, ReLU after
+    all but the last. Guidance images (section 5) are further input channels on the HR grid; only the first
+    `out_channels` channels, the interpolated LR image, are added to the residual.
+
+    The weights are drawn from N(0, 2 / fan_in) and biases are zero (section 3.4, He et al. 2015).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: interpolated LR image plus guidance images.
+        out_channels: channels restored, at most `in_channels`.
+        depth: number of convolutions L, at least 2. The paper's networks have 10 and 20.
+        features: filters per hidden layer n.
+        kernel_size: filter size f, odd.
+        residual: add the interpolated image (False gives the paper's non-residual CNN of figure 4).
+
+    Raises:
+        MedsrError: a combination of arguments that does not describe a network.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        depth: int = 10,
+        features: int = 64,
+        kernel_size: int = 3,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        if depth < 2 or kernel_size % 2 == 0:
+            raise MedsrError(f"ReCNN needs depth >= 2 and an odd kernel size, got {depth} and {kernel_size}")
+        if not 1 <= out_channels <= in_channels:
+            raise MedsrError(f"ReCNN restores some of its input channels, got {out_channels} out of {in_channels}")
+        self.out_channels = out_channels
+        self.residual = residual
+        widths = [in_channels, *[features] * (depth - 1), out_channels]
+        layers: list[nn.Module] = []
+        for i in range(depth):
+            convolution = Conv[Conv.CONV, spatial_dims](
+                widths[i], widths[i + 1], kernel_size, padding=kernel_size // 2
+            )
+            nn.init.normal_(convolution.weight, std=sqrt(2 / (widths[i] * kernel_size**spatial_dims)))
+            nn.init.zeros_(convolution.bias)
+            layers += [convolution, nn.ReLU(inplace=True)] if i < depth - 1 else [convolution]
+        self.layers = nn.Sequential(*layers)
+        self.spec = NetworkSpec(
+            family=Family.RESTORE,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            halo=depth * (kernel_size // 2),
+            interpolation="spline3",
+            bytes_per_voxel=3 * 4 * features,
+            paper="Pham et al. 2017, sections 2.2 and 3",
+        )
+
+    def forward(self, image: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
+        """Restore an interpolated image.
+
+        Args:
+            image: (B, in_channels, *spatial) on the HR grid, intensities about [0, 1], any size.
+            scale: ignored; one network serves all scales (section 4).
+
+        Returns:
+            (B, out_channels, *spatial).
+        """
+        restored = self.layers(image)
+        if self.residual:
+            restored = restored + image[:, : self.out_channels]
+        return restored
