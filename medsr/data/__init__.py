@@ -1,0 +1,1 @@
+"""Datasets and files: manifests, datalists, readers and writers."""
