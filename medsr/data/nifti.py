@@ -1,0 +1,138 @@
+"""NIfTI and FreeSurfer MGH files, through nibabel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.openers import ImageOpener
+
+from medsr.data.volume import (
+    SAME_GRID_MM,
+    Volume,
+    check_affine,
+    check_dtype,
+    check_spacing,
+    describe,
+    largest_corner_distance,
+    one_line,
+    spatial_shape,
+    to_float32,
+)
+from medsr.errors import InputError
+from medsr.geometry import spacing_of
+
+# The affine is in mm whatever the header's unit is, as ITK does it; "unknown" means mm in practice.
+_UNIT_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+def read_nifti(path: Path) -> Volume:
+    """Reads ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh``.
+
+    The sform is used when it is coded, else the qform, else the voxel sizes alone (nibabel's rule). scl_slope
+    and scl_inter are applied.
+
+    Raises:
+        InputError: the file is not an image of this format, is cut short, or is not one finite 3D volume.
+    """
+    # nibabel reports doubtful headers on a logger of its own with a handler on stderr; we say it ourselves.
+    with LoggingOutputSuppressor():
+        try:
+            image: Any = nib.load(path)
+            header = _unfixed_header(image, path)
+        except Exception as error:  # nibabel, gzip and struct errors all mean the same to the user
+            raise InputError(
+                f"{path}: expected a readable NIfTI or MGH image, got a damaged file or another format "
+                f"({one_line(error)}); check or copy the file again"
+            ) from error
+        is_nifti = isinstance(image, nib.Nifti1Image)
+        shape = spatial_shape(_stated_shape(header) if is_nifti else image.shape, path)
+        check_dtype(image.get_data_dtype(), path)
+        warnings: list[str] = []
+        if is_nifti:
+            affine, meta = _nifti_affine(header, shape, path, warnings)
+        else:
+            check_spacing(header.get_zooms()[:3], path, "header (delta)")
+            affine, meta = check_affine(image.affine, path, "MGH header"), {"format": "mgh"}
+        try:
+            array = np.asanyarray(image.dataobj)
+        except Exception as error:  # OSError, EOFError, zlib.error, ValueError (mmap), whatever cut it short
+            raise InputError(
+                f"{path}: expected {int(np.prod(shape))} voxels of {image.get_data_dtype()}, got a file that is "
+                f"cut short or damaged ({one_line(error)}); copy the file again"
+            ) from error
+    data = to_float32(array.reshape(shape, order="F"), path, warnings)
+    dtype = str(np.dtype(image.get_data_dtype()).newbyteorder("="))
+    return Volume(data, affine, describe(filename=str(path), original_dtype=dtype, warnings=warnings, **meta))
+
+
+def _unfixed_header(image: Any, path: Path) -> Any:
+    """Returns the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
+    with ImageOpener(str(path)) as file:
+        return type(image).header_class.from_fileobj(file, check=False)
+
+
+def _stated_shape(header: Any) -> tuple[int, ...]:
+    dim = [int(n) for n in header["dim"]]
+    return tuple(dim[1 : 1 + dim[0]])
+
+
+def _nifti_affine(
+    header: Any, shape: tuple[int, int, int], path: Path, warnings: list[str]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns the affine (mm) and the NIfTI part of ``Volume.meta``; appends to ``warnings``."""
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    pixdim = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    if sform_code > 0:
+        affine = check_affine(header.get_sform(), path, "sform")
+        spacing = np.array(spacing_of(affine))
+        if not np.allclose(pixdim, spacing, rtol=1e-3, atol=0):
+            warnings.append(
+                f"the voxel size in pixdim ({_mm(pixdim)}) differs from that of the sform ({_mm(spacing)}): "
+                "the sform is used"
+            )
+        if qform_code > 0:
+            apart = _distance_to_qform(header, affine, shape)
+            if not apart <= SAME_GRID_MM:
+                warnings.append(f"sform and qform place the image {apart:.4g} mm apart: the sform is used")
+                qform_code = 0
+    elif qform_code > 0:
+        check_spacing(pixdim, path, "header (pixdim)")
+        try:
+            affine = check_affine(header.get_qform(), path, "qform")
+        except nib.spatialimages.HeaderDataError as error:
+            raise InputError(
+                f"{path}: expected a unit quaternion in the qform, got an invalid one ({one_line(error)}); "
+                "repair the header"
+            ) from error
+    else:
+        check_spacing(pixdim, path, "header (pixdim)")
+        affine = check_affine(header.get_base_affine(), path, "header (pixdim)")
+        warnings.append(
+            "the header codes neither sform nor qform: spacing is known, orientation and position are not "
+            "(left-right may be swapped)"
+        )
+    try:
+        units = str(header.get_xyzt_units()[0])
+    except KeyError:  # a code outside the standard
+        units = "unknown"
+    factor = _UNIT_MM.get(units, 1.0)
+    if factor != 1.0:
+        warnings.append(f"the header gives lengths in {units}: converted to mm")
+        affine[:3] *= factor
+    meta = {"format": "nifti", "sform_code": sform_code, "qform_code": qform_code, "units": units}
+    return affine, meta
+
+
+def _distance_to_qform(header: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> float:
+    try:
+        return largest_corner_distance(affine, header.get_qform(), shape)
+    except nib.spatialimages.HeaderDataError:  # an invalid quaternion or a negative pixdim places nothing
+        return float("inf")
+
+
+def _mm(spacing: np.ndarray) -> str:
+    return " x ".join(f"{s:.4g}" for s in spacing) + " mm"

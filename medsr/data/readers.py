@@ -1,0 +1,116 @@
+"""One door for every image file: ``read_volume``, and ``VolumeReader`` for MONAI's ``LoadImaged``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import ensure_tuple
+
+from medsr.data.nifti import read_nifti
+from medsr.data.volume import SAME_GRID_MM, Volume, largest_corner_distance
+from medsr.errors import InputError
+
+__all__ = ["Volume", "VolumeReader", "read_volume"]
+
+_LOGGER = logging.getLogger(__name__)
+
+SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
+
+
+def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
+    """Reads one 3D image.
+
+    Args:
+        path: a NIfTI file.
+        series: SeriesInstanceUID to read from a DICOM folder that holds several.
+
+    Returns:
+        The volume: float32 intensities in the file's units, RAS affine in mm, and where they came from.
+
+    Raises:
+        InputError: the file is missing, unreadable or not one finite 3D image; the message is one line.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"{path}: expected an image file or a DICOM folder, got nothing there; check the path"
+        )
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(
+            f"{path}: expected one of {', '.join(SUFFIXES)}, got another suffix; convert the image first"
+        )
+    return read_nifti(path)
+
+
+class VolumeReader(ImageReader):
+    """Lets ``monai.transforms.LoadImaged`` read everything ``read_volume`` reads, with the same checks.
+
+    Use it by name: ``LoadImaged(keys="image", reader="medsr.data.readers.VolumeReader",
+    ensure_channel_first=True)`` gives a MetaTensor (1, X, Y, Z) float32 with a float64 RAS affine. Several
+    files for one key become channels and must share one grid.
+
+    ``LoadImage`` catches whatever ``read`` raises and then tries MONAI's own readers, which would read some of
+    the files we refuse (two DICOM series, a missing slice). Therefore ``read`` only remembers the paths, and
+    ``get_data``, which MONAI does not guard, does the work: our error reaches the user.
+
+    Args:
+        series: passed to ``read_volume``.
+    """
+
+    def __init__(self, series: str | None = None) -> None:
+        self.series = series
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Accepts every name: a file that cannot be read is this reader's to refuse."""
+        return True
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Path]:
+        """Returns the paths; nothing is opened yet."""
+        return [Path(str(name)) for name in ensure_tuple(data)]
+
+    def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reads the files.
+
+        Returns:
+            The array, (X, Y, Z) for one file and (C, X, Y, Z) for several, and MONAI's metadata: ``affine``,
+            ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, and the entries of
+            ``Volume.meta`` of the first file, with ``warnings`` joined to one string (lists of different
+            lengths cannot be collated).
+
+        Raises:
+            InputError: as ``read_volume``, or the files of one case do not share one grid.
+        """
+        volumes = [read_volume(path, series=self.series) for path in img]
+        first = volumes[0]
+        for path, volume in zip(img[1:], volumes[1:], strict=True):
+            if volume.data.shape != first.data.shape:
+                raise InputError(
+                    f"{path}: expected the size of the first channel {first.data.shape}, "
+                    f"got {volume.data.shape}; resample the channels of one case to one grid"
+                )
+            apart = largest_corner_distance(volume.affine, first.affine, first.data.shape)
+            if apart > SAME_GRID_MM:
+                raise InputError(
+                    f"{path}: expected the grid of the first channel, got one {apart:.4g} mm away; "
+                    "resample the channels of one case to one grid"
+                )
+        notes = [note for volume in volumes for note in volume.meta["warnings"]]
+        for note in notes:
+            _LOGGER.warning("%s: %s", img[0], note)
+        meta: dict[str, Any] = {key: value for key, value in first.meta.items() if key != "warnings"}
+        meta.update(
+            affine=first.affine.copy(),
+            original_affine=first.affine.copy(),
+            spatial_shape=np.asarray(first.data.shape),
+            original_channel_dim="no_channel" if len(volumes) == 1 else 0,
+            space="RAS",
+            warnings="; ".join(notes),
+        )
+        array = first.data if len(volumes) == 1 else np.stack([volume.data for volume in volumes])
+        return array, meta

@@ -1,0 +1,192 @@
+"""The volume every reader returns, and the checks that every format shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsr.errors import InputError
+from medsr.geometry import spacing_of
+
+# Two affines that place every corner of a volume within this distance describe the same grid.
+SAME_GRID_MM = 1e-3
+
+# Above this magnitude float32 no longer holds every integer.
+_FLOAT32_EXACT_INTEGER = 2**24
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One image in memory.
+
+    Attributes:
+        data: intensities, float32, shape (X, Y, Z), in the file's own units (HU, scanner units).
+        affine: (4, 4) float64, voxel index -> world in RAS+ millimetres.
+        meta: where it came from. Always: ``filename``, ``format`` ("nifti", "mgh", "nrrd", "metaimage",
+            "dicom"), ``original_dtype``, ``sform_code``, ``qform_code`` (0 where the format has none, and 0
+            for a qform that describes another grid than ``affine``), ``units`` (the header's word, "mm"),
+            ``series_uid`` ("" unless DICOM) and ``warnings`` (list of one-line strings).
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def describe(**values: Any) -> dict[str, Any]:
+    """Returns the ``meta`` dictionary of a ``Volume`` with the keys every format has."""
+    meta: dict[str, Any] = {"sform_code": 0, "qform_code": 0, "units": "mm", "series_uid": "", "warnings": []}
+    meta.update(values)
+    return meta
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Returns an exception's message on one line, without the C++ file and line that ITK puts before it."""
+    text = str(error) or type(error).__name__
+    for marker in ("ITK ERROR:", "sitk::ERROR:"):
+        if marker in text:
+            text = text.rsplit(marker, 1)[1]
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def check_affine(affine: np.ndarray, path: Path | str, origin: str) -> np.ndarray:
+    """Checks that an affine from a header describes a grid.
+
+    Args:
+        affine: (4, 4), voxel index -> world.
+        path: the file, for the message.
+        origin: which header field the affine came from, for the message.
+
+    Returns:
+        The affine as a float64 array.
+
+    Raises:
+        InputError: a value is NaN or infinite, a spacing is zero, or the three axes lie in one plane.
+    """
+    affine = np.array(affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise InputError(
+            f"{path}: expected a finite affine, got NaN or infinite values in the {origin}; repair the header"
+        )
+    spacing = np.array(spacing_of(affine))
+    if not (spacing > 0).all():
+        raise InputError(
+            f"{path}: expected a spacing above 0 mm on every axis, got {tuple(spacing.tolist())} "
+            f"from the {origin}; repair the header"
+        )
+    # The determinant of the unit axes is the volume they span: 1 when orthogonal, 0 when they share a plane.
+    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-4:
+        raise InputError(
+            f"{path}: expected three independent axes, got a singular affine from the {origin}; "
+            "repair the header"
+        )
+    return affine
+
+
+def check_spacing(spacing: Any, path: Path | str, origin: str) -> tuple[float, ...]:
+    """Checks voxel sizes as a header states them, in mm.
+
+    Raises:
+        InputError: a value is zero, negative, NaN or infinite.
+    """
+    values = tuple(float(s) for s in spacing)
+    if not all(np.isfinite(s) and s > 0 for s in values):
+        shown = ", ".join(f"{s:g}" for s in values)
+        raise InputError(
+            f"{path}: expected a spacing above 0 mm on every axis, got ({shown}) from the {origin}; "
+            "repair the header"
+        )
+    return values
+
+
+def check_dtype(dtype: np.dtype, path: Path | str) -> None:
+    """Refuses colour and complex voxels.
+
+    Raises:
+        InputError: the voxels are not one real number each.
+    """
+    if dtype.fields is not None:
+        raise InputError(
+            f"{path}: expected one number per voxel, got colour ({'/'.join(dtype.fields)}) voxels; "
+            "convert it to grey values first"
+        )
+    if dtype.kind not in "iufb":
+        what = "complex" if dtype.kind == "c" else str(dtype)
+        raise InputError(
+            f"{path}: expected real voxel values, got {what} ones; save the magnitude (or a real part) first"
+        )
+
+
+def spatial_shape(shape: tuple[int, ...], path: Path | str) -> tuple[int, int, int]:
+    """Returns the 3D shape of an array that may be 2D (one slice) or have trailing axes of size 1.
+
+    Raises:
+        InputError: an axis has no voxels, or the array is not one 3D volume.
+    """
+    shape = tuple(int(n) for n in shape)
+    if not shape or min(shape) <= 0:
+        raise InputError(f"{path}: expected an image with voxels, got size {shape}; the image is empty")
+    head, tail = shape[:3], shape[3:]
+    if any(n != 1 for n in tail):
+        raise InputError(
+            f"{path}: expected a 3D image, got {len(shape)}D of size {shape}; "
+            "split it and give one 3D volume (one channel, one time point)"
+        )
+    if len(head) < 2:
+        raise InputError(f"{path}: expected a 3D image, got 1D of size {shape}; this is not an image")
+    return (head[0], head[1], head[2] if len(head) == 3 else 1)
+
+
+def to_float32(array: np.ndarray, path: Path | str, warnings: list[str]) -> np.ndarray:
+    """Returns intensities as contiguous float32 after checking that every one of them is a finite number.
+
+    Args:
+        array: (X, Y, Z), any real dtype.
+        path: the file, for messages.
+        warnings: a note is appended when float32 cannot hold the integers exactly.
+
+    Raises:
+        InputError: there are NaN or infinite values, or values beyond the float32 range.
+    """
+    if array.dtype.kind == "f":
+        _check_finite(array, path)
+    elif array.dtype.itemsize >= 4 and array.size:
+        extreme = max(abs(int(array.min())), abs(int(array.max())))
+        if extreme > _FLOAT32_EXACT_INTEGER:
+            warnings.append(f"intensities reach {extreme}: integers above 2^24 are rounded in float32")
+    with np.errstate(over="ignore"):
+        data = np.array(array, dtype=np.float32, order="C", copy=True)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 4 and not np.isfinite(data).all():
+        raise InputError(
+            f"{path}: expected intensities within the float32 range, got {np.abs(array).max():g}; "
+            "rescale the image"
+        )
+    return data
+
+
+def _check_finite(array: np.ndarray, path: Path | str) -> None:
+    # One pass without a temporary: a sum is finite unless a value is not (or the sum itself overflows).
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(array)
+    count = int(bad.sum())
+    if not count:
+        return
+    nans = int(np.isnan(array).sum())
+    first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    raise InputError(
+        f"{path}: expected finite intensities, got {count} of {array.size} voxels that are not ({nans} NaN, "
+        f"{count - nans} infinite), the first at index {first}; replace them (numpy.nan_to_num) and save again"
+    )
+
+
+def largest_corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Returns the largest distance in mm between where two affines place the corner voxels of a volume."""
+    corners = np.array(np.meshgrid(*[(0, max(n - 1, 1)) for n in shape[:3]], indexing="ij")).reshape(3, -1)
+    moved = (a[:3, :3] - b[:3, :3]) @ corners + (a[:3, 3] - b[:3, 3])[:, None]
+    return float(np.linalg.norm(moved, axis=0).max())
