@@ -30,6 +30,7 @@ ScaleLike = float | int | str | Fraction | Sequence[float | int | str | Fraction
 
 FIELD_OF_VIEW_TOLERANCE = Fraction(1, 1000)  # output voxels that rounding a float scale to a fraction may cost
 _UNKNOWN_SIZE = 1024  # size assumed for that tolerance when none is given
+ALIGNMENTS = ("half-pixel", "corner", "edges", "first-voxel")  # of an LR grid to its HR grid
 _ORIENTATIONS = {"sagittal": 0, "coronal": 1, "axial": 2}  # anatomical plane -> world axis it is perpendicular to
 
 
@@ -156,6 +157,37 @@ def scaled_affine(affine: ArrayLike, scale: Scale) -> NDArray[np.float64]:
         step[axis, axis] = 1 / s
         step[axis, 3] = (1 / s - 1) / 2
     return np.asarray(affine, dtype=np.float64) @ step
+
+
+def sampling_of(alignment: str, n_hr: int, n_lr: int, scale: Fraction) -> tuple[Fraction, Fraction]:
+    """(start, step) of a reduced axis: voxel i of LR lies at HR index start + i * step, exactly.
+
+    Only "half-pixel" is the grid rule. The others are what programs do that simulate LR otherwise: "corner" joins
+    the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid over the whole
+    HR field of view whatever the scale asked for (``cv2.resize`` with a size), "first-voxel" keeps the centre of
+    voxel 0 (decimation, a cropped DFT).
+
+    Raises:
+        GridError: another alignment's name.
+    """
+    if alignment == "half-pixel":
+        return (scale - 1) / 2, scale
+    if alignment == "edges":
+        step = Fraction(n_hr, n_lr)
+        return (step - 1) / 2, step
+    if alignment == "corner":
+        return Fraction(0), Fraction(n_hr - 1, n_lr - 1) if n_lr > 1 else scale
+    if alignment == "first-voxel":
+        return Fraction(0), scale
+    raise GridError(f"an alignment is one of {', '.join(ALIGNMENTS)}, got {alignment!r}")
+
+
+def sampled_affine(affine: ArrayLike, sampling: Sequence[tuple[Fraction, Fraction]]) -> NDArray[np.float64]:
+    """The affine of the grid whose voxel i lies at index start + i * step, (start, step) per axis."""
+    change = np.eye(4)
+    for axis, (start, step) in enumerate(sampling):
+        change[axis, axis], change[axis, 3] = float(step), float(start)
+    return np.asarray(affine, dtype=np.float64) @ change
 
 
 def shifted_affine(affine: ArrayLike, start: Sequence[float]) -> NDArray[np.float64]:

@@ -1,0 +1,202 @@
+"""What a degradation is: a named, versioned, serialisable map from HR to LR that knows its own alignment."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from medsr.errors import GridError, InputError
+from medsr.geometry import (
+    Fraction,
+    Scale,
+    ScaleLike,
+    as_scale,
+    check_enlarging,
+    divisible_shape,
+    format_scale,
+    output_shape,
+    sampled_affine,
+    sampling_of,
+)
+from medsr.interpolation import Matrix, apply_matrices, transposed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One part of a protocol. Its parameters are its fields, so that equality and serialisation follow from them.
+
+    Attributes:
+        name: under which the registry knows it.
+        version: raised whenever the same parameters give other numbers than before.
+    """
+
+    name: str
+    version: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name, version and every parameter, ready for JSON; `degradation.from_dict` reads it back."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degradation(Step, ABC):
+    """HR -> LR."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether the LR image depends linearly on the HR image; linear ones have an `adjoint`."""
+        return True
+
+    @property
+    def alignment(self) -> str:
+        """Where LR voxels lie on the HR grid: one of `geometry.ALIGNMENTS`."""
+        return "half-pixel"
+
+    @property
+    def downsampling(self) -> Degradation:
+        """The part that reduces the grid, without noise or compression (for back-projection)."""
+        return self
+
+    def __call__(
+        self,
+        hr: torch.Tensor,
+        scale: ScaleLike,
+        *,
+        shape: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Simulate the LR image.
+
+        Args:
+            hr: (B, C, *spatial), two or three spatial axes, floating point, any device.
+            scale: the SR scale (at least 1) that leads back to HR, one number or one per axis.
+            shape: LR sizes, for HR sizes that the scale does not divide; by default HR sizes over scale.
+            generator: source of randomness, where there is any; the global one by default.
+
+        Returns:
+            (B, C, *spatial / scale), same dtype and device.
+
+        Raises:
+            GridError: a scale below 1, sizes that the scale does not divide, a `shape` larger than HR.
+            InputError: not a floating-point image of two or three spatial axes.
+        """
+        _check_image(hr)
+        scales = check_enlarging(as_scale(scale, hr.ndim - 2))
+        sizes = self.lr_shape(hr.shape[2:], scales) if shape is None else tuple(shape)
+        self._check_inside(tuple(hr.shape[2:]), sizes, scales)
+        exact = hr.as_subclass(torch.Tensor)  # an HR MetaTensor's affine would be wrong on LR
+        if exact.element_size() < 4:  # half precision would blur the weights
+            exact = exact.float()
+        return self._reduce(exact, sizes, scales, generator).to(hr.dtype)
+
+    @abstractmethod
+    def _reduce(
+        self, hr: torch.Tensor, shape: tuple[int, ...], scale: Scale, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """Do it; arguments are checked and complete."""
+
+    def adjoint(self, lr: torch.Tensor, hr_shape: Sequence[int], scale: ScaleLike) -> torch.Tensor:
+        """Apply the transpose of a linear degradation to (B, C, *lr), giving (B, C, *hr_shape).
+
+        Raises:
+            InputError: the degradation is not linear.
+        """
+        raise InputError(
+            f"degradation {self.name!r} is not linear and has no adjoint; use its `downsampling` part"
+        )
+
+    def lr_shape(self, hr_shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
+        """LR sizes for HR sizes that the scale divides.
+
+        Raises:
+            GridError: it does not divide them.
+        """
+        if divisible_shape(hr_shape, scale) != tuple(hr_shape):
+            raise GridError(
+                f"HR of {tuple(hr_shape)} voxels cannot be reduced by {format_scale(scale)} exactly; "
+                f"crop it to {divisible_shape(hr_shape, scale)} or give the LR shape"
+            )
+        return output_shape(hr_shape, tuple(1 / s for s in scale))
+
+    def positions(self, n_lr: int, n_hr: int, scale: Fraction) -> NDArray[np.float64]:
+        """HR index (real-valued) at the centre of each LR voxel of one axis."""
+        start, step = sampling_of(self.alignment, n_hr, n_lr, scale)
+        common = start.denominator * step.denominator
+        first, stride = start.numerator * step.denominator, step.numerator * start.denominator
+        return (first + stride * np.arange(n_lr, dtype=np.int64)) / common  # rounded once
+
+    def lr_affine(
+        self,
+        hr_affine: ArrayLike,
+        hr_shape: Sequence[int],
+        scale: ScaleLike,
+        *,
+        shape: Sequence[int] | None = None,
+    ) -> NDArray[np.float64]:
+        """Voxel-to-world affine of the LR image: where its voxels really are, whatever the alignment."""
+        scales = check_enlarging(as_scale(scale, len(hr_shape)))
+        sizes = self.lr_shape(hr_shape, scales) if shape is None else tuple(shape)
+        axes = zip(hr_shape, sizes, scales, strict=True)
+        return sampled_affine(hr_affine, [sampling_of(self.alignment, n, m, s) for n, m, s in axes])
+
+    def _check_inside(self, hr_shape: tuple[int, ...], shape: tuple[int, ...], scale: Scale) -> None:
+        if len(shape) != len(hr_shape) or min(shape) < 1:
+            raise GridError(f"expected {len(hr_shape)} LR sizes of at least 1, got {shape}")
+        for n, m, s in zip(hr_shape, shape, scale, strict=True):
+            if m > n or self.positions(m, n, s)[-1] > n - 0.5:
+                raise GridError(
+                    f"LR of {shape} voxels at scale {format_scale(scale)} exceeds HR of {hr_shape} voxels"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparableDegradation(Degradation):
+    """A linear degradation that is one matrix per axis; its adjoint is exact."""
+
+    @abstractmethod
+    def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
+        """(n_lr, n_hr): one axis of HR to LR; None where it is left alone."""
+
+    def matrices(self, hr_shape: Sequence[int], shape: Sequence[int], scale: Scale) -> list[Matrix | None]:
+        """The matrix of every axis (cached)."""
+        return [_cached_matrix(self, n, m, s) for n, m, s in zip(hr_shape, shape, scale, strict=True)]
+
+    def _reduce(
+        self, hr: torch.Tensor, shape: tuple[int, ...], scale: Scale, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        return apply_matrices(hr, self.matrices(hr.shape[2:], shape, scale))
+
+    def adjoint(self, lr: torch.Tensor, hr_shape: Sequence[int], scale: ScaleLike) -> torch.Tensor:
+        """See `Degradation.adjoint`."""
+        _check_image(lr)
+        scales = check_enlarging(as_scale(scale, lr.ndim - 2))
+        self._check_inside(tuple(hr_shape), tuple(lr.shape[2:]), scales)
+        return apply_matrices(
+            lr.as_subclass(torch.Tensor), transposed(self.matrices(hr_shape, lr.shape[2:], scales))
+        )
+
+
+@lru_cache(maxsize=64)
+def _cached_matrix(degradation: SeparableDegradation, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
+    return degradation.axis_matrix(n_hr, n_lr, scale)
+
+
+def _check_image(image: torch.Tensor) -> None:
+    if image.ndim not in (4, 5) or not image.is_floating_point():
+        raise InputError(
+            "expected a floating-point image (B, C, X, Y) or (B, C, X, Y, Z), "
+            f"got {str(image.dtype).removeprefix('torch.')} of shape {tuple(image.shape)}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Step):
+        return value.to_dict()
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
