@@ -24,10 +24,11 @@ help:  ## list the targets
 
 venv: $(STAMP)  ## create or update the virtual environment
 
-# torch first and alone: what is installed after it can then not replace it by another build.
+# torch first and alone: what is installed after it finds its requirement met and does not bring another build.
+# --no-deps asks the extra index, which may be out of reach, for one package only.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --retries 1 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/python -m pip install --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
 	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@
 

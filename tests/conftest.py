@@ -62,7 +62,7 @@ def shared_parity() -> Path:
 
 @pytest.fixture
 def oblique_affine() -> np.ndarray:
-    """A right-handed oblique affine (RAS, mm): spacing (0.9, 1.1, 2.5), turned 20 deg about x, -35 about z."""
+    """A right-handed oblique affine (RAS, mm): spacing (0.9, 1.1, 2.5), 20 degrees about x, -35 about z."""
     a, b = np.deg2rad([20.0, -35.0])
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
