@@ -61,8 +61,8 @@ def read_nifti(path: Path) -> Volume:
             array = np.asanyarray(image.dataobj)
         except Exception as error:  # OSError, EOFError, zlib.error, ValueError (mmap), whatever cut it short
             raise InputError(
-                f"{path}: expected {int(np.prod(shape))} voxels of {image.get_data_dtype()}, got a file that is "
-                f"cut short or damaged ({one_line(error)}); copy the file again"
+                f"{path}: expected {int(np.prod(shape))} voxels of {image.get_data_dtype()}, "
+                f"got a file that is cut short or damaged ({one_line(error)}); copy the file again"
             ) from error
     data = to_float32(array.reshape(shape, order="F"), path, warnings)
     dtype = str(np.dtype(image.get_data_dtype()).newbyteorder("="))

@@ -55,9 +55,9 @@ class VolumeReader(ImageReader):
     ensure_channel_first=True)`` gives a MetaTensor (1, X, Y, Z) float32 with a float64 RAS affine. Several
     files for one key become channels and must share one grid.
 
-    ``LoadImage`` catches whatever ``read`` raises and then tries MONAI's own readers, which would read some of
-    the files we refuse (two DICOM series, a missing slice). Therefore ``read`` only remembers the paths, and
-    ``get_data``, which MONAI does not guard, does the work: our error reaches the user.
+    ``LoadImage`` catches whatever ``read`` raises and then tries MONAI's own readers, which would read some
+    of the files we refuse (two DICOM series, a missing slice). Therefore ``read`` only remembers the paths,
+    and ``get_data``, which MONAI does not guard, does the work: our error reaches the user.
 
     Args:
         series: passed to ``read_volume``.

@@ -14,6 +14,9 @@ from medsr.geometry import spacing_of
 # Two affines that place every corner of a volume within this distance describe the same grid.
 SAME_GRID_MM = 1e-3
 
+# DICOM and ITK count millimetres towards left and posterior, nibabel and MONAI towards right and anterior.
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 # Above this magnitude float32 no longer holds every integer.
 _FLOAT32_EXACT_INTEGER = 2**24
 
@@ -181,7 +184,7 @@ def _check_finite(array: np.ndarray, path: Path | str) -> None:
     first = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
     raise InputError(
         f"{path}: expected finite intensities, got {count} of {array.size} voxels that are not ({nans} NaN, "
-        f"{count - nans} infinite), the first at index {first}; replace them (numpy.nan_to_num) and save again"
+        f"{count - nans} infinite), the first at index {first}; replace them (numpy.nan_to_num), save again"
     )
 
 

@@ -1,0 +1,112 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from medsr.data.suffixes import split_suffix
+from medsr.errors import OutputError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file would be larger than allowed here; choose another folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a part of its path is a file, not a folder; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """Gives a temporary name to write to; the file gets its real name when the block ends well.
+
+    The temporary file lies in the same folder (a rename across disks is not atomic), is hidden, and keeps the
+    suffix, by which libraries choose the format. It is removed when the block raises, KeyboardInterrupt and
+    SystemExit included. Missing folders are created.
+
+    Args:
+        path: the file to appear.
+        overwrite: whether a file that is already there is replaced.
+
+    Yields:
+        The temporary name. Nothing exists there yet.
+
+    Raises:
+        OutputError: the file cannot be written (any OSError of the block, of the flush or of the rename).
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise OutputError(f"{path}: expected a name for a file, got an existing folder; add a file name")
+    if not overwrite and path.exists():
+        raise OutputError(
+            f"{path}: expected no file of that name, got one; allow overwriting or choose another"
+        )
+    temporary = path.with_name(f".medsr-{secrets.token_hex(6)}{split_suffix(path)[1]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        with suppress(OSError):  # e.g. the parent is a file: there is nothing to remove
+            temporary.unlink(missing_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    known = _REASONS.get(error.errno or 0)
+    return known or " ".join((error.strerror or str(error)).split())
+
+
+def _flush_to_disk(path: Path) -> None:
+    # Without this a crash after the rename can leave an empty file; a full disk may also show only here.
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+def write_json_atomic(
+    path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True
+) -> None:
+    """Writes a JSON file, complete or not at all.
+
+    numpy values, tensors, paths and fractions are turned into numbers, lists and strings. JSON has no NaN and
+    no infinity: these become the strings "nan", "inf", "-inf", which ``float()`` understands.
+
+    Raises:
+        OutputError: the file cannot be written, or a value has no JSON form.
+    """
+    try:
+        text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
+    except TypeError as error:
+        raise OutputError(f"{path}: cannot be written: {error}") from error
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, os.PathLike) or type(value).__name__ in ("Fraction", "device", "dtype"):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")

@@ -1,0 +1,26 @@
+"""File names: which suffix means which format, and what is left of a name without it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+NIFTI = (".nii.gz", ".nii")
+MGH = (".mgz", ".mgh")
+NRRD = (".nrrd", ".nhdr")
+METAIMAGE = (".mha", ".mhd")
+DICOM = (".dcm", ".dicom", ".ima")
+
+IMAGE_SUFFIXES = NIFTI + MGH + NRRD + METAIMAGE
+
+
+def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Splits a file name (no folders) into stem and suffix: "a.b.nii.gz" -> ("a.b", ".nii.gz").
+
+    A suffix that is not an image's is what follows the last dot. Case is kept.
+    """
+    name = Path(path).name
+    for suffix in (*IMAGE_SUFFIXES, *DICOM):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], name[-len(suffix) :]
+    return Path(name).stem, Path(name).suffix

@@ -1,0 +1,181 @@
+"""Writes a volume with its grid: NIfTI (any affine), NRRD and MetaImage (orthogonal axes)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
+from numpy.typing import ArrayLike, DTypeLike
+
+from medsr.data.atomic import atomic_path, write_json_atomic
+from medsr.data.suffixes import NIFTI, split_suffix
+from medsr.data.volume import RAS_TO_LPS, largest_corner_distance, one_line
+from medsr.errors import OutputError
+from medsr.geometry import spacing_of
+
+__all__ = ["WRITABLE_SUFFIXES", "atomic_path", "write_json_atomic", "write_volume"]
+
+WRITABLE_SUFFIXES = (*NIFTI, ".nrrd", ".mha")
+_DTYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32")
+
+# A corner may move by this part of a voxel when the axes are made orthogonal: header rounding, not a shear.
+_SHEAR_TOLERANCE = 1e-3
+
+_ALIGNED = 2  # NIfTI code "aligned to something": what nibabel writes when nothing is known
+_SCANNER = 1
+
+
+def write_volume(
+    path: str | os.PathLike[str],
+    array: ArrayLike,
+    affine: ArrayLike,
+    *,
+    dtype: DTypeLike = np.float32,
+    like: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+    descrip: str = "",
+) -> list[str]:
+    """Writes one volume, complete or not at all.
+
+    NIfTI stores the sform in float32, so positions come back to about 1e-7 of their size (1e-5 mm at 200 mm).
+    The qform, which cannot hold a shear, is written beside it when it describes the same grid and is marked
+    unknown (code 0) when not. NRRD and MetaImage store float64.
+
+    Args:
+        path: name ending in .nii, .nii.gz, .nrrd or .mha.
+        array: (X, Y, Z) real and finite.
+        affine: (4, 4), voxel index -> world, RAS, mm.
+        dtype: as stored. An integer type rounds and clips, with a warning.
+        like: ``Volume.meta`` of the image this one derives from: its sform and qform codes are carried over,
+            so that a volume in MNI or scanner space still says so.
+        overwrite: whether a file that is already there is replaced.
+        descrip: free text of at most 79 bytes for the NIfTI header.
+
+    Returns:
+        Warnings, one line each: values rounded or clipped.
+
+    Raises:
+        OutputError: an unknown suffix or dtype, NaN in the result, a sheared affine for NRRD or MetaImage, or
+            the file cannot be written; nothing is left behind.
+    """
+    path = Path(path).expanduser()
+    suffix = split_suffix(path)[1].lower()
+    if suffix not in WRITABLE_SUFFIXES:
+        raise OutputError(
+            f"{path}: expected a name ending in {', '.join(WRITABLE_SUFFIXES)}, got {suffix or 'no suffix'}; "
+            "rename the output"
+        )
+    matrix = np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise OutputError(f"{path}: expected a finite 4x4 affine, got {matrix.tolist()}")
+    data, warnings = _as_stored(np.asarray(array), dtype, path)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        if suffix in NIFTI:
+            _write_nifti(temporary, data, matrix, like or {}, descrip, path)
+        else:
+            _write_itk(temporary, data, matrix, path)
+    return warnings
+
+
+def _as_stored(array: np.ndarray, dtype: DTypeLike, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Returns the array in the dtype of the file, and what that cost."""
+    target = np.dtype(dtype)
+    if target.name not in _DTYPES:
+        raise OutputError(f"{path}: expected a dtype among {', '.join(_DTYPES)}, got {target.name}")
+    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "iufb":
+        raise OutputError(
+            f"{path}: expected a real (X, Y, Z) array, got {array.dtype} of shape {array.shape}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int(array.size - np.isfinite(array).sum())
+        raise OutputError(
+            f"{path}: expected finite values, got {bad} NaN or infinite ones; nothing was written"
+        )
+    if target.kind == "f":
+        with np.errstate(over="ignore"):
+            stored = array.astype(target)
+        if array.dtype.itemsize > target.itemsize and not np.isfinite(stored).all():
+            raise OutputError(f"{path}: expected values within the range of {target.name}; use float64")
+        return stored, []
+    warnings = []
+    limits = np.iinfo(target)
+    rounded = np.rint(array) if array.dtype.kind == "f" else array
+    if array.dtype.kind == "f" and (rounded != array).any():
+        warnings.append(f"intensities were rounded to whole numbers to store them as {target.name}")
+    outside = int(((rounded < limits.min) | (rounded > limits.max)).sum())
+    if outside:
+        warnings.append(
+            f"{outside} of {array.size} voxels lay outside [{limits.min}, {limits.max}] "
+            f"and were clipped to store them as {target.name}"
+        )
+    # float64 holds every limit exactly; float32 would round 2147483647 up and wrap.
+    return np.clip(rounded.astype(np.float64), limits.min, limits.max).astype(target), warnings
+
+
+def _write_nifti(
+    temporary: Path, data: np.ndarray, affine: np.ndarray, like: Mapping[str, Any], descrip: str, path: Path
+) -> None:
+    sform_code, qform_code = _codes(like)
+    try:
+        image = nib.Nifti1Image(data, affine)
+        header = image.header
+        header.set_xyzt_units("mm")
+        header["descrip"] = descrip.encode("utf-8")[:79]
+        image.set_qform(affine, qform_code, strip_shears=True)
+        if largest_corner_distance(header.get_qform(), affine, data.shape) > _tolerance(affine, data.shape):
+            header["qform_code"] = 0
+        image.set_sform(affine, sform_code)
+        header.set_zooms(spacing_of(affine))
+        nib.save(image, temporary)
+    except (nib.spatialimages.HeaderDataError, ValueError) as error:  # e.g. more than 32767 voxels on an axis
+        raise OutputError(f"{path}: cannot be written as NIfTI: {one_line(error)}") from error
+
+
+def _codes(like: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns the sform and qform codes for an image derived from one with this ``Volume.meta``."""
+    # Values may have been through MONAI's collation and be tensors of one element.
+    sform, qform = (int(np.ravel(np.asarray(like.get(key, 0)))[0]) for key in ("sform_code", "qform_code"))
+    unknown = _SCANNER if like.get("format") == "dicom" else _ALIGNED
+    sform = sform or qform or unknown
+    return sform, qform or sform
+
+
+def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    spacing = np.array(spacing_of(affine))
+    direction = affine[:3, :3] / spacing
+    left, _, right = np.linalg.svd(direction)
+    orthogonal = affine.copy()
+    orthogonal[:3, :3] = (left @ right) * spacing
+    apart = largest_corner_distance(orthogonal, affine, data.shape)
+    if apart > _tolerance(affine, data.shape):
+        raise OutputError(
+            f"{path}: expected orthogonal axes, got sheared ones (gantry tilt; {apart:.3g} mm at a corner), "
+            f"which many {path.suffix} readers do not expect; write .nii.gz instead"
+        )
+    lps = RAS_TO_LPS @ affine
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        # ITK does not look at the result of closing the file, where a full disk can show: read it back.
+        complete = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(temporary))).T, data)
+    except RuntimeError as error:
+        raise OutputError(f"{path}: cannot be written (is the disk full?): {one_line(error)}") from error
+    if not complete:
+        raise OutputError(
+            f"{path}: cannot be written: the file does not hold what was put in; is the disk full?"
+        )
+
+
+def _tolerance(affine: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Returns the distance in mm below which two affines are the same grid up to the rounding of headers."""
+    spacing = np.array(spacing_of(affine))
+    # The quaternion of a qform is float32: its rounding grows with the size of the volume.
+    return float(_SHEAR_TOLERANCE * spacing.min() + 1e-6 * np.linalg.norm(spacing * shape))
