@@ -12,23 +12,27 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from medsr.data.dicom import is_dicom, read_dicom
+from medsr.data.itkfiles import read_itk
 from medsr.data.nifti import read_nifti
+from medsr.data.sources import ImageSource, find_images
+from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD
 from medsr.data.volume import SAME_GRID_MM, Volume, largest_corner_distance
 from medsr.errors import InputError
 
-__all__ = ["Volume", "VolumeReader", "read_volume"]
+__all__ = ["ImageSource", "Volume", "VolumeReader", "find_images", "read_volume"]
 
 _LOGGER = logging.getLogger(__name__)
-
-SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 
 
 def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
     """Reads one 3D image.
 
     Args:
-        path: a NIfTI file.
-        series: SeriesInstanceUID to read from a DICOM folder that holds several.
+        path: a NIfTI, MGH, NRRD or MetaImage file, a folder with a DICOM series, or one DICOM file (one
+            slice).
+        series: SeriesInstanceUID to read from a DICOM folder that holds several; without it the environment
+            variable ``MEDSR_DICOM_SERIES`` decides.
 
     Returns:
         The volume: float32 intensities in the file's units, RAS affine in mm, and where they came from.
@@ -37,15 +41,30 @@ def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
         InputError: the file is missing, unreadable or not one finite 3D image; the message is one line.
     """
     path = Path(path).expanduser()
-    if not path.exists():
+    name = path.name.lower()
+    try:
+        if not path.exists():
+            raise InputError(
+                f"{path}: expected an image file or a DICOM folder, got nothing there; check the path"
+            )
+        if path.is_dir():
+            return read_dicom(path, series)
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: expected an image, got an empty file (0 bytes); copy the file again")
+        if name.endswith(NIFTI + MGH):
+            return read_nifti(path)
+        if name.endswith(NRRD + METAIMAGE):
+            return read_itk(path)
+        if is_dicom(path):
+            return read_dicom(path, series)
+    except OSError as error:
         raise InputError(
-            f"{path}: expected an image file or a DICOM folder, got nothing there; check the path"
-        )
-    if not path.name.lower().endswith(SUFFIXES):
-        raise InputError(
-            f"{path}: expected one of {', '.join(SUFFIXES)}, got another suffix; convert the image first"
-        )
-    return read_nifti(path)
+            f"{path}: cannot be read: {error.strerror or error}; check its permissions"
+        ) from error
+    raise InputError(
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES)} or DICOM ({', '.join(DICOM)}, or a folder), "
+        f"got {'a damaged DICOM file' if name.endswith(DICOM) else 'another kind of file'}; convert it first"
+    )
 
 
 class VolumeReader(ImageReader):

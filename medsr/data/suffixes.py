@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii")
@@ -24,3 +25,9 @@ def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], name[-len(suffix) :]
     return Path(name).stem, Path(name).suffix
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Returns a sort key by which "slice2" comes before "slice10", whatever the case."""
+    parts = re.split(r"(\d+)", name)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part.lower()) for part in parts]

@@ -162,7 +162,8 @@ def to_float32(array: np.ndarray, path: Path | str, warnings: list[str]) -> np.n
         if extreme > _FLOAT32_EXACT_INTEGER:
             warnings.append(f"intensities reach {extreme}: integers above 2^24 are rounded in float32")
     with np.errstate(over="ignore"):
-        data = np.array(array, dtype=np.float32, order="C", copy=True)
+        # "O": a memory map is copied, so that the file may change or vanish afterwards.
+        data = np.require(array, np.float32, ["C", "W", "O"])
     if array.dtype.kind == "f" and array.dtype.itemsize > 4 and not np.isfinite(data).all():
         raise InputError(
             f"{path}: expected intensities within the float32 range, got {np.abs(array).max():g}; "

@@ -1,0 +1,160 @@
+"""From what a user names (files, folders, lists) to the images to work on and the names of their results."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medsr.data.dicom import is_dicom
+from medsr.data.suffixes import IMAGE_SUFFIXES, natural_key, split_suffix
+from medsr.errors import InputError
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One image to read.
+
+    Attributes:
+        path: a file, or a folder that holds one DICOM series.
+        stem: case name for results, unique among the sources found together.
+        is_dicom: whether ``read_volume`` will read DICOM.
+    """
+
+    path: Path
+    stem: str
+    is_dicom: bool = False
+
+
+def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[ImageSource]:
+    """Finds the images behind a list of inputs.
+
+    An input is an image file; a folder, whose image files are taken (not those of its subfolders) and in
+    which, at any depth, each folder with DICOM files is one image; or a ``.txt`` file with one such path a
+    line, relative to its own folder (empty lines and lines starting with # do not count). Hidden files are
+    passed over, and a file named twice counts once.
+
+    The result's name is the file name without suffix, or the DICOM folder's name. Where two images would
+    share one, the names of their parent folders are put before it ("sub-01_T1", "sub-02_T1").
+
+    Args:
+        inputs: one path or several.
+
+    Returns:
+        The images, inputs in their order, contents of folders in natural order ("2" before "10").
+
+    Raises:
+        InputError: a path does not exist or is not an image, nothing was found, or two images of one folder
+            differ in the suffix only.
+    """
+    named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    found: dict[Path, tuple[Path, bool]] = {}
+    for name in named:
+        for path, dicom in _expand(Path(name).expanduser()):
+            found.setdefault(path.resolve(), (path, dicom))
+    if not found:
+        raise InputError("expected at least one input image, got an empty list; name a file or a folder")
+    stems = _unique_stems(list(found))
+    return [ImageSource(path, stem, dicom) for (path, dicom), stem in zip(found.values(), stems, strict=True)]
+
+
+def _expand(path: Path, depth: int = 0) -> list[tuple[Path, bool]]:
+    """Returns the images of one input and whether each is DICOM."""
+    if path.is_dir():
+        return _expand_folder(path)
+    if not path.exists():
+        raise InputError(
+            f"{path}: expected an image file, a folder or a list, got nothing there; check the path"
+        )
+    if path.suffix.lower() == ".txt":
+        if depth:
+            raise InputError(
+                f"{path}: expected images in a list, got another list; put its lines into one list"
+            )
+        return _expand_list(path)
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
+        return [(path, False)]
+    if is_dicom(path):
+        return [(path, True)]
+    raise InputError(
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM or a .txt list, got another kind of file; "
+        "convert it"
+    )
+
+
+def _expand_folder(folder: Path) -> list[tuple[Path, bool]]:
+    try:
+        entries = sorted(
+            (e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name)
+        )
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}; check its permissions") from error
+    images = [(e, False) for e in entries if e.is_file() and e.name.lower().endswith(IMAGE_SUFFIXES)]
+    images += [(sub, True) for sub in _dicom_folders(folder)]
+    if not images:
+        raise InputError(
+            f"{folder}: expected images ({', '.join(IMAGE_SUFFIXES)}) in this folder or DICOM files in it "
+            f"or below, got {'other files' if entries else 'an empty folder'}; check the path"
+        )
+    return images
+
+
+def _dicom_folders(folder: Path) -> list[Path]:
+    """Returns the topmost folders, from `folder` down, that hold DICOM files themselves."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
+        if any(is_dicom(Path(root, name)) for name in names):
+            found.append(Path(root))
+            folders.clear()  # a series may be spread over subfolders: the folder is read as a whole
+    return found
+
+
+def _expand_list(path: Path) -> list[tuple[Path, bool]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: expected a text file with one path a line, got {error}; check it"
+        ) from error
+    images = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            images += _expand(path.parent / Path(line.strip()).expanduser(), depth=1)
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+    if not images:
+        raise InputError(f"{path}: expected one image path a line, got no line with one; fill the list")
+    return images
+
+
+def _unique_stems(paths: list[Path]) -> list[str]:
+    """Returns a name for each image, with as many parent folders in front as it takes to tell them apart.
+
+    Names that differ in case only count as equal, since some file systems cannot keep them apart.
+    """
+    base = [path.name if path.is_dir() else split_suffix(path)[0] for path in paths]
+    depth = [0] * len(paths)
+    while True:
+        stems = [
+            "_".join([*path.parts[1:-1][len(path.parts) - 2 - n :], name])
+            for path, name, n in zip(paths, base, depth, strict=True)
+        ]
+        count = Counter(stem.casefold() for stem in stems)
+        clashing = [k for k, stem in enumerate(stems) if count[stem.casefold()] > 1]
+        if not clashing:
+            return stems
+        grown = [k for k in clashing if depth[k] < len(paths[k].parts) - 2]
+        if not grown:
+            first = clashing[0]
+            second = next(k for k in clashing[1:] if stems[k].casefold() == stems[first].casefold())
+            raise InputError(
+                f"{paths[second]}: expected a name of its own for the result, got '{base[first]}' as for "
+                f"{paths[first]}; rename one of them or run them apart"
+            )
+        for k in grown:
+            depth[k] += 1
