@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medsr.errors import GridError, InputError
 from medsr.geometry import (
+    ALIGNMENTS,
     Fraction,
     Scale,
     ScaleLike,
@@ -30,7 +31,7 @@ from medsr.interpolation import Matrix, apply_matrices, transposed
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One part of a protocol. Its parameters are its fields, so that equality and serialisation follow from them.
+    """One part of a protocol. Its parameters are its fields: equality and serialisation follow from them.
 
     Attributes:
         name: under which the registry knows it.
@@ -42,22 +43,28 @@ class Step:
 
     def to_dict(self) -> dict[str, Any]:
         """Name, version and every parameter, ready for JSON; `degradation.from_dict` reads it back."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation(Step, ABC):
-    """HR -> LR."""
+    """HR -> LR.
+
+    Attributes:
+        alignment: where LR voxels lie on the HR grid, one of `geometry.ALIGNMENTS`. Only "half-pixel" keeps
+            the grid rule; the others reproduce what published programs do.
+    """
+
+    alignment: str = "half-pixel"
+
+    def __post_init__(self) -> None:
+        check_choice("alignment", self.alignment, ALIGNMENTS)
 
     @property
     def linear(self) -> bool:
         """Whether the LR image depends linearly on the HR image; linear ones have an `adjoint`."""
         return True
-
-    @property
-    def alignment(self) -> str:
-        """Where LR voxels lie on the HR grid: one of `geometry.ALIGNMENTS`."""
-        return "half-pixel"
 
     @property
     def downsampling(self) -> Degradation:
@@ -87,14 +94,11 @@ class Degradation(Step, ABC):
             GridError: a scale below 1, sizes that the scale does not divide, a `shape` larger than HR.
             InputError: not a floating-point image of two or three spatial axes.
         """
-        _check_image(hr)
+        check_image(hr)
         scales = check_enlarging(as_scale(scale, hr.ndim - 2))
         sizes = self.lr_shape(hr.shape[2:], scales) if shape is None else tuple(shape)
         self._check_inside(tuple(hr.shape[2:]), sizes, scales)
-        exact = hr.as_subclass(torch.Tensor)  # an HR MetaTensor's affine would be wrong on LR
-        if exact.element_size() < 4:  # half precision would blur the weights
-            exact = exact.float()
-        return self._reduce(exact, sizes, scales, generator).to(hr.dtype)
+        return self._reduce(_plain_float(hr), sizes, scales, generator).to(hr.dtype)
 
     @abstractmethod
     def _reduce(
@@ -109,7 +113,7 @@ class Degradation(Step, ABC):
             InputError: the degradation is not linear.
         """
         raise InputError(
-            f"degradation {self.name!r} is not linear and has no adjoint; use its `downsampling` part"
+            f"degradation {self.name!r} has no adjoint: it is not linear, but its `downsampling` may be"
         )
 
     def lr_shape(self, hr_shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
@@ -174,13 +178,21 @@ class SeparableDegradation(Degradation):
         return apply_matrices(hr, self.matrices(hr.shape[2:], shape, scale))
 
     def adjoint(self, lr: torch.Tensor, hr_shape: Sequence[int], scale: ScaleLike) -> torch.Tensor:
-        """See `Degradation.adjoint`."""
-        _check_image(lr)
+        """Apply the transpose of every axis' matrix; see `Degradation.adjoint`."""
+        check_image(lr)
         scales = check_enlarging(as_scale(scale, lr.ndim - 2))
         self._check_inside(tuple(hr_shape), tuple(lr.shape[2:]), scales)
-        return apply_matrices(
-            lr.as_subclass(torch.Tensor), transposed(self.matrices(hr_shape, lr.shape[2:], scales))
-        )
+        matrices = transposed(self.matrices(hr_shape, lr.shape[2:], scales))
+        return apply_matrices(_plain_float(lr), matrices).to(lr.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corruption(Step, ABC):
+    """A step that changes intensities, not the grid."""
+
+    @abstractmethod
+    def __call__(self, image: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Corrupt (B, C, *spatial), same dtype and device; `generator` is the source of randomness."""
 
 
 @lru_cache(maxsize=64)
@@ -188,7 +200,8 @@ def _cached_matrix(degradation: SeparableDegradation, n_hr: int, n_lr: int, scal
     return degradation.axis_matrix(n_hr, n_lr, scale)
 
 
-def _check_image(image: torch.Tensor) -> None:
+def check_image(image: torch.Tensor) -> None:
+    """Raise InputError unless the image is floating point with a batch, a channel and 2 or 3 spatial axes."""
     if image.ndim not in (4, 5) or not image.is_floating_point():
         raise InputError(
             "expected a floating-point image (B, C, X, Y) or (B, C, X, Y, Z), "
@@ -196,7 +209,13 @@ def _check_image(image: torch.Tensor) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Step):
-        return value.to_dict()
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+def check_choice(what: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raise InputError unless the parameter `what` has one of the values that exist."""
+    if value not in choices:
+        raise InputError(f"{what} of a degradation is one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def _plain_float(image: torch.Tensor) -> torch.Tensor:
+    """Without a MetaTensor's affine, which the result does not share, and precise enough to be weighted."""
+    image = image.as_subclass(torch.Tensor)
+    return image.float() if image.element_size() < 4 else image
