@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsr.data.cases import Case, read_folder
-from medsr.data.manifests import Manifest, load_manifest
-from medsr.errors import InputError, OutputError
+from medsr.data.atomic import write_json_atomic
+from medsr.data.cases import Case, Folder, read_folder
+from medsr.data.manifest import Manifest
+from medsr.data.manifests import load_manifest
+from medsr.errors import InputError
 
 # Keys of a Decathlon datalist, which monai.data.load_decathlon_datalist reads by name.
 SECTIONS = {"train": "training", "val": "validation", "test": "test"}
+RESOLUTIONS = ("isotropic", "native", "in-plane")
+_RESERVED = ("segmentation", "subject", "split", "modality", "resolution", "licence")
+
+Sections = dict[str, list[dict[str, Any]]]
 
 
 def datalist(
@@ -25,7 +28,7 @@ def datalist(
     relative: bool = False,
     modalities: Iterable[str] | None = None,
     resolutions: Iterable[str] | None = None,
-) -> dict[str, list[dict[str, Any]]]:
+) -> Sections:
     """The images of a dataset folder by split, ready for a MONAI ``Dataset``.
 
     Args:
@@ -38,41 +41,73 @@ def datalist(
 
     Returns:
         ``{"training": [...], "validation": [...], "test": [...]}``; an item holds the image under
-        ``image_key``, its label map under ``segmentation`` if there is one, and ``subject``, ``split``,
-        ``modality``, ``resolution``, plus ``licence`` where it differs from file to file. Images of subjects
-        that the manifest puts in no split are left out (``medsr data check`` names them).
+        ``image_key``, its label map under ``segmentation`` if there is one on disk, and ``subject``,
+        ``split``, ``modality``, ``resolution``, plus ``licence`` where it differs from file to file. Images
+        of subjects that the manifest puts in no split are left out (``medsr data check`` counts them).
 
     Raises:
-        InputError: unknown dataset, no such folder, nothing left, or a subject in two splits.
+        InputError: unknown dataset, no such folder, two copies of one image, or nothing left.
     """
-    if image_key in ("segmentation", "subject", "split", "modality", "resolution", "licence"):
-        raise InputError(
-            f"image key {image_key!r} is taken by another field of the datalist; use another one"
-        )
     manifest = name if isinstance(name, Manifest) else load_manifest(name)
     folder = read_folder(manifest, root)
+    return datalist_of(
+        manifest,
+        folder,
+        image_key=image_key,
+        relative=relative,
+        modalities=modalities,
+        resolutions=resolutions,
+    )
+
+
+def datalist_of(
+    manifest: Manifest,
+    folder: Folder,
+    *,
+    image_key: str = "label",
+    relative: bool = False,
+    modalities: Iterable[str] | None = None,
+    resolutions: Iterable[str] | None = None,
+) -> Sections:
+    """``datalist`` of a folder that has been read already; arguments, result and errors as there."""
+    if image_key in _RESERVED:
+        raise InputError(f"image key {image_key!r} is another field of the datalist; choose another key")
+    kept = _chosen("contrast", modalities, manifest.modality)
+    grids = _chosen("resolution", resolutions, RESOLUTIONS)
+    if folder.duplicates:
+        first, second = folder.duplicates[0]
+        raise InputError(f"{first} and {second} are two copies of one image; remove one of them")
+    incomplete = manifest.split.incomplete(folder.subjects)
+    if incomplete:
+        raise InputError(f"{folder.root}: {incomplete}; complete the folder")
     base = Path() if relative else folder.root.resolve()
-    sections: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS.values()}
-    kept = set(modalities) if modalities is not None else None
-    grids = set(resolutions) if resolutions is not None else None
+    absent = set(folder.missing)
+    sections: Sections = {section: [] for section in SECTIONS.values()}
     for case in folder.cases:
-        if case.split is None or (kept is not None and case.modality not in kept):
-            continue
-        if grids is not None and case.resolution not in grids:
-            continue
-        sections[SECTIONS[case.split]].append(_item(case, base, image_key))
+        if case.split and case.modality in kept and case.resolution in grids:
+            sections[SECTIONS[case.split]].append(_item(case, base, image_key, absent))
     if not any(sections.values()):
         raise InputError(
-            f"no image of dataset {manifest.name} in {root} is left for the datalist: expected a subject with a "
-            f"split, contrast in {sorted(kept) if kept else list(manifest.modality)}"
+            f"no image of {folder.root} is left for the datalist of {manifest.name}: expected one whose "
+            f"subject is in a split, with contrast {' or '.join(kept)} and resolution {' or '.join(grids)}"
         )
     assert_patient_wise(sections)
     return sections
 
 
-def _item(case: Case, base: Path, image_key: str) -> dict[str, Any]:
+def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    if wanted is None:
+        return known
+    wanted = tuple(wanted)
+    unknown = [value for value in wanted if value not in known]
+    if unknown:
+        raise InputError(f"unknown {what} {unknown[0]!r}: expected {', '.join(known)}")
+    return wanted
+
+
+def _item(case: Case, base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
     item: dict[str, Any] = {image_key: (base / case.path).as_posix()}
-    if case.segmentation:
+    if case.segmentation and case.segmentation not in absent:
         item["segmentation"] = (base / case.segmentation).as_posix()
     item.update(subject=case.subject, split=case.split, modality=case.modality, resolution=case.resolution)
     if case.record and case.record.licence:
@@ -80,11 +115,16 @@ def _item(case: Case, base: Path, image_key: str) -> dict[str, Any]:
     return item
 
 
-def assert_patient_wise(sections: dict[str, list[dict[str, Any]]]) -> None:
-    """Refuse a datalist in which a subject stands in two splits.
+def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+    """Refuse a datalist in which a subject stands in two sections.
+
+    The rules of a manifest cannot produce one; a datalist edited by hand can.
+
+    Args:
+        sections: section name to items with a ``subject``.
 
     Raises:
-        InputError: names the subject and the splits.
+        InputError: names the subject and the sections.
     """
     seen: dict[str, str] = {}
     for section, items in sections.items():
@@ -92,77 +132,36 @@ def assert_patient_wise(sections: dict[str, list[dict[str, Any]]]) -> None:
             other = seen.setdefault(item["subject"], section)
             if other != section:
                 raise InputError(
-                    f"subject {item['subject']} is in both {other} and {section}: a split by subject "
-                    "is required; correct the manifest's split"
+                    f"subject {item['subject']} is in {other} and in {section}: a network would be tested on "
+                    "someone it was trained on; split by subject"
                 )
 
 
 def write_datalist(
-    name: str | Path | Manifest,
-    root: str | Path,
-    output: str | Path,
-    *,
-    image_key: str = "label",
-    relative: bool = True,
-    modalities: Iterable[str] | None = None,
-    resolutions: Iterable[str] | None = None,
-) -> dict[str, Any]:
+    manifest: Manifest, sections: Sections, output: str | Path, *, overwrite: bool = True
+) -> None:
     """Write a Decathlon datalist (JSON) that ``monai.data.load_decathlon_datalist`` reads.
 
     Args:
-        name: see ``datalist``.
-        root: see ``datalist``.
-        output: JSON file; it appears complete or not at all.
-        image_key: see ``datalist``.
-        relative: paths relative to ``root``, so that the file can travel with the data.
-        modalities: see ``datalist``.
-        resolutions: see ``datalist``.
-
-    Returns:
-        What was written.
+        manifest: the dataset.
+        sections: from ``datalist``, with relative paths when the file is to travel with the data.
+        output: the file; it appears complete or not at all.
+        overwrite: replace a file that is there.
 
     Raises:
-        InputError: see ``datalist``.
+        InputError: a subject in two sections.
         OutputError: the file cannot be written.
     """
-    manifest = name if isinstance(name, Manifest) else load_manifest(name)
-    sections = datalist(
-        manifest, root, image_key=image_key, relative=relative, modalities=modalities, resolutions=resolutions
-    )
+    assert_patient_wise(sections)
     document = {
         "name": manifest.name,
         "description": manifest.description,
         "licence": manifest.licence["name"],
+        "citation": list(manifest.citation),
         "modality": sorted({item["modality"] for items in sections.values() for item in items}),
         "labels": {str(value): meaning for value, meaning in manifest.labels.items()},
+        "intensity": manifest.intensity,
+        "degradation": manifest.degradation,
         **sections,
     }
-    write_text(output, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    return document
-
-
-def write_text(output: str | Path, text: str) -> None:
-    """Write a small text file completely or not at all: to a temporary name first, then renamed.
-
-    Raises:
-        OutputError: the folder is missing or not writable, the disk is full.
-    """
-    output = Path(output).expanduser()
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes the file private; give it the permissions any other new file would get.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, output)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}; name a file in a writable folder"
-        ) from error
+    write_json_atomic(output, document, overwrite=overwrite)

@@ -1,0 +1,184 @@
+"""``medsr data``: which datasets there are, whether a folder holds one, and datalists from it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from medsr.data.cases import Case, read_folder
+from medsr.data.check import Finding, Report, check_folder
+from medsr.data.datalists import RESOLUTIONS, datalist_of, write_datalist
+from medsr.data.manifest import Manifest
+from medsr.data.manifests import list_manifests, load_manifest
+
+# Findings of one kind that are printed; --json has them all.
+_SHOWN = 10
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``data list``, ``data check`` and ``data datalist`` to a command line."""
+    parser = subparsers.add_parser(
+        "data",
+        help="list datasets, check a folder, write a datalist",
+        description="Datasets are described by manifests. Those of medsr are found by name; a folder of your "
+        "own manifests is added by the environment variable MEDSR_MANIFESTS.",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    action = actions.add_parser("list", help="the datasets medsr knows")
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(run=run_list)
+
+    action = actions.add_parser(
+        "check",
+        help="verify a folder against its manifest",
+        description="Exit code 0 when the folder is what the manifest describes, 1 when it is not.",
+    )
+    _add_dataset(action)
+    action.add_argument(
+        "--full", action="store_true", help="read every voxel too (cut files, NaN, label values)"
+    )
+    action.add_argument("--hash", action="store_true", help="compare sha256 where it is known")
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(run=run_check)
+
+    action = actions.add_parser(
+        "datalist",
+        help="write a MONAI datalist, split by subject",
+        description="A Decathlon JSON with the sections training, validation and test. The HR image is under "
+        "the image key, its label map, where there is one, under 'segmentation'.",
+    )
+    _add_dataset(action)
+    action.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
+    action.add_argument(
+        "--image-key", default="label", metavar="KEY", help="key of the HR image (default: label)"
+    )
+    action.add_argument("--absolute", action="store_true", help="absolute paths instead of relative to DIR")
+    action.add_argument("--modality", nargs="+", metavar="M", help="keep only these contrasts, such as T1w")
+    action.add_argument(
+        "--resolution", nargs="+", choices=RESOLUTIONS, help="keep only these kinds of target"
+    )
+    action.set_defaults(run=run_datalist)
+
+
+def _add_dataset(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "name", metavar="NAME", help="dataset name (medsr data list) or path of a .yaml manifest"
+    )
+    action.add_argument("folder", type=Path, metavar="DIR", help="folder that holds the dataset")
+
+
+def run_list(args: argparse.Namespace) -> int:
+    """``medsr data list``."""
+    manifests = list_manifests()
+    if args.json:
+        print(json.dumps([_brief(manifest) for manifest in manifests], indent=2, ensure_ascii=False))
+        return 0
+    rows = [("NAME", "MODALITY", "IMAGES", "LICENCE", "ACCESS", "TITLE")]
+    for manifest in manifests:
+        images = manifest.expected.images
+        rows.append(
+            (
+                manifest.name,
+                ",".join(manifest.modality),
+                str(images) if images else "?",
+                manifest.licence["name"],
+                manifest.access,
+                manifest.title,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _brief(manifest: Manifest) -> dict[str, object]:
+    return {
+        "name": manifest.name,
+        "title": manifest.title,
+        "description": manifest.description,
+        "modality": list(manifest.modality),
+        "dimensions": manifest.dimensions,
+        "images": manifest.expected.images,
+        "subjects": manifest.expected.subjects,
+        "licence": dict(manifest.licence),
+        "source": dict(manifest.source),
+        "citation": list(manifest.citation),
+        "manifest": str(manifest.path),
+    }
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """``medsr data check``: 0 when the folder is what the manifest describes, else 1."""
+    manifest = load_manifest(args.name)
+    report = check_folder(manifest, args.folder, full=args.full, hashes=args.hash, progress=_progress)
+    if args.json:
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(report)))
+    return 0 if report.ok else 1
+
+
+def _progress(cases: Iterable[Case]) -> Iterable[Case]:
+    from tqdm import tqdm
+
+    return tqdm(cases, unit="image", leave=False, disable=not sys.stderr.isatty())
+
+
+def _lines(report: Report) -> list[str]:
+    lines = [f"{report.name} in {report.root} ({report.layout})"]
+    for split, images in report.images.items():
+        where = "in no split" if split == "none" else split
+        lines.append(f"  {where}: {_count(images, 'image')} of {_count(report.subjects[split], 'subject')}")
+    lines.append(f"  checked: names, {', '.join(report.checked)}")
+    problems = [finding for finding in report.findings if finding.problem]
+    lines += _grouped("", problems)
+    lines += _grouped("note: ", [finding for finding in report.findings if not finding.problem])
+    lines.append("OK" if report.ok else f"NOT OK: {_count(len(problems), 'problem')}")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _grouped(prefix: str, findings: list[Finding]) -> list[str]:
+    kinds: dict[str, list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.kind, []).append(finding)
+    lines = []
+    for kind, group in kinds.items():
+        lines += [f"  {prefix}{kind}: {finding}" for finding in group[:_SHOWN]]
+        if len(group) > _SHOWN:
+            lines.append(f"  {prefix}{kind}: and {len(group) - _SHOWN} more (--json lists all)")
+    return lines
+
+
+def run_datalist(args: argparse.Namespace) -> int:
+    """``medsr data datalist``."""
+    manifest = load_manifest(args.name)
+    folder = read_folder(manifest, args.folder)
+    sections = datalist_of(
+        manifest,
+        folder,
+        image_key=args.image_key,
+        relative=not args.absolute,
+        modalities=args.modality,
+        resolutions=args.resolution,
+    )
+    write_datalist(manifest, sections, args.output)
+    for section, items in sections.items():
+        subjects = {item["subject"] for item in items}
+        print(f"{section}: {_count(len(items), 'image')} of {_count(len(subjects), 'subject')}")
+    if folder.missing:
+        print(
+            f"medsr: warning: missing {_count(len(folder.missing), 'file')} of the dataset, first "
+            f"{folder.missing[0]}; see medsr data check",
+            file=sys.stderr,
+        )
+    print(f"wrote {args.output}")
+    return 0
