@@ -15,7 +15,7 @@ from medsr.data.cases import Case, Folder, read_folder
 from medsr.data.headers import Header, read_header
 from medsr.data.manifest import Manifest
 from medsr.data.subjects import SPLITS
-from medsr.data.suffixes import IMAGE_SUFFIXES
+from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES
 from medsr.errors import InputError
 
 # A header stores spacing as float32; manifests give it to six digits.
@@ -153,7 +153,7 @@ def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
         for first, second in folder.duplicates
     ]
     for path in folder.unexpected:
-        if path.lower().endswith(IMAGE_SUFFIXES):
+        if path.lower().endswith(IMAGE_SUFFIXES + DICOM):
             findings.append(Finding("unexpected", path, "an image the manifest does not know"))
         else:
             findings.append(Finding("unexpected", path, "not part of the dataset", problem=False))
@@ -235,13 +235,13 @@ def _voxels(manifest: Manifest, folder: Folder, files: list[str]) -> list[Findin
         except InputError as error:
             findings.append(Finding("unreadable", path, _without_path(error, folder.root / path)))
             continue
-        if path != files[0]:
+        if path != files[0] and manifest.labels:
             strange = sorted(set(np.unique(data).tolist()) - {float(value) for value in manifest.labels})
             if strange:
                 shown = ", ".join(f"{value:g}" for value in strange[:5])
                 expected = ", ".join(str(value) for value in sorted(manifest.labels))
                 findings.append(Finding("labels", path, f"expected the values {expected}, got also {shown}"))
-        elif data.size and float(data.min()) == float(data.max()):
+        elif path == files[0] and float(data.min()) == float(data.max()):
             findings.append(Finding("unreadable", path, f"every voxel has the value {float(data.min()):g}"))
     return findings
 
