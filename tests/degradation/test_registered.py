@@ -61,7 +61,7 @@ def test_linear(step, shape, scale):
     )
 
 
-@case
+@pytest.mark.parametrize(("shape", "scale"), CASES[1::2], ids=str)
 @pytest.mark.parametrize("step", LINEAR)
 def test_adjoint(step, shape, scale):
     x = image(shape, channels=2)
