@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from medsr.errors import GridError, InputError
 from medsr.geometry import (
     ALIGNMENTS,
-    Fraction,
     Scale,
     ScaleLike,
     as_scale,
