@@ -1,0 +1,45 @@
+"""One forward pass of a network: precision and memory layout, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import nn
+
+from medsr.errors import InputError
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The autocast type of a precision by name; None for float32.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return PRECISIONS[precision]
+
+
+class ForwardInferer(Inferer):
+    """Call the network as it is: for training patches, and images known to fit.
+
+    MONAI's own `amp` option covers CUDA only; this one covers every device. The result is float32.
+
+    Args:
+        precision: "float32", "bfloat16" or "float16" (autocast).
+    """
+
+    def __init__(self, precision: str = "float32") -> None:
+        self.dtype = autocast_dtype(precision)
+
+    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Network output for `inputs` (B, C, *spatial)."""
+        image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            output = network(image, *args, **kwargs)
+        return output.float() if isinstance(output, torch.Tensor) else output

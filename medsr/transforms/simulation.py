@@ -1,0 +1,190 @@
+"""LR images made from HR ones by a degradation, and the interpolation that restore networks start from."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, RandomizableTransform, Transform
+
+from medsr import degradation as degradations
+from medsr.degradation import Degradation
+from medsr.errors import GridError, InputError
+from medsr.geometry import Scale, ScaleLike, as_scale, divisible_shape, scaled_affine, shifted_affine
+from medsr.interpolation import resize
+
+LR_SCALE = "lr_scale"  # key of `meta`: scale per axis from this image to its HR counterpart, as text "2,5/2,1"
+
+
+def as_degradation(description: Degradation | str | Mapping[str, Any]) -> Degradation:
+    """A degradation object from itself, its registered name, or its dictionary."""
+    if isinstance(description, str):
+        return degradations.get(description)
+    if isinstance(description, Mapping):
+        return degradations.from_dict(description)
+    return description
+
+
+def scale_text(scale: Scale) -> str:
+    """Exact text of a scale that survives collation and JSON: "2,5/2,1"."""
+    return ",".join(str(s) for s in scale)
+
+
+def scale_from_text(text: str) -> Scale:
+    """Inverse of `scale_text`."""
+    return as_scale(text.split(","), len(text.split(",")))
+
+
+class SimulateLowResolutiond(Transform):
+    """Make the LR image of an HR one; the HR image is cropped so that its size divides by the scale.
+
+    Args:
+        hr: key of the HR image (C, *spatial), a MetaTensor; cropped centrally to the divisible size.
+        lr: key under which the LR image is stored. An item that has it already (a real LR/HR pair) is left alone.
+        degradation: object, registered name, or dictionary.
+        scale: SR scale, or None to take it from the item.
+        scale_key: key of the scale in the item.
+        seed: of the degradation's noise, if it has any; None draws a new one each time.
+    """
+
+    def __init__(
+        self,
+        hr: str = "label",
+        lr: str = "image",
+        degradation: Degradation | str | Mapping[str, Any] = "gaussian-blur",
+        scale: ScaleLike | None = None,
+        scale_key: str = "scale",
+        seed: int | None = None,
+    ) -> None:
+        self.hr = hr
+        self.lr = lr
+        self.degradation = as_degradation(degradation)
+        self.scale = scale
+        self.scale_key = scale_key
+        self.seed = seed
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the LR image added.
+
+        Raises:
+            GridError: no scale was given, or the image is too small for it.
+        """
+        result = dict(data)
+        if self.lr in result:
+            return result
+        scale = result.get(self.scale_key) if self.scale is None else self.scale
+        if scale is None:
+            raise GridError(f"no scale: set it on the transform or as {self.scale_key!r} in the datalist")
+        hr: MetaTensor = result[self.hr]
+        size = tuple(hr.shape[1:])
+        exact = as_scale(scale, len(size), size)
+        hr = centre_crop(hr, divisible_shape(size, exact))
+        generator = None if self.seed is None else torch.Generator(hr.device).manual_seed(self.seed)
+        values = self.degradation(hr.as_tensor()[None].float(), exact, generator=generator)[0]
+        affine = self.degradation.lr_affine(hr.affine.numpy(), tuple(hr.shape[1:]), exact)
+        lr = MetaTensor(values, meta=dict(hr.meta))
+        lr.affine = torch.as_tensor(affine)
+        lr.meta[LR_SCALE] = scale_text(exact)
+        lr.meta["spatial_shape"] = tuple(values.shape[1:])
+        result[self.hr], result[self.lr] = hr, lr
+        return result
+
+
+class InterpolateToReferenced(MapTransform):
+    """Enlarge an LR image to the grid of its HR reference: the input of a restore network.
+
+    Args:
+        keys: LR images (C, *spatial).
+        reference: key of the HR image that gives the size; the scale is the LR image's record, or the ratio of sizes.
+        kernel: see `medsr.interpolation`.
+        output_suffix: appended to the key of the result; empty replaces the LR image.
+    """
+
+    def __init__(
+        self, keys: str | Sequence[str], reference: str = "label", kernel: str = "spline3", output_suffix: str = ""
+    ) -> None:
+        super().__init__(keys)
+        self.reference = reference
+        self.kernel = kernel
+        self.output_suffix = output_suffix
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the enlarged images.
+
+        Raises:
+            InputError: LR and HR sizes that no scale of at least 1 relates.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            lr: MetaTensor = result[key]
+            size = tuple(result[self.reference].shape[1:])
+            scale = pair_scale(lr, size)
+            enlarged = resize(lr.as_tensor()[None].float(), scale, new_shape=size, kernel=self.kernel)[0]
+            image = MetaTensor(enlarged, meta=dict(lr.meta))
+            image.affine = torch.as_tensor(scaled_affine(lr.affine.numpy(), scale))
+            result[f"{key}{self.output_suffix}"] = image
+        return result
+
+
+def pair_scale(lr: MetaTensor, hr_size: Sequence[int]) -> Scale:
+    """The scale from an LR image to an HR size: as recorded by the simulation, else the ratio of the sizes.
+
+    Raises:
+        InputError: the HR image is smaller on some axis.
+    """
+    recorded = lr.meta.get(LR_SCALE)
+    if recorded:
+        return scale_from_text(recorded)
+    scale = tuple(as_scale(f"{m}/{n}", 1)[0] for m, n in zip(hr_size, lr.shape[1:], strict=True))
+    if any(s < 1 for s in scale):
+        raise InputError(f"the HR image {tuple(hr_size)} must not be smaller than the LR image {tuple(lr.shape[1:])}")
+    return scale
+
+
+def centre_crop(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
+    """(C, *spatial) cropped centrally to `size`, the affine following."""
+    start = [(n - m) // 2 for n, m in zip(image.shape[1:], size, strict=True)]
+    if not any(start) and tuple(image.shape[1:]) == tuple(size):
+        return image
+    return crop(image, start, size)
+
+
+def crop(image: MetaTensor, start: Sequence[int], size: Sequence[int]) -> MetaTensor:
+    """(C, *spatial) from index `start`, the affine following."""
+    window = (slice(None), *(slice(a, a + m) for a, m in zip(start, size, strict=True)))
+    result = MetaTensor(image.as_tensor()[window].contiguous(), meta=dict(image.meta))
+    result.affine = torch.as_tensor(shifted_affine(image.affine.numpy(), list(start)))
+    result.meta["spatial_shape"] = tuple(size)
+    return result
+
+
+class RandScaled(RandomizableTransform):
+    """Draw the scale of a training item from a list (multi-scale training, Pham et al. section 4).
+
+    An item that has a scale keeps it.
+
+    Args:
+        scales: list of scales, each one number or one per axis.
+        weights: relative frequencies; equal by default.
+        key: where the scale is put.
+    """
+
+    def __init__(
+        self, scales: Sequence[ScaleLike], weights: Sequence[float] | None = None, key: str = "scale"
+    ) -> None:
+        super().__init__(1.0)
+        self.scales = list(scales)
+        frequencies = [1.0] * len(self.scales) if weights is None else [float(w) for w in weights]
+        if not self.scales or len(frequencies) != len(self.scales):
+            raise InputError(f"expected one weight per scale, got {len(self.scales)} scales, {len(frequencies)} weights")
+        self.probabilities = [w / sum(frequencies) for w in frequencies]
+        self.key = key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with a scale."""
+        result = dict(data)
+        if self.key not in result:
+            result[self.key] = self.scales[int(self.R.choice(len(self.scales), p=self.probabilities))]
+        return result
