@@ -170,7 +170,7 @@ def test_given_shape_for_sizes_that_do_not_divide(step):
 
 @given(n=st.integers(2, 40), scale=st.fractions(1, 5, max_denominator=10))
 def test_every_sr_grid_can_be_degraded_back(n, scale):
-    """SR has round(n * s) voxels, which the scale need not divide: the consistency map needs LR all the same."""
+    """SR has round(n * s) voxels, which s need not divide; the consistency map needs LR all the same."""
     sr = torch.ones(1, 1, round(n * scale), 2, dtype=torch.float64)
     lr = degradation.get("gaussian-blur")(sr, (scale, 1), shape=(n, 2))
     torch.testing.assert_close(lr, torch.ones(1, 1, n, 2, dtype=torch.float64))
