@@ -47,14 +47,14 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         OutputError: the file cannot be written (any OSError of the block, of the flush or of the rename).
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        raise OutputError(f"{path}: expected a name for a file, got an existing folder; add a file name")
-    if not overwrite and path.exists():
-        raise OutputError(
-            f"{path}: expected no file of that name, got one; allow overwriting or choose another"
-        )
     temporary = path.with_name(f".medsr-{secrets.token_hex(6)}{split_suffix(path)[1]}")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path}: expected a name for a file, got an existing folder; add a file name")
+        if not overwrite and path.exists():
+            raise OutputError(
+                f"{path}: expected no file of that name, got one; allow overwriting or choose another name"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush_to_disk(temporary)

@@ -130,8 +130,7 @@ def _check_metaimage(path: Path) -> None:
     data = path if name.upper() == "LOCAL" else path.parent / name
     if name.upper().startswith("LIST") or "%" in name:
         return  # one file a slice: ITK names the one that is missing
-    if not data.exists():
-        raise InputError(f"{path}: expected its voxels in {name}, got no such file; copy both files together")
+    _check_exists(path, data.name if data == path else name)
     stored = data.stat().st_size - (used if data == path else 0)
     if fields.get("compresseddata", "False").lower() == "true":
         needed = int(fields.get("compresseddatasize", 0))
@@ -163,6 +162,9 @@ def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
             f"{path}: expected 'space directions' or 'spacings' in the header, got none; add the voxel "
             "size in mm"
         )
+    detached = fields.get("data file", fields.get("datafile", "LIST"))
+    if not detached.upper().startswith("LIST") and "%" not in detached:
+        _check_exists(path, detached)
     space = fields.get("space", "").lower()
     if space not in _ANATOMICAL_SPACES:
         warnings.append(
@@ -176,6 +178,13 @@ def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
     elif _UNIT_MM[unit] != 1.0:
         warnings.append(f"the header gives lengths in {unit}: converted to mm")
     return unit, _UNIT_MM.get(unit, 1.0)
+
+
+def _check_exists(header: Path, name: str) -> None:
+    if not (header.parent / name).exists():
+        raise InputError(
+            f"{header}: expected its voxels in {name}, got no such file; copy both files together"
+        )
 
 
 def _numbers(text: str) -> list[float]:

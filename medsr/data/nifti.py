@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.openers import ImageOpener
 
 from medsr.data.volume import (
@@ -38,8 +41,7 @@ def read_nifti(path: Path) -> Volume:
     Raises:
         InputError: the file is not an image of this format, is cut short, or is not one finite 3D volume.
     """
-    # nibabel reports doubtful headers on a logger of its own with a handler on stderr; we say it ourselves.
-    with LoggingOutputSuppressor():
+    with _quiet_nibabel():
         try:
             image: Any = nib.load(path)
             header = _unfixed_header(image, path)
@@ -69,6 +71,18 @@ def read_nifti(path: Path) -> Volume:
     return Volume(data, affine, describe(filename=str(path), original_dtype=dtype, warnings=warnings, **meta))
 
 
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Keeps nibabel's (and numpy's) remarks on a doubtful header off the screen: they are ours to make."""
+    level = nibabel_logger.level
+    nibabel_logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        nibabel_logger.setLevel(level)
+
+
 def _unfixed_header(image: Any, path: Path) -> Any:
     """Returns the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
     with ImageOpener(str(path)) as file:
@@ -96,7 +110,7 @@ def _nifti_affine(
             )
         if qform_code > 0:
             apart = _distance_to_qform(header, affine, shape)
-            if not apart <= SAME_GRID_MM:
+            if not apart <= SAME_GRID_MM + qform_rounding(header, shape):
                 warnings.append(f"sform and qform place the image {apart:.4g} mm apart: the sform is used")
                 qform_code = 0
     elif qform_code > 0:
@@ -132,6 +146,20 @@ def _distance_to_qform(header: Any, affine: np.ndarray, shape: tuple[int, int, i
         return largest_corner_distance(affine, header.get_qform(), shape)
     except nib.spatialimages.HeaderDataError:  # an invalid quaternion or a negative pixdim places nothing
         return float("inf")
+
+
+def qform_rounding(header: Any, shape: tuple[int, ...]) -> float:
+    """Returns how far in mm the rounding of a qform can move a voxel of the volume.
+
+    NIfTI stores b, c, d of the unit quaternion in float32 and leaves a = sqrt(1 - b^2 - c^2 - d^2) to the
+    reader. An error e in a^2 is e / 2a in a, so near a half turn (a = 0) it grows to sqrt(e), 0.1 mm in a
+    head.
+    """
+    squared = float(sum(float(header[f"quatern_{letter}"]) ** 2 for letter in "bcd"))
+    error = 4 * np.finfo(np.float32).eps
+    turned = 2 * min(np.sqrt(error), error / (2 * np.sqrt(max(1 - squared, 1e-12))))
+    extent = np.linalg.norm(np.asarray(header["pixdim"][1:4], dtype=np.float64) * shape[:3])
+    return float((turned + np.finfo(np.float32).eps) * extent)
 
 
 def _mm(spacing: np.ndarray) -> str:

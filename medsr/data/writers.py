@@ -13,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 from numpy.typing import ArrayLike, DTypeLike
 
 from medsr.data.atomic import atomic_path, write_json_atomic
+from medsr.data.nifti import qform_rounding
 from medsr.data.suffixes import NIFTI, split_suffix
 from medsr.data.volume import RAS_TO_LPS, largest_corner_distance, one_line
 from medsr.errors import OutputError
@@ -26,6 +27,7 @@ _DTYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "
 # A corner may move by this part of a voxel when the axes are made orthogonal: header rounding, not a shear.
 _SHEAR_TOLERANCE = 1e-3
 
+_NIFTI_LARGEST = 32767
 _ALIGNED = 2  # NIfTI code "aligned to something": what nibabel writes when nothing is known
 _SCANNER = 1
 
@@ -70,7 +72,7 @@ def write_volume(
             f"{path}: expected a name ending in {', '.join(WRITABLE_SUFFIXES)}, got {suffix or 'no suffix'}; "
             "rename the output"
         )
-    matrix = np.array(affine, dtype=np.float64)
+    matrix = np.array(np.asarray(affine), dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise OutputError(f"{path}: expected a finite 4x4 affine, got {matrix.tolist()}")
     data, warnings = _as_stored(np.asarray(array), dtype, path)
@@ -121,18 +123,24 @@ def _write_nifti(
     temporary: Path, data: np.ndarray, affine: np.ndarray, like: Mapping[str, Any], descrip: str, path: Path
 ) -> None:
     sform_code, qform_code = _codes(like)
+    if max(data.shape) > _NIFTI_LARGEST:  # nibabel would write a header that only FreeSurfer understands
+        raise OutputError(
+            f"{path}: expected at most {_NIFTI_LARGEST} voxels on an axis, got {data.shape}; write .nrrd "
+            "instead"
+        )
     try:
         image = nib.Nifti1Image(data, affine)
         header = image.header
         header.set_xyzt_units("mm")
         header["descrip"] = descrip.encode("utf-8")[:79]
         image.set_qform(affine, qform_code, strip_shears=True)
-        if largest_corner_distance(header.get_qform(), affine, data.shape) > _tolerance(affine, data.shape):
+        allowed = _SHEAR_TOLERANCE * min(spacing_of(affine)) + qform_rounding(header, data.shape)
+        if largest_corner_distance(header.get_qform(), affine, data.shape) > allowed:
             header["qform_code"] = 0
         image.set_sform(affine, sform_code)
         header.set_zooms(spacing_of(affine))
         nib.save(image, temporary)
-    except (nib.spatialimages.HeaderDataError, ValueError) as error:  # e.g. more than 32767 voxels on an axis
+    except (nib.spatialimages.HeaderDataError, ValueError) as error:
         raise OutputError(f"{path}: cannot be written as NIfTI: {one_line(error)}") from error
 
 
@@ -152,7 +160,7 @@ def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path
     orthogonal = affine.copy()
     orthogonal[:3, :3] = (left @ right) * spacing
     apart = largest_corner_distance(orthogonal, affine, data.shape)
-    if apart > _tolerance(affine, data.shape):
+    if apart > _SHEAR_TOLERANCE * spacing.min():
         raise OutputError(
             f"{path}: expected orthogonal axes, got sheared ones (gantry tilt; {apart:.3g} mm at a corner), "
             f"which many {path.suffix} readers do not expect; write .nii.gz instead"
@@ -172,10 +180,3 @@ def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path
         raise OutputError(
             f"{path}: cannot be written: the file does not hold what was put in; is the disk full?"
         )
-
-
-def _tolerance(affine: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Returns the distance in mm below which two affines are the same grid up to the rounding of headers."""
-    spacing = np.array(spacing_of(affine))
-    # The quaternion of a qform is float32: its rounding grows with the size of the volume.
-    return float(_SHEAR_TOLERANCE * spacing.min() + 1e-6 * np.linalg.norm(spacing * shape))
