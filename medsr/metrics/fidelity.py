@@ -1,0 +1,113 @@
+"""Voxelwise fidelity of an image p to the truth t: MSE, MAE, NMSE, PSNR.
+
+All take ``(C, *spatial)`` and return a 0-d tensor, or ``(B, C, *spatial)`` and return ``(B,)``, float64. The
+keywords are those of `medsr.metrics.images.make_pair`: `border`, `mask`, `spatial_dims` (a 4D tensor must say
+what it is), `slice_axis` (mean over the slices of a volume), and for PSNR `data_range`, which has no default
+because a PSNR without it means nothing. All raise `InputError` for images that cannot be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medsr.metrics.images import DataRange, Pair, make_pair
+
+__all__ = ["mae", "mse", "nmse", "psnr"]
+
+
+def mse(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    border: int | Sequence[int] = 0,
+    mask: Tensor | None = None,
+    spatial_dims: int | None = None,
+    slice_axis: int | None = None,
+) -> Tensor:
+    """Mean squared error, mean((p - t)^2), in squared intensity units."""
+    pair = make_pair(pred, target, border=border, mask=mask, spatial_dims=spatial_dims, slice_axis=slice_axis)
+    return pair.per_case(mse_values(pair), "MSE")
+
+
+def mae(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    border: int | Sequence[int] = 0,
+    mask: Tensor | None = None,
+    spatial_dims: int | None = None,
+    slice_axis: int | None = None,
+) -> Tensor:
+    """Mean absolute error, mean(|p - t|), in intensity units."""
+    pair = make_pair(pred, target, border=border, mask=mask, spatial_dims=spatial_dims, slice_axis=slice_axis)
+    return pair.per_case(mae_values(pair), "MAE")
+
+
+def nmse(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    border: int | Sequence[int] = 0,
+    mask: Tensor | None = None,
+    spatial_dims: int | None = None,
+    slice_axis: int | None = None,
+) -> Tensor:
+    """Normalised mean squared error, ||p - t||^2 / ||t||^2 (no unit, depends on where zero intensity lies).
+
+    Raises:
+        InputError: the target is zero everywhere it is looked at.
+    """
+    pair = make_pair(pred, target, border=border, mask=mask, spatial_dims=spatial_dims, slice_axis=slice_axis)
+    return pair.per_case(nmse_values(pair), "NMSE")
+
+
+def psnr(
+    pred: Tensor,
+    target: Tensor,
+    *,
+    data_range: DataRange,
+    border: int | Sequence[int] = 0,
+    mask: Tensor | None = None,
+    spatial_dims: int | None = None,
+    slice_axis: int | None = None,
+) -> Tensor:
+    """Peak signal-to-noise ratio in dB, 10 log10(R^2 / MSE) with R the data range.
+
+    Equal images have an infinite PSNR; reports leave it out of the mean and count it. `data_range` "target"
+    is max - min of each target, taken before border and mask.
+    """
+    pair = make_pair(
+        pred,
+        target,
+        data_range=data_range,
+        border=border,
+        mask=mask,
+        spatial_dims=spatial_dims,
+        slice_axis=slice_axis,
+    )
+    return pair.per_case(psnr_values(pair), "PSNR")
+
+
+def mse_values(pair: Pair) -> Tensor:
+    """(N,) mean squared errors of checked images."""
+    return pair.mean((pair.pred - pair.target).square())
+
+
+def mae_values(pair: Pair) -> Tensor:
+    """(N,) mean absolute errors of checked images."""
+    return pair.mean((pair.pred - pair.target).abs())
+
+
+def nmse_values(pair: Pair) -> Tensor:
+    """(N,) normalised mean squared errors of checked images; NaN where the target is zero."""
+    energy = pair.mean(pair.target.square())
+    return torch.where(energy > 0, mse_values(pair) / energy, torch.nan)
+
+
+def psnr_values(pair: Pair) -> Tensor:
+    """(N,) PSNR in dB of checked images; infinite where they are equal."""
+    assert pair.data_range is not None
+    return 10 * torch.log10(pair.data_range.square() / mse_values(pair))

@@ -1,0 +1,122 @@
+"""Named evaluation protocols: what exactly was computed, as a value that a report can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from math import ceil, isfinite
+from typing import Any, Literal
+
+from medsr.errors import InputError
+from medsr.geometry import ScaleLike, as_scale
+from medsr.metrics.images import DataRange
+from medsr.metrics.ssim import SSIM_DEFINITIONS, get_definition
+
+__all__ = ["METRICS", "PROTOCOLS", "Protocol", "get_protocol"]
+
+METRICS = ("psnr", "ssim", "mae", "mse", "nmse")
+PLANES = ("axial", "coronal", "sagittal")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one case is measured.
+
+    Attributes:
+        name: what a report calls it; change it when you change a field.
+        data_range: of PSNR and SSIM: a number, or "target" for max - min of the whole HR case.
+        ssim: a name in `medsr.metrics.ssim.SSIM_DEFINITIONS`.
+        border: voxels removed on every side first: a number, one an axis, or "scale" for ceil(scale).
+        slice_axis: None measures the whole case at once; an anatomical plane ("axial", "coronal", "sagittal",
+            found from the affine) or an array axis gives the mean of 2D values over the slices of a volume.
+            The border then shortens slices, it removes none. A 2D case is one slice.
+        metrics: names in `METRICS`.
+    """
+
+    name: str
+    data_range: DataRange
+    ssim: str = "gaussian11"
+    border: int | tuple[int, ...] | Literal["scale"] = 0
+    slice_axis: int | str | None = None
+    metrics: tuple[str, ...] = METRICS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.border, Sequence) and not isinstance(self.border, str):
+            object.__setattr__(self, "border", tuple(self.border))  # a list, where it comes from JSON
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        range_ = self.data_range
+        if range_ != "target" and (isinstance(range_, bool | str) or not (isfinite(range_) and range_ > 0)):
+            raise InputError(f'a protocol\'s data range is a positive number or "target", got {range_!r}')
+        if isinstance(self.border, str) and self.border != "scale":
+            raise InputError(f'a protocol\'s border is a number, numbers or "scale", got {self.border!r}')
+        if self.slice_axis not in (None, 0, 1, 2, *PLANES) or isinstance(self.slice_axis, bool):
+            raise InputError(f"slices are along axis 0, 1, 2 or {', '.join(PLANES)}, got {self.slice_axis!r}")
+        unknown = [m for m in self.metrics if m not in METRICS]
+        if unknown or not self.metrics:
+            raise InputError(
+                f"a protocol's metrics are some of {', '.join(METRICS)}, got {list(self.metrics)}"
+            )
+        get_definition(self.ssim)
+
+    def border_voxels(self, ndim: int, scale: ScaleLike | None = None) -> tuple[int, ...]:
+        """Voxels to remove per spatial axis of a case with `ndim` axes.
+
+        Raises:
+            InputError: the border depends on the scale and there is none.
+            GridError: a scale that is none.
+        """
+        if self.border == "scale":
+            if scale is None:
+                raise InputError(
+                    f'protocol "{self.name}" removes ceil(scale) voxels: give the scale of the case'
+                )
+            return tuple(ceil(s) for s in as_scale(scale, ndim))
+        return (self.border,) * ndim if isinstance(self.border, int) else tuple(map(int, self.border))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the SSIM definition is spelled out."""
+        spelled = asdict(SSIM_DEFINITIONS[self.ssim])
+        return asdict(self) | {"metrics": list(self.metrics), "ssim_definition": spelled}
+
+    @classmethod
+    def from_dict(cls, fields_: Mapping[str, Any]) -> Protocol:
+        """The protocol that `to_dict` wrote, or the fields a config gives.
+
+        Raises:
+            InputError: a field that does not exist, is missing, or cannot be.
+        """
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in fields_.items() if k != "ssim_definition"}
+        if not {"name", "data_range"} <= set(values) <= known:
+            raise InputError(
+                f"a protocol needs name and data_range and may have {', '.join(sorted(known))}, "
+                f"got {', '.join(map(str, fields_)) or 'nothing'}"
+            )
+        return cls(**values)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    # Whole case at once, 3D windows on volumes, in the units of the images.
+    "volume": Protocol("volume", data_range="target"),
+    # Dissertation chapters 4 and 5: slices of volumes scaled to [0, 1].
+    "dissertation": Protocol(
+        "dissertation", data_range=1.0, ssim="uniform7", border="scale", slice_axis="axial"
+    ),
+}
+
+
+def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
+    """A protocol by name, from its fields (a bundle's config), or the protocol itself.
+
+    Raises:
+        InputError: an unknown name or field.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if isinstance(protocol, Mapping):
+        return Protocol.from_dict(protocol)
+    if protocol not in PROTOCOLS:
+        raise InputError(
+            f"the protocol is one of {', '.join(PROTOCOLS)} or a dict of fields, got {protocol!r}"
+        )
+    return PROTOCOLS[protocol]
