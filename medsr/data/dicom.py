@@ -85,15 +85,16 @@ class DicomSeries:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its magic word, or by suffix when it lacks the preamble."""
+    """Whether a file is DICOM by its magic word, or by suffix when it lacks the preamble.
+
+    Raises:
+        OSError: the file cannot be read. It may be a slice, so it is not passed over.
+    """
     name = path.name.lower()
-    if name == "dicomdir" or name.startswith(".") or name.endswith(IMAGE_SUFFIXES):
+    if name == "dicomdir" or name.startswith(".") or name.endswith(IMAGE_SUFFIXES) or not path.is_file():
         return False
-    try:
-        with open(path, "rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
+    with open(path, "rb") as file:
+        start = file.read(132)
     return start[128:] == b"DICM" or (name.endswith(DICOM) and len(start) == 132)
 
 
@@ -111,9 +112,12 @@ def find_series(path: Path) -> list[DicomSeries]:
     """
     groups: dict[str, list[tuple[Path, Any]]] = {}
     for file in [path] if path.is_file() else _files_below(path):
-        if not is_dicom(file):
-            continue
-        header = _read_header(file)
+        try:
+            header = _read_header(file) if is_dicom(file) else None
+        except OSError as error:
+            raise InputError(
+                f"{file}: cannot be read: {error.strerror or error}; check its permissions"
+            ) from error
         if header is not None:
             groups.setdefault(str(header.get("SeriesInstanceUID") or "none"), []).append((file, header))
     series = [DicomSeries(uid, *map(tuple, zip(*group, strict=True))) for uid, group in groups.items()]

@@ -45,12 +45,18 @@ def read_nifti(path: Path) -> Volume:
         try:
             image: Any = nib.load(path)
             header = _unfixed_header(image, path)
+        except PermissionError:
+            raise  # the file may be perfectly good
         except Exception as error:  # nibabel, gzip and struct errors all mean the same to the user
             raise InputError(
                 f"{path}: expected a readable NIfTI or MGH image, got a damaged file or another format "
                 f"({one_line(error)}); check or copy the file again"
             ) from error
-        is_nifti = isinstance(image, nib.Nifti1Image)
+        is_nifti = isinstance(image, nib.Nifti1Image)  # NIfTI-2 is a subclass
+        if not is_nifti and not isinstance(image, nib.MGHImage):
+            raise InputError(
+                f"{path}: expected a NIfTI or MGH image, got {type(image).__name__}; convert it first"
+            )
         shape = spatial_shape(_stated_shape(header) if is_nifti else image.shape, path)
         check_dtype(image.get_data_dtype(), path)
         warnings: list[str] = []

@@ -53,10 +53,10 @@ def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
     found: dict[Path, tuple[Path, bool]] = {}
     for name in named:
         for path, dicom in _expand(Path(name).expanduser()):
-            found.setdefault(path.resolve(), (path, dicom))
+            found.setdefault(path.resolve(), (path, dicom))  # a name and a link to it are one image
     if not found:
         raise InputError("expected at least one input image, got an empty list; name a file or a folder")
-    stems = _unique_stems(list(found))
+    stems = _unique_stems([Path(os.path.abspath(path)) for path, _ in found.values()])
     return [ImageSource(path, stem, dicom) for (path, dicom), stem in zip(found.values(), stems, strict=True)]
 
 
@@ -76,7 +76,7 @@ def _expand(path: Path, depth: int = 0) -> list[tuple[Path, bool]]:
         return _expand_list(path)
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         return [(path, False)]
-    if is_dicom(path):
+    if _is_dicom(path):
         return [(path, True)]
     raise InputError(
         f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM or a .txt list, got another kind of file; "
@@ -101,12 +101,19 @@ def _expand_folder(folder: Path) -> list[tuple[Path, bool]]:
     return images
 
 
+def _is_dicom(path: Path) -> bool:
+    try:
+        return is_dicom(path)
+    except OSError:  # whatever it is, it does not make its folder a DICOM folder; reading one is stricter
+        return False
+
+
 def _dicom_folders(folder: Path) -> list[Path]:
     """Returns the topmost folders, from `folder` down, that hold DICOM files themselves."""
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
-        if any(is_dicom(Path(root, name)) for name in names):
+        if any(_is_dicom(Path(root, name)) for name in names):
             found.append(Path(root))
             folders.clear()  # a series may be spread over subfolders: the folder is read as a whole
     return found

@@ -335,6 +335,22 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         read_volume(tmp_path / "header")
 
 
+def test_slice_that_may_not_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, names=lambda k: f"{k}.dcm")
+    real_open = open
+
+    def deny(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(path).name == "5.dcm":
+            raise PermissionError(13, "Permission denied")
+        return real_open(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", deny)
+    with pytest.raises(InputError, match=r"5.dcm: cannot be read: Permission denied"):
+        read_volume(tmp_path)
+
+
 def test_folder_without_dicom(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no DICOM image"):
         read_volume(tmp_path)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +163,13 @@ def test_pixdim_against_the_sform_warns(tmp_path: Path) -> None:
 def test_lengths_become_mm(tmp_path: Path, code: int, factor: float) -> None:
     path = save_nifti(tmp_path / "a.nii", affine=np.diag([2, 3, 4, 1]), xyzt_units=code)
     np.testing.assert_allclose(read_volume(path).affine, np.diag([2, 3, 4, 1 / factor]) * factor)
+
+
+def test_nifti2(tmp_path: Path, oblique_affine: np.ndarray) -> None:
+    nib.save(nib.Nifti2Image(VALUES, oblique_affine), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_array_equal(volume.data, VALUES)
+    np.testing.assert_array_equal(volume.affine, oblique_affine)  # NIfTI-2 is float64
 
 
 @pytest.mark.parametrize("suffix", [".mgz", ".mgh"])
@@ -390,11 +397,17 @@ def test_other_kinds_of_file(tmp_path: Path, name: str) -> None:
     assert "another kind of file" in refusal(tmp_path / name)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(tmp_path: Path) -> None:
-    path = save_nifti(tmp_path / "a.nii")
-    path.chmod(0)
-    refusal(path)
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mgz", ".nrrd", ".mha", ".dcm", ""])
+def test_no_permission(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"x" * 1000)
+
+    def deny(*args: Any, **kwargs: Any) -> None:  # root, who may run the tests, may read everything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", deny)
+    monkeypatch.setattr(nib, "load", deny)
+    assert "cannot be read: Permission denied; check its permissions" in refusal(path)
 
 
 # ---- MONAI
@@ -527,6 +540,13 @@ def test_inputs_keep_their_order_and_count_once(tmp_path: Path) -> None:
     (tmp_path / "link.nii").symlink_to(tmp_path / "a.nii")
     assert found(tmp_path / "b.nii", tmp_path, tmp_path / "a.nii") == [("b.nii", "b"), ("a.nii", "a")]
     assert [source.stem for source in find_images(tmp_path / "b.nii")] == ["b"]
+
+
+def test_links_keep_their_own_names(tmp_path: Path) -> None:
+    """Data sets under git-annex are links to files named by their hash."""
+    touch(tmp_path / ".store" / "MD5E-s123--abc.nii.gz")
+    (tmp_path / "sub-01_T1w.nii.gz").symlink_to(tmp_path / ".store" / "MD5E-s123--abc.nii.gz")
+    assert found(tmp_path) == [("sub-01_T1w.nii.gz", "sub-01_T1w")]
 
 
 def test_list_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
