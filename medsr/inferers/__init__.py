@@ -1,5 +1,7 @@
 """Volume -> network -> volume."""
 
+from medsr.inferers.back_projection import back_project, inconsistency
 from medsr.inferers.forward import ForwardInferer
+from medsr.inferers.super_resolution import SuperResolution, SuperResolutionInferer
 
-__all__ = ["ForwardInferer"]
+__all__ = ["ForwardInferer", "SuperResolution", "SuperResolutionInferer", "back_project", "inconsistency"]
