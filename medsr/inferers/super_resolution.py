@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -48,6 +49,7 @@ class SuperResolution:
         deviation: standard deviation over the flips ensemble, same size; None without an ensemble.
         scale: exact scale per spatial axis.
         tiles: number of tiles the network ran on.
+        seconds: wall time.
         warnings: what a user should know.
     """
 
@@ -55,6 +57,7 @@ class SuperResolution:
     deviation: torch.Tensor | None
     scale: Scale
     tiles: int
+    seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -149,9 +152,9 @@ class SuperResolutionInferer(Inferer):
             GridError: no scale, an impossible one, or more voxels than `max_voxels`.
             InputError: wrong number of channels or axes.
         """
+        started = time.perf_counter()
         self.last = self.enlarge(inputs, network, scale=scale, reference=reference)
-        for warning in self.last.warnings:
-            logger.warning(warning)
+        self.last.seconds = time.perf_counter() - started
         return self.last.image
 
     def enlarge(

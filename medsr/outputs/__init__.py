@@ -1,0 +1,7 @@
+"""What a run leaves behind: the SR image, a record of how it was made, a preview."""
+
+from medsr.outputs.preview import draw_preview
+from medsr.outputs.record import make_record, sha256_of
+from medsr.outputs.saving import SaveImageWithRecordd, output_paths
+
+__all__ = ["SaveImageWithRecordd", "draw_preview", "make_record", "output_paths", "sha256_of"]

@@ -1,0 +1,125 @@
+"""The record beside every result: what went in, what was done, with which weights, what to be careful about."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medsr import __version__
+from medsr.geometry import Grid, Scale, format_scale, spacing_of
+
+DISCLAIMER = (
+    "Research use only. Not a medical device. Super-resolved detail is inferred, not measured; not for diagnosis."
+)
+_PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom")
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, or of the sorted names and contents of the files of a folder (a DICOM series)."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of medsr, Python and the packages that results depend on."""
+    found = {"medsr": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def grid_record(grid: Grid) -> dict[str, Any]:
+    """Size, spacing (mm) and affine in full precision, whatever the image format keeps of it."""
+    return {"shape": list(grid.shape), "spacing_mm": list(grid.spacing), "affine": grid.affine.tolist()}
+
+
+def trained_range_warnings(trained_on: Mapping[str, Any], lr: Grid, sr: Grid, scale: Scale) -> list[str]:
+    """Where a request lies outside what the bundle was trained on.
+
+    Args:
+        trained_on: the metadata's entry: `sr_spacing_mm` (low, high), `largest_scale`, `smallest_size` (LR voxels).
+        lr: grid of the input.
+        sr: grid of the result.
+        scale: of the request.
+    """
+    warnings = []
+    if "sr_spacing_mm" in trained_on:
+        low, high = trained_on["sr_spacing_mm"]
+        if min(sr.spacing) < low or max(sr.spacing) > high:
+            made = "x".join(f"{v:.3g}" for v in sr.spacing)
+            warnings.append(f"the result's spacing {made} mm is outside the trained range of {low:g} to {high:g} mm")
+    if "largest_scale" in trained_on and max(scale) > trained_on["largest_scale"]:
+        warnings.append(f"scale {format_scale(scale)} is above the largest trained one ({trained_on['largest_scale']:g})")
+    if "smallest_size" in trained_on and min(lr.shape) < trained_on["smallest_size"]:
+        warnings.append(f"size {lr.shape} is below the smallest trained one ({trained_on['smallest_size']} voxels)")
+    if len({round(v, 3) for v in spacing_of(sr.affine)}) > 1 and trained_on.get("isotropic_result", False):
+        warnings.append("the result's voxels are not isotropic; the bundle was trained on isotropic results")
+    return warnings
+
+
+def make_record(
+    *,
+    source: str,
+    metadata: Mapping[str, Any],
+    weights: str | Path | None,
+    lr: Grid,
+    sr: Grid,
+    scale: Scale,
+    intensity: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    seconds: float,
+    tiles: int,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Everything needed to know, and to repeat, how a result was made; JSON-able.
+
+    Args:
+        source: input file or folder; hashed if it exists.
+        metadata: the bundle's `metadata.json`.
+        weights: the bundle's weight file; hashed if it exists.
+        lr: grid of the input.
+        sr: grid of the result.
+        scale: as exact fractions.
+        intensity: the recorded normalisation.
+        settings: device, precision and other options of the inferer.
+        seconds: time in the inferer.
+        tiles: number of tiles.
+        warnings: of the whole run.
+    """
+    path, weight_file = Path(source), Path(weights) if weights else None
+    return {
+        "medsr": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "input": {"name": path.name, "sha256": sha256_of(path) if source and path.exists() else None},
+        "method": {
+            "bundle": metadata.get("name", ""),
+            "version": metadata.get("version", ""),
+            "weights_sha256": sha256_of(weight_file) if weight_file and weight_file.exists() else None,
+        },
+        "scale": [str(s) for s in scale],
+        "lr_grid": grid_record(lr),
+        "sr_grid": grid_record(sr),
+        "intensity": dict(intensity),
+        "degradation_assumed": metadata.get("degradation"),
+        "settings": dict(settings),
+        "seconds": round(seconds, 3),
+        "tiles": tiles,
+        "versions": versions(),
+        "warnings": list(warnings),
+        "disclaimer": DISCLAIMER,
+    }
