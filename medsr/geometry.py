@@ -1,15 +1,15 @@
 """The grid rule: the only place where the size, spacing and origin of an image are computed.
 
-Edges, not centres, coincide, and the requested scale is honoured exactly. With input size ``n`` and scale ``s``
-per axis the output has ``m = round(n * s)`` voxels of spacing ``d / s``, and in index space
+Edges, not centres, coincide, and the requested scale is honoured exactly. With input size ``n`` and scale
+``s`` per axis the output has ``m = round(n * s)`` voxels of spacing ``d / s``, and in index space
 
     u_in = (u_out + 1/2) / s - 1/2
 
-so the first edge is kept exactly, and the last one whenever ``n * s`` is an integer. Scales are exact fractions:
-float arithmetic puts voxels in the wrong place at 2.3 or 2.7.
+so the first edge is kept exactly, and the last one whenever ``n * s`` is an integer. Scales are exact
+fractions: float arithmetic puts voxels in the wrong place at 2.3 or 2.7.
 
-Affines are 4x4 float64 voxel-to-world matrices (RAS, mm, as in nibabel and MONAI). Scales and spacings are given
-per array axis.
+Affines are 4x4 float64 voxel-to-world matrices (RAS, mm, as in nibabel and MONAI). Scales and spacings are
+given per array axis.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor, gcd, inf, isfinite
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -28,14 +29,21 @@ from medsr.errors import GridError
 Scale = tuple[Fraction, ...]
 ScaleLike = float | int | str | Fraction | Sequence[float | int | str | Fraction]
 
-FIELD_OF_VIEW_TOLERANCE = Fraction(1, 1000)  # output voxels that rounding a float scale to a fraction may cost
+FIELD_OF_VIEW_TOLERANCE = Fraction(
+    1, 1000
+)  # output voxels that rounding a float scale to a fraction may cost
+PARALLEL_TOLERANCE = 0.1  # voxels by which parallel axes may drift apart over an image
 _UNKNOWN_SIZE = 1024  # size assumed for that tolerance when none is given
 ALIGNMENTS = ("half-pixel", "corner", "edges", "first-voxel")  # of an LR grid to its HR grid
-_ORIENTATIONS = {"sagittal": 0, "coronal": 1, "axial": 2}  # anatomical plane -> world axis it is perpendicular to
+_ORIENTATIONS = {
+    "sagittal": 0,
+    "coronal": 1,
+    "axial": 2,
+}  # anatomical plane -> world axis it is perpendicular to
 
 
 def simplest_fraction(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction of smallest denominator in the closed interval [low, high], 0 < low <= high (Stern-Brocot)."""
+    """The fraction of smallest denominator in the interval 0 < low <= f <= high (Stern-Brocot)."""
     whole = floor(low)
     if whole == low:
         return Fraction(whole)
@@ -48,15 +56,15 @@ def exact_scale(value: float | int | str | Fraction, size: int | None = None) ->
     """One scale as an exact fraction.
 
     Args:
-        value: an integer, fraction or text ("9/4", "2.5") is taken literally; a float is replaced by the fraction
-            of smallest denominator that changes the field of view by less than 1e-3 output voxels.
+        value: an integer, fraction or text ("9/4", "2.5") is taken literally; a float is replaced by the
+            fraction of smallest denominator that changes the field of view by less than 1e-3 output voxels.
         size: number of input voxels along the axis.
 
     Raises:
         GridError: not a finite number, or not positive.
     """
-    value = float(value) if isinstance(value, np.floating) else value
     try:
+        value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
         if isinstance(value, float) and not isfinite(value):
             raise ValueError
         literal = Fraction(str(value)) if isinstance(value, str) else Fraction(value)
@@ -76,22 +84,42 @@ def as_scale(scale: ScaleLike, ndim: int, shape: Sequence[int] | None = None) ->
     Raises:
         GridError: wrong number of values, or a value that is not a positive number.
     """
-    values = [scale] * ndim if isinstance(scale, int | float | str | Fraction | np.number) else list(scale)
-    if len(values) != ndim:
-        raise GridError(f"expected one scale or one per axis ({ndim}), got {len(values)}: {list(values)}")
+    values = _per_axis(scale, ndim, "scale")
     sizes = [None] * ndim if shape is None else list(shape)
+    if len(sizes) != ndim:
+        raise GridError(f"expected an image of {ndim} axes for {ndim} scales, got size {sizes}")
     return tuple(exact_scale(v, n) for v, n in zip(values, sizes, strict=True))
 
 
-def scale_for_spacing(spacing: Sequence[float], target: float | Sequence[float], shape: Sequence[int]) -> Scale:
+def _per_axis(value: Any, ndim: int, what: str) -> list[Any]:
+    """One value, or one per axis, as a list."""
+    try:
+        single = isinstance(value, int | float | str | Fraction) or getattr(value, "ndim", None) == 0
+        values = [value] * ndim if single else list(value)
+    except TypeError:
+        raise GridError(f"expected one {what} or one per axis ({ndim}), got {value!r}") from None
+    if len(values) != ndim:
+        raise GridError(f"expected one {what} or one per axis ({ndim}), got {len(values)}: {values}")
+    return values
+
+
+def scale_for_spacing(
+    spacing: Sequence[float], target: float | Sequence[float], shape: Sequence[int]
+) -> Scale:
     """The scale that turns voxels of `spacing` (mm, per axis) into voxels of `target` (mm).
 
     Raises:
         GridError: a target that is not positive, or coarser than the input (super-resolution only enlarges).
     """
-    targets = [float(target)] * len(spacing) if isinstance(target, int | float) else [float(t) for t in target]
-    if len(targets) != len(spacing):
-        raise GridError(f"expected one target spacing or one per axis ({len(spacing)}), got {targets}")
+    given = _per_axis(target, len(spacing), "target spacing")
+    try:
+        targets = [float(t) for t in given]
+    except (TypeError, ValueError):
+        raise GridError(f"a target spacing must be a positive number of mm, got {given}") from None
+    if len(shape) != len(spacing):
+        raise GridError(
+            f"expected an image of {len(spacing)} axes for {len(spacing)} spacings, got size {list(shape)}"
+        )
     if not all(isfinite(t) and t > 0 for t in targets):
         raise GridError(f"a target spacing must be a positive number of mm, got {targets}")
     scale = tuple(exact_scale(float(d) / t, n) for d, t, n in zip(spacing, targets, shape, strict=True))
@@ -110,7 +138,9 @@ def check_enlarging(scale: Scale) -> Scale:
         GridError: a scale below 1.
     """
     if any(s < 1 for s in scale):
-        raise GridError(f"a super-resolution scale must be at least 1 on every axis, got {format_scale(scale)}")
+        raise GridError(
+            f"a super-resolution scale must be at least 1 on every axis, got {format_scale(scale)}"
+        )
     return scale
 
 
@@ -127,7 +157,9 @@ def divisible_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
     """
     sizes = tuple(n - n % s.numerator for n, s in zip(shape, scale, strict=True))
     if 0 in sizes:
-        raise GridError(f"an image of {tuple(shape)} voxels is too small to be reduced by {format_scale(scale)}")
+        raise GridError(
+            f"an image of {tuple(shape)} voxels is too small to be reduced by {format_scale(scale)}"
+        )
     return sizes
 
 
@@ -138,12 +170,15 @@ def source_positions(indices: ArrayLike, scale: Fraction) -> NDArray[np.float64]
     return ((2 * i + 1) * q - p) / (2.0 * p)
 
 
-def input_range(low: int, high: int, scale: Fraction, size: int, halo: int, align: int = 1) -> tuple[int, int]:
+def input_range(
+    low: int, high: int, scale: Fraction, size: int, halo: int, align: int = 1
+) -> tuple[int, int]:
     """Input voxels [start, stop) that output voxels [low, high) need, with a halo, clamped to the image.
 
     Args:
         halo: input voxels of context on either side.
-        align: start and stop are moved outwards to multiples of it (attention windows), the stop at most to `size`.
+        align: start and stop are moved outwards to multiples of it (attention windows), the stop at most to
+            `size`.
     """
     start = max(0, floor(low / scale) - halo)
     stop = min(size, -floor(-(high / scale)) + halo)
@@ -162,10 +197,10 @@ def scaled_affine(affine: ArrayLike, scale: Scale) -> NDArray[np.float64]:
 def sampling_of(alignment: str, n_hr: int, n_lr: int, scale: Fraction) -> tuple[Fraction, Fraction]:
     """(start, step) of a reduced axis: voxel i of LR lies at HR index start + i * step, exactly.
 
-    Only "half-pixel" is the grid rule. The others are what programs do that simulate LR otherwise: "corner" joins
-    the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid over the whole
-    HR field of view whatever the scale asked for (``cv2.resize`` with a size), "first-voxel" keeps the centre of
-    voxel 0 (decimation, a cropped DFT).
+    Only "half-pixel" is the grid rule. The others are what programs do that simulate LR otherwise: "corner"
+    joins the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid over
+    the whole HR field of view whatever the scale asked for (``cv2.resize`` with a size), "first-voxel" keeps
+    the centre of voxel 0 (decimation, a cropped DFT).
 
     Raises:
         GridError: another alignment's name.
@@ -197,6 +232,52 @@ def shifted_affine(affine: ArrayLike, start: Sequence[float]) -> NDArray[np.floa
     return np.asarray(affine, dtype=np.float64) @ step
 
 
+def relative_sampling(
+    affine: ArrayLike, other: ArrayLike, other_shape: Sequence[int]
+) -> tuple[tuple[float, float], ...]:
+    """(start, step) per axis: voxel j of the other image lies at index start + j * step of this one.
+
+    Args:
+        affine: of this image.
+        other: affine of the other image.
+        other_shape: its size, two or three axes.
+
+    Raises:
+        GridError: axes that are not parallel (off by more than a tenth of a voxel somewhere), or run backwards.
+    """
+    ndim = len(other_shape)
+    change = np.linalg.solve(np.asarray(affine, dtype=np.float64), np.asarray(other, dtype=np.float64))
+    steps = np.diag(change)[:ndim]
+    drift = np.abs(change[:ndim, :ndim] - np.diag(steps)) @ np.asarray(other_shape)
+    if drift.max() > PARALLEL_TOLERANCE or steps.min() <= 0:
+        raise GridError(
+            "the axes of the two images are not parallel, or not in the same order and direction; "
+            "resample one of them along the axes of the other"
+        )
+    return tuple((float(change[axis, 3]), float(steps[axis])) for axis in range(ndim))
+
+
+def reoriented_affine(
+    affine: ArrayLike, shape: Sequence[int], order: Sequence[int], flipped: Sequence[int]
+) -> NDArray[np.float64]:
+    """The affine of an image whose axes were permuted and then flipped.
+
+    Args:
+        affine: before.
+        shape: size before.
+        order: for each new axis, the old one.
+        flipped: new axes that run backwards.
+    """
+    change = np.zeros((4, 4))
+    change[3, 3] = 1
+    for axis in range(len(order), 3):
+        change[axis, axis] = 1
+    for new, old in enumerate(order):
+        change[old, new] = -1 if new in flipped else 1
+        change[old, 3] = shape[old] - 1 if new in flipped else 0
+    return np.asarray(affine, dtype=np.float64) @ change
+
+
 def spacing_of(affine: ArrayLike, ndim: int = 3) -> tuple[float, ...]:
     """Voxel size in mm along each array axis."""
     columns = np.asarray(affine, dtype=np.float64)[:3, :ndim]
@@ -225,7 +306,7 @@ def _mm(values: Sequence[float]) -> str:
 
 
 def lattice_step(scale: Fraction) -> tuple[int, int]:
-    """(q, p): the smallest LR and HR crop offsets that keep the two grids aligned, q LR voxels = p HR voxels."""
+    """(q, p): the smallest LR and HR crop offsets that keep the grids aligned, q LR voxels = p HR voxels."""
     assert gcd(scale.numerator, scale.denominator) == 1
     return scale.denominator, scale.numerator
 
@@ -246,13 +327,17 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise GridError(f"expected a 3D image with at least one voxel on every axis, got size {self.shape}")
+            raise GridError(
+                f"expected a 3D image with at least one voxel on every axis, got size {self.shape}"
+            )
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GridError(f"expected a finite 4x4 affine, got {affine.tolist()}")
         spacing = np.array(self.spacing)
         volume = abs(np.linalg.det(affine[:3, :3]))
         if spacing.min() <= 0 or volume <= 1e-6 * spacing.prod():
-            raise GridError(f"the affine is degenerate (voxel spacing {_mm(self.spacing)}): repair the image's header")
+            raise GridError(
+                f"the affine is degenerate (voxel spacing {_mm(self.spacing)}): repair the image's header"
+            )
 
     @property
     def spacing(self) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
 """Separable resampling as one matrix per axis: any real scale, any device, differentiable, exact at borders.
 
-An image is resampled by multiplying each axis with a matrix (outputs x inputs). The same matrices give a region of
-the result without computing the rest (tiles at global coordinates), and their transposes the adjoint. Building them
-costs little and is cached; on a CPU the three products are some twenty times faster than scipy's splines.
+An image is resampled by multiplying each axis with a matrix (outputs x inputs). The same matrices give a region
+of the result without computing the rest (tiles at global coordinates), and their transposes the adjoint.
+Building them costs little and is cached; on a CPU the three products are some twenty times faster than scipy's splines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from medsr.errors import GridError
 from medsr.geometry import Scale, output_shape, source_positions
 
 Matrix = NDArray[np.float64]
-_SPLINE_PADDING = 12  # samples of edge padding before the recursive prefilter, as scipy pads for mode="nearest"
+_SPLINE_PADDING = (
+    12  # samples of edge padding before the recursive prefilter, as scipy pads for mode="nearest"
+)
 
 
 def _cubic(a: float) -> Callable[[Matrix], Matrix]:
@@ -51,11 +53,13 @@ KERNELS = tuple(_KERNELS)
 BOUNDARIES = ("nearest", "reflect", "mirror", "zero")
 
 
-def fold_indices(indices: NDArray[np.int64], n: int, boundary: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def fold_indices(
+    indices: NDArray[np.int64], n: int, boundary: str
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices outside [0, n) brought inside by a boundary rule, and which taps count.
 
-    "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" about the edge
-    sample (d c b | a b c d), "zero" drops the tap.
+    "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" about the
+    edge sample (d c b | a b c d), "zero" drops the tap.
     """
     keep = np.ones(indices.shape, dtype=bool)
     if boundary == "nearest":
@@ -73,13 +77,19 @@ def fold_indices(indices: NDArray[np.int64], n: int, boundary: str) -> tuple[NDA
 
 
 def tap_matrix(
-    positions: Matrix, n_in: int, kernel: Callable[[Matrix], Matrix], half_width: float, boundary: str, stretch: float
+    positions: Matrix,
+    n_in: int,
+    kernel: Callable[[Matrix], Matrix],
+    half_width: float,
+    boundary: str,
+    stretch: float,
 ) -> Matrix:
     """(len(positions), n_in): weights of a finite kernel centred at real-valued input positions.
 
     Args:
         half_width: support of the kernel on either side, in samples before stretching.
-        stretch: factor by which the kernel is widened (and lowered), to low-pass before reducing; rows sum to one.
+        stretch: factor by which the kernel is widened (and lowered), to low-pass before reducing; rows sum to
+            one.
     """
     reach = int(np.ceil(half_width * stretch)) + 1
     taps = np.floor(positions).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
@@ -92,7 +102,9 @@ def tap_matrix(
     return matrix
 
 
-def kernel_matrix(positions: Matrix, n_in: int, kernel: str, boundary: str = "nearest", stretch: float = 1.0) -> Matrix:
+def kernel_matrix(
+    positions: Matrix, n_in: int, kernel: str, boundary: str = "nearest", stretch: float = 1.0
+) -> Matrix:
     """(len(positions), n_in): interpolation by a named kernel at real-valued input positions.
 
     Raises:
@@ -107,8 +119,12 @@ def kernel_matrix(positions: Matrix, n_in: int, kernel: str, boundary: str = "ne
         raise GridError(f"spline interpolation takes the boundary nearest or mirror, got {boundary!r}")
     padding = _SPLINE_PADDING if boundary == "nearest" else 0
     samples = np.pad(np.eye(n_in), ((padding, padding), (0, 0)), mode="edge")
-    coefficients = ndimage.spline_filter1d(samples, order=3, axis=0, mode="mirror") if len(samples) > 1 else samples
-    reach = positions.clip(-padding, n_in - 1 + padding) + padding  # beyond the padding the edge value continues
+    coefficients = (
+        ndimage.spline_filter1d(samples, order=3, axis=0, mode="mirror") if len(samples) > 1 else samples
+    )
+    reach = positions + padding
+    if boundary == "nearest":  # beyond the padding the edge value continues; "mirror" goes on for ever
+        reach = reach.clip(0, len(samples) - 1)
     return tap_matrix(reach, len(samples), function, half_width, "mirror", stretch) @ coefficients
 
 
@@ -160,7 +176,9 @@ def apply_matrices(
             growth.append((matrix[rows].shape[0] / matrix.shape[1], axis, matrix[rows]))
     for _, axis, matrix in sorted(growth, key=lambda g: g[:2]):  # shrinking axes first: least work
         weights = torch.as_tensor(matrix, dtype=image.dtype).to(image.device)
-        image = torch.movedim(torch.tensordot(weights, image, dims=([1], [spatial + axis])), 0, spatial + axis)
+        image = torch.movedim(
+            torch.tensordot(weights, image, dims=([1], [spatial + axis])), 0, spatial + axis
+        )
     return image.contiguous()
 
 

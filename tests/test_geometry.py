@@ -192,8 +192,15 @@ class TestScale:
 
     def test_one_or_one_per_axis(self):
         assert as_scale(2, 3) == as_scale("2", 3) == as_scale([2, 2.0, "2"], 3) == (2, 2, 2)
-        with pytest.raises(GridError, match=r"one per axis \(3\), got 2"):
-            as_scale((2, 2), 3)
+        assert as_scale(np.array(2.0), 2) == as_scale(np.float32(2), 2) == as_scale(torch.tensor([2, 2]), 2)
+        for wrong, came in (((2, 2), "got 2"), (None, "got None"), (object(), "got <object")):
+            with pytest.raises(GridError, match=rf"one per axis \(3\), {came}"):
+                as_scale(wrong, 3)
+        with pytest.raises(GridError, match=r"3 axes for 3 scales, got size \[4, 5\]"):
+            as_scale(2, 3, (4, 5))
+
+    def test_fractions_hold_plain_integers(self):
+        assert type(exact_scale(np.int64(3)).numerator) is int  # numpy's would overflow
 
     def test_format(self):
         assert geometry.format_scale(as_scale((2, 2.5, "7/3"), 3)) == "2x2.5x7/3"
@@ -209,6 +216,9 @@ class TestScale:
         assert geometry.scale_for_spacing((0.9, 0.9, 5), (0.9, 0.45, 2), shape) == (1, 2, Fraction(5, 2))
         rounded = tuple(float(np.float32(d)) for d in (0.9, 0.9, 4.8))  # as a NIfTI header has it
         assert geometry.scale_for_spacing(rounded, 0.9, shape) == (1, 1, Fraction(16, 3))
+        assert geometry.scale_for_spacing(rounded, np.float32(0.9), shape) == (1, 1, Fraction(16, 3))
+        with pytest.raises(GridError, match="3 axes for 3 spacings, got size"):
+            geometry.scale_for_spacing((1, 1, 5), 1.0, (10, 10))
 
     @pytest.mark.parametrize(
         ("target", "message"),
@@ -220,6 +230,8 @@ class TestScale:
             ((1, 1, -1), "positive number of mm"),
             (float("nan"), "positive number of mm"),
             ((1, 1, float("inf")), "positive number of mm"),
+            (None, "one per axis"),
+            ((1, 1, "thin"), "positive number of mm"),
         ],
     )
     def test_bad_target_spacing(self, target, message):
