@@ -1,8 +1,9 @@
 """Separable resampling as one matrix per axis: any real scale, any device, differentiable, exact at borders.
 
-An image is resampled by multiplying each axis with a matrix (outputs x inputs). The same matrices give a region
-of the result without computing the rest (tiles at global coordinates), and their transposes the adjoint.
-Building them costs little and is cached; on a CPU the three products are some twenty times faster than scipy's splines.
+An image is resampled by multiplying each axis with a matrix (outputs x inputs). The same matrices give a
+region of the result without computing the rest (tiles at global coordinates), and their transposes the
+adjoint. Building them costs little and is cached; on a CPU the three products are some twenty times faster
+than scipy's splines.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def fold_indices(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices outside [0, n) brought inside by a boundary rule, and which taps count.
 
-    "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" about the
-    edge sample (d c b | a b c d), "zero" drops the tap.
+    "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" about
+    the edge sample (d c b | a b c d), "zero" drops the tap.
     """
     keep = np.ones(indices.shape, dtype=bool)
     if boundary == "nearest":
