@@ -21,6 +21,7 @@ from medsr.data.volume import (
     to_float32,
 )
 from medsr.errors import InputError
+from medsr.geometry import spacing_of
 
 _HEADER_BYTES = 1 << 16  # headers are text in front of the voxels, a kilobyte or so
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
@@ -62,7 +63,7 @@ def read_itk(path: Path) -> Volume:
             f"({one_line(error)}); check or copy the file again"
         ) from error
     array = sitk.GetArrayFromImage(image).T  # ITK's array is (Z, Y, X)
-    affine = check_affine(_ras_affine(image, warnings), path, "header")
+    affine = check_affine(ras_affine(image, warnings), path, "header")
     affine[:3] *= factor
     meta = describe(
         filename=str(path), format=kind, original_dtype=str(array.dtype), units=units, warnings=warnings
@@ -80,7 +81,7 @@ def _check_voxels(reader: Any, path: Path) -> None:
         raise InputError(f"{path}: expected real voxel values, got complex ones; save the magnitude first")
 
 
-def _ras_affine(image: Any, warnings: list[str]) -> np.ndarray:
+def ras_affine(image: Any, warnings: list[str]) -> np.ndarray:
     """Returns the (4, 4) RAS affine of a 2D, 3D or 4D SimpleITK image (its first three axes)."""
     ndim = image.GetDimension()
     used = min(ndim, 3)
@@ -196,3 +197,19 @@ def _numbers(text: str) -> list[float]:
         except ValueError:
             values.append(float("nan"))
     return values
+
+
+def to_sitk(data: np.ndarray, affine: np.ndarray) -> Any:
+    """Makes a SimpleITK image of an array (X, Y, Z) and its RAS affine; the axes must be perpendicular."""
+    spacing = np.array(spacing_of(affine))
+    lps = RAS_TO_LPS @ affine
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def from_sitk(image: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the array (X, Y, Z) and RAS affine of a 3D SimpleITK image."""
+    return sitk.GetArrayFromImage(image).T, ras_affine(image, [])

@@ -13,9 +13,10 @@ import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 from numpy.typing import ArrayLike, DTypeLike
 
 from medsr.data.atomic import atomic_path, write_json_atomic
+from medsr.data.itkfiles import to_sitk
 from medsr.data.nifti import qform_rounding
 from medsr.data.suffixes import NIFTI, split_suffix
-from medsr.data.volume import RAS_TO_LPS, largest_corner_distance, one_line
+from medsr.data.volume import largest_corner_distance, one_line
 from medsr.errors import OutputError
 from medsr.geometry import spacing_of
 
@@ -165,11 +166,7 @@ def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path
             f"{path}: expected orthogonal axes, got sheared ones (gantry tilt; {apart:.3g} mm at a corner), "
             f"which many {path.suffix} readers do not expect; write .nii.gz instead"
         )
-    lps = RAS_TO_LPS @ affine
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
+    image = to_sitk(data, affine)
     try:
         sitk.WriteImage(image, str(temporary), useCompression=True)
         # ITK does not look at the result of closing the file, where a full disk can show: read it back.

@@ -2,6 +2,6 @@
 
 from medsr.outputs.preview import draw_preview
 from medsr.outputs.record import make_record, sha256_of
-from medsr.outputs.saving import SaveImageWithRecordd, output_paths
+from medsr.outputs.saving import OutputPaths, SaveImageWithRecordd, output_paths
 
-__all__ = ["SaveImageWithRecordd", "draw_preview", "make_record", "output_paths", "sha256_of"]
+__all__ = ["OutputPaths", "SaveImageWithRecordd", "draw_preview", "make_record", "output_paths", "sha256_of"]

@@ -1,0 +1,165 @@
+"""Bundles: where they are, what they say about themselves, and how their parts are put together."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, LoadImaged, SaveImaged
+from torch import nn
+
+from medsr.errors import InputError
+from medsr.inferers import SuperResolutionInferer
+
+SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
+
+
+def bundle_directories() -> list[Path]:
+    """Folders in which bundles are looked for: those of the environment, then the ones that came with medsr."""
+    package = Path(__file__).resolve().parent
+    named = [Path(p).expanduser() for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
+    return [d for d in (*named, package.parent / "bundles", package / "_bundles") if d.is_dir()]
+
+
+class Bundle:
+    """A bundle on disk.
+
+    Args:
+        root: folder with `configs/inference.json` and `configs/metadata.json`.
+
+    Raises:
+        InputError: the folder is not a bundle.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not (self.root / "configs" / "inference.json").is_file():
+            raise InputError(f"{self.root} is not a bundle: it has no configs/inference.json")
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which MONAI knows the bundle too."""
+        return self.root.resolve().name
+
+    @property
+    def weights(self) -> Path:
+        """The weight file."""
+        return self.root / "models" / "model.pt"
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Contents of `configs/metadata.json`."""
+        path = self.root / "configs" / "metadata.json"
+        try:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+
+    def parse(self, settings: Mapping[str, Any] | None = None) -> LoadedBundle:
+        """Build the network, its weights loaded, and everything around it.
+
+        Args:
+            settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
+
+        Raises:
+            InputError: weights that are missing, unreadable, or do not fit the network.
+        """
+        parser = ConfigParser()
+        parser.read_config(str(self.root / "configs" / "inference.json"))
+        parser["bundle_root"] = str(self.root)
+        for key, value in (settings or {}).items():
+            parser[key] = value
+        parser.parse()
+        network: nn.Module = parser.get_parsed_content("network")
+        load_weights(network, self.weights)
+        return LoadedBundle(
+            network.eval(),
+            parser.get_parsed_content("preprocessing"),
+            parser.get_parsed_content("inferer"),
+            parser.get_parsed_content("postprocessing"),
+        )
+
+
+class LoadedBundle:
+    """The parts of a bundle's inference, for images one by one."""
+
+    def __init__(
+        self, network: nn.Module, preprocessing: Compose, inferer: SuperResolutionInferer, postprocessing: Compose
+    ) -> None:
+        self.network = network
+        self.preprocessing = preprocessing
+        self.inferer = inferer
+        self.postprocessing = postprocessing
+
+    def run(self, item: Mapping[str, Any], save: bool) -> dict[str, Any]:
+        """Preprocess, enlarge, postprocess one item.
+
+        Args:
+            item: `image` is a path, or a MetaTensor (1, X, Y, Z), which is not loaded.
+            save: run the bundle's saving transform too.
+        """
+        data: Any = dict(item)
+        in_memory = isinstance(data["image"], torch.Tensor)
+        for transform in self.preprocessing.transforms:
+            if not (in_memory and isinstance(transform, LoadImaged)):
+                data = transform(data)
+        data["pred"] = self.inferer(data["image"].unsqueeze(0), self.network)[0]
+        for transform in self.postprocessing.transforms:
+            if save or not isinstance(transform, SaveImaged):
+                data = transform(data)
+        return dict(data)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a flat state dict of tensors into a network, strictly and without running code from the file.
+
+    Raises:
+        InputError: the file is missing, not a state dict, or does not fit; the first offending keys are named.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: train the bundle (configs/train.json) or copy its model.pt there")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is not a file of weights: {str(error).splitlines()[0]}") from None
+    if not isinstance(state, Mapping):
+        raise InputError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
+    expected = network.state_dict()
+    missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
+    misshapen = [k for k in expected if k in state and expected[k].shape != state[k].shape]
+    problems = [f"{w} {keys[0]}" for w, keys in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if keys]
+    if problems:
+        raise InputError(f"{path} does not fit the network: {', '.join(problems)}; is it another bundle's file?")
+    network.load_state_dict(state)
+
+
+def list_bundles() -> Iterator[Bundle]:
+    """Installed bundles; of two with one name the first found."""
+    seen: set[str] = set()
+    for directory in bundle_directories():
+        for root in sorted(directory.iterdir()):
+            if (root / "configs" / "inference.json").is_file() and root.name not in seen:
+                seen.add(root.name)
+                yield Bundle(root)
+
+
+def find_bundle(name: str | Path) -> Bundle:
+    """A bundle by its name or folder.
+
+    Raises:
+        InputError: there is none; the installed ones are named.
+    """
+    path = Path(name).expanduser()
+    if len(path.parts) > 1 or path.is_absolute():
+        return Bundle(path)
+    installed = {bundle.name: bundle for bundle in list_bundles()}
+    if str(name) not in installed:
+        raise InputError(f"no bundle is called {str(name)!r}; installed: {', '.join(installed) or 'none'}")
+    return installed[str(name)]
