@@ -8,10 +8,6 @@ TORCH := torch==2.13.0
 DEMO := demo_output
 BUNDLE := bundles/recnn3d
 
-# The CPU build of torch lies on PyTorch's own index (PyPI has the CUDA build for Linux). pip goes on without
-# that index where it cannot be reached. For a GPU: make venv TORCH_INDEX=https://download.pytorch.org/whl/cu130
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-
 # As variables, so that the build backend that pip fetches for the package itself is pinned too.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
@@ -24,11 +20,11 @@ help:  ## list the targets
 
 venv: $(STAMP)  ## create or update the virtual environment
 
-# torch first and alone: what is installed after it finds its requirement met and does not bring another build.
-# --no-deps asks the extra index, which may be out of reach, for one package only.
+# torch first and alone: what is installed after it finds its requirement met and brings no other build. Where pip's
+# default index offers a CUDA build of several GB, point PIP_EXTRA_INDEX_URL at PyTorch's index of CPU builds.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/python -m pip install $(TORCH)
 	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@
 
