@@ -13,7 +13,9 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_TOP_PAD = -4, -1, -2
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc reuse freed activations instead of returning them to the system: 10 to 40 % faster convolutions.
+    """Let glibc reuse freed activations instead of returning them to the system.
+
+    Convolutions become 10 to 40 % faster.
 
     Returns:
         Whether the allocator was changed (Linux with glibc only).

@@ -1,9 +1,10 @@
 """Training: what MONAI's engines lack."""
 
 from medsr.engines.checkpoints import Checkpoints
+from medsr.engines.distributed import local_device, parallel, rank, start_processes, stop_processes
 from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
 from medsr.engines.optimization import parameter_groups
-from medsr.engines.running import run, user_error
+from medsr.engines.running import report_user_errors, run, user_error
 from medsr.engines.sampling import WeightedEpochSampler
 
 __all__ = [
@@ -12,7 +13,13 @@ __all__ = [
     "SeedPerEpoch",
     "TimeBudget",
     "WeightedEpochSampler",
+    "local_device",
+    "parallel",
     "parameter_groups",
+    "rank",
+    "report_user_errors",
     "run",
+    "start_processes",
+    "stop_processes",
     "user_error",
 ]

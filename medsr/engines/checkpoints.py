@@ -1,4 +1,4 @@
-"""Checkpoints that a stopped run continues from."""
+"""Checkpoints that a stopped run continues from, and the networks that a run leaves behind."""
 
 from __future__ import annotations
 
@@ -8,47 +8,169 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine
-from monai.handlers import CheckpointLoader, CheckpointSaver
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from medsr.data.atomic import atomic_path
+from medsr.engines.distributed import rank
+from medsr.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+MODEL, BEST = "model.pt", "best.pt"
+_KEPT = 2  # checkpoints; the last one, and one to fall back on
+# A LambdaLR computes its rate from the step. Its other attributes are configuration, which may have changed:
+# a longer `max_epochs` stretches the schedule.
+_COUNTERS = ("last_epoch", "_step_count", "_last_lr", "base_lrs")
 
 
 class Checkpoints:
     """Save everything a run needs after every epoch, and continue from it when the run is started again.
 
-    Together with `SeedPerEpoch` and `WeightedEpochSampler` a continued run equals a straight one. The last two
-    checkpoints are kept; the best network by the validation metric is `best.pt` where a validator has one.
+    Together with `SeedPerEpoch` and `WeightedEpochSampler` a continued run equals a straight one. The
+    directory holds the last two checkpoints; `model.pt`, the network after the last epoch; and with a
+    validator `best.pt`, the network of the epoch in which its key metric was best. Both networks are flat
+    state dicts of tensors, ready to be copied to a bundle's `models/model.pt`. Files appear complete or not
+    at all. Under torchrun rank 0 writes and all ranks read.
+
+    Register it on the trainer after the `ValidationHandler`, so that a checkpoint knows its epoch's metric.
 
     Args:
         directory: where checkpoints are written.
         objects: what to save besides the trainer's own state: network, optimizer, scheduler.
         resume: continue from the newest checkpoint in the directory, if there is one.
         map_location: device on which a checkpoint is loaded.
+        validator: evaluator with a key metric (by MONAI's convention larger is better, unless its
+            `metric_cmp_fn` says otherwise).
     """
 
     def __init__(
-        self, directory: str, objects: Mapping[str, Any], resume: bool = True, map_location: str = "cpu"
+        self,
+        directory: str,
+        objects: Mapping[str, Any],
+        resume: bool = True,
+        map_location: str = "cpu",
+        validator: Engine | None = None,
     ) -> None:
         self.directory = Path(directory)
-        self.objects = dict(objects)
+        self.objects = {name: _unwrapped(value) for name, value in objects.items()}
         self.resume = resume
         self.map_location = map_location
+        self.validator = validator
+        if not isinstance(self.objects.get("network"), nn.Module):
+            raise ValueError(f"expected the network among the objects to save, got {sorted(self.objects)}")
 
-    def newest(self) -> Path | None:
-        """The checkpoint of the latest epoch."""
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer, and on the validator."""
+        engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        if self.validator is not None:
+            self.validator.add_event_handler(Events.COMPLETED, self.save_best)
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints in the directory, the one of the latest epoch first."""
         epochs = {
             int(match[1]): path
             for path in self.directory.glob("checkpoint_epoch=*.pt")
             if (match := re.fullmatch(r"checkpoint_epoch=(\d+)", path.stem))
         }
-        return epochs[max(epochs)] if epochs else None
+        return [epochs[epoch] for epoch in sorted(epochs, reverse=True)]
 
-    def attach(self, engine: Engine) -> None:
-        """Register on the trainer."""
-        state = {**self.objects, "trainer": engine}
-        newest = self.newest() if self.resume else None
-        if newest is not None:
-            logger.info("continuing from %s", newest)
-            CheckpointLoader(str(newest), state, map_location=self.map_location).attach(engine)
-        CheckpointSaver(str(self.directory), state, save_interval=1, n_saved=2).attach(engine)
+    def newest(self) -> Path | None:
+        """The checkpoint of the latest epoch."""
+        return next(iter(self.checkpoints()), None)
+
+    def save(self, engine: Engine) -> None:
+        """Write the checkpoint of this epoch and `model.pt`; remove checkpoints that are too old."""
+        if rank() > 0:
+            return
+        state = {name: value.state_dict() for name, value in self.objects.items()}
+        state["trainer"] = dict(engine.state_dict())
+        if self.validator is not None:
+            best: Any = self.validator.state
+            state["best"] = {"metric": float(best.best_metric), "epoch": int(best.best_metric_epoch)}
+        with atomic_path(self.directory / f"checkpoint_epoch={engine.state.epoch}.pt") as temporary:
+            torch.save(state, temporary)
+        self._save_network(MODEL)
+        for old in self.checkpoints()[_KEPT:]:
+            old.unlink(missing_ok=True)
+
+    def save_best(self, validator: Engine) -> None:
+        """Write `best.pt` if the validation that has just ended gave the best key metric so far."""
+        state: Any = validator.state
+        if state.best_metric_epoch == state.epoch and rank() == 0:
+            self._save_network(BEST)
+
+    def _save_network(self, name: str) -> None:
+        state = {key: value.detach().cpu() for key, value in self.objects["network"].state_dict().items()}
+        with atomic_path(self.directory / name) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, engine: Engine) -> None:
+        """Continue from the newest checkpoint, if there is one.
+
+        Raises:
+            InputError: it cannot be read, does not fit the network, or is past `max_epochs`; or it is there
+                although the run was told not to resume.
+        """
+        path = self.newest()
+        if path is None:
+            return
+        if not self.resume:
+            raise InputError(
+                f"{self.directory} holds the checkpoints of another run ({path.name}) and resume is false; "
+                "choose another ckpt_dir, remove them, or set resume to true"
+            )
+        content = self._read(path)
+        for name, value in self.objects.items():
+            state = content[name]
+            if isinstance(value, LambdaLR):
+                state = {**value.state_dict(), **{key: state[key] for key in _COUNTERS if key in state}}
+            try:
+                value.load_state_dict(state)
+            except (RuntimeError, ValueError, KeyError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(
+                    f"{path} does not fit this run's {name} ({reason}); use the settings it was made with, "
+                    "or another ckpt_dir"
+                ) from error
+        self._set_epoch(engine, content["trainer"], path)
+        if self.validator is not None and "best" in content:
+            best: Any = self.validator.state
+            best.best_metric, best.best_metric_epoch = content["best"]["metric"], content["best"]["epoch"]
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            content = torch.load(path, map_location=self.map_location, weights_only=True)
+            absent = sorted({*self.objects, "trainer"} - set(content))
+        except Exception as error:  # whatever a damaged file makes of the unpickler
+            older = self.checkpoints()[1:]
+            then = f"the run then continues from {older[0].name}" if older else "the run then starts anew"
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(f"{path} cannot be read ({reason}); delete it, {then}") from error
+        if absent:
+            raise InputError(f"{path} lacks {', '.join(absent)}; it is not of this run, use another ckpt_dir")
+        return content
+
+    def _set_epoch(self, engine: Engine, trainer: Mapping[str, Any], path: Path) -> None:
+        length, last = int(engine.state.epoch_length or 0), int(engine.state.max_epochs or 0)
+        saved_length = int(trainer["epoch_length"])
+        epoch = int(trainer["iteration"]) // saved_length
+        if epoch > last:
+            raise InputError(f"{path} is past epoch {last}; raise max_epochs, or choose another ckpt_dir")
+        if length != saved_length:
+            logger.warning(
+                "%s has %d iterations an epoch, this run %d: it continues, but not as a straight run would",
+                path,
+                saved_length,
+                length,
+            )
+        engine.state.epoch, engine.state.iteration = epoch, epoch * length
+        logger.info("continuing from %s: epoch %d of %d", path, epoch, last)
+
+
+def _unwrapped(value: Any) -> Any:
+    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    return value.module if isinstance(value, parallel) else value

@@ -15,7 +15,8 @@ def parameter_groups(network: nn.Module, lr: float, bias_lr_factor: float = 1.0)
         lr: learning rate of the weights.
         bias_lr_factor: multiplier for parameters whose name ends in "bias".
     """
-    weights, biases = [], []
+    weights: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             (biases if name.endswith("bias") else weights).append(parameter)

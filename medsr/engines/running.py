@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
 
 from ignite.engine import Engine
 
 from medsr.errors import MedsrError
+
+_IGNITE = "ignite.engine.engine"  # its engines log to children of this logger, one for each class
 
 
 def user_error(error: BaseException | None) -> MedsrError | None:
@@ -17,24 +22,58 @@ def user_error(error: BaseException | None) -> MedsrError | None:
         if isinstance(error, MedsrError):
             return error
         seen.add(id(error))
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 
 def run(engine: Engine) -> None:
     """Run an engine; exit with status 1 and one line on standard error if the input is at fault."""
-    engine.logger.addFilter(_without_user_errors)
     try:
-        engine.run()
+        with _quiet_about_user_errors(engine):
+            engine.run()
     except Exception as error:
         cause = user_error(error)
         if cause is None:
             raise
-        sys.exit(f"medsr: error: {cause}")
+        sys.exit(_line(cause))
+
+
+def report_user_errors() -> None:
+    """From now on an uncaught exception that the input is to blame for ends the program in one line.
+
+    For the `initialize` section of a config: building datasets and loading networks happens before `run`,
+    where MONAI wraps errors in its own. Errors of the program itself keep their traceback; the exit status is
+    1 in any case.
+    """
+    if sys.excepthook is not _excepthook:
+        sys.excepthook = _excepthook
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    cause = user_error(error)
+    if cause is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        print(_line(cause), file=sys.stderr)
+
+
+def _line(error: MedsrError) -> str:
+    return f"medsr: error: {error}"
+
+
+@contextmanager
+def _quiet_about_user_errors(engine: Engine) -> Iterator[None]:
+    """Ignite logs each exception before raising it; those that are reported in one line need no second."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_IGNITE)]  # validators' too
+    loggers = {id(log): log for log in (engine.logger, *map(logging.getLogger, names))}
+    for log in loggers.values():
+        log.addFilter(_without_user_errors)
+    try:
+        yield
     finally:
-        engine.logger.removeFilter(_without_user_errors)
+        for log in loggers.values():
+            log.removeFilter(_without_user_errors)
 
 
 def _without_user_errors(record: logging.LogRecord) -> bool:
-    """Ignite logs each exception before raising it; those that are reported in one line need no second."""
     return user_error(sys.exc_info()[1]) is None

@@ -1,4 +1,4 @@
-"""Weighted sampling that depends on nothing but seed and epoch, so that a resumed run draws the same items."""
+"""Weighted sampling that depends on nothing but seed and epoch: a resumed run draws the same items."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from math import ceil
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import DistributedSampler
 
+from medsr.engines.distributed import rank, world_size
+from medsr.errors import InputError
 
-class WeightedEpochSampler(DistributedSampler):  # type: ignore[type-arg]
+
+class WeightedEpochSampler(DistributedSampler):
     """Draw `samples` items an epoch with replacement, by weight; split over the ranks under torchrun.
 
     It is a `DistributedSampler` because MONAI's engines tell such a sampler the epoch.
@@ -20,13 +22,22 @@ class WeightedEpochSampler(DistributedSampler):  # type: ignore[type-arg]
         data: the dataset's items; their "weight" entry is used, 1 where absent.
         samples: items drawn per epoch, over all ranks.
         seed: of the draw, together with the epoch.
+
+    Raises:
+        InputError: nothing to draw from or nothing to draw, a negative weight, or no positive one.
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], samples: int, seed: int = 0) -> None:
-        distributed = dist.is_available() and dist.is_initialized()
-        replicas = dist.get_world_size() if distributed else 1
-        super().__init__(data, num_replicas=replicas, rank=dist.get_rank() if distributed else 0, seed=seed)
+        if not data or samples < 1:
+            raise InputError(
+                f"expected training items and samples to draw, got {len(data)} items, {samples} samples"
+            )
+        super().__init__(data, num_replicas=world_size(), rank=rank(), seed=seed)  # type: ignore[arg-type]
         self.weights = torch.tensor([float(item.get("weight", 1.0)) for item in data], dtype=torch.float64)
+        if not (self.weights.min() >= 0 and self.weights.sum() > 0):
+            raise InputError(
+                "the weights of training items must not be negative, nor all zero; correct the datalist"
+            )
         self.num_samples = ceil(samples / self.num_replicas)
 
     def __iter__(self) -> Iterator[int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,18 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
     """(offset, scale) that map an image to about [0, 1] as (image - offset) / scale; nothing is clipped.
 
     Args:
-        method: "minmax" (Pham et al. in training), "max" (offset 0; Pham et al. at test) or "percentile" (robust to
-            a few bright voxels: `lower` and `upper` percentiles).
+        method: "minmax" (Pham et al. in training), "max" (offset 0; Pham et al. at test) or "percentile"
+            (robust to a few bright voxels: `lower` and `upper` percentiles).
 
     Raises:
-        InputError: a constant image.
+        InputError: a constant image, one with NaN or infinity, or one whose maximum is not positive ("max").
     """
     if method not in METHODS:
         raise InputError(f"an intensity method is one of {', '.join(METHODS)}, got {method!r}")
     values = image.detach().cpu().numpy().ravel()
     low, high = float(values.min()), float(values.max())
+    if not (isfinite(low) and isfinite(high)):
+        raise InputError("the image has voxels that are NaN or infinite; replace them by numbers first")
     if low == high:
         raise InputError(f"the image is constant (every voxel is {low:g}); there is nothing to enhance")
     if method == "max":
@@ -39,7 +42,7 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
         robust_low, robust_high = (float(v) for v in np.percentile(values, [lower, upper]))
         if robust_high > robust_low:  # a nearly empty image keeps its full range
             low, high = robust_low, robust_high
-    if high == low:
+    if high <= low:
         raise InputError(f"the image's maximum is {high:g}; the intensity method 'max' needs a positive one")
     return low, high - low
 
@@ -49,7 +52,8 @@ class NormalizeIntensityRecordedd(MapTransform):
 
     Args:
         keys: images (C, *spatial), each normalised by its own window unless `reference` is given.
-        reference: key of the image whose window all `keys` take (an LR/HR pair shares the LR's).
+        reference: key of the image whose window all `keys` take; of several, the first that the item has. An
+            LR/HR pair shares the LR's window (["image", "label"]), the one at hand when SR is restored.
         method: see `intensity_window`.
         lower: lower percentile, for the method "percentile".
         upper: upper percentile.
@@ -59,24 +63,33 @@ class NormalizeIntensityRecordedd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        reference: str | None = None,
+        reference: str | Sequence[str] | None = None,
         method: str = "percentile",
         lower: float = 0.0,
         upper: float = 99.9,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.reference = reference
+        self.references = [reference] if isinstance(reference, str) else list(reference or ())
         self.method = method
         self.lower = lower
         self.upper = upper
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with normalised images."""
+        """Return a copy of `data` with normalised images.
+
+        Raises:
+            InputError: see `intensity_window`; or none of the reference images is there.
+        """
         result = dict(data)
         shared = None
-        if self.reference is not None:
-            shared = intensity_window(data[self.reference], self.method, self.lower, self.upper)
+        if self.references:
+            present = [key for key in self.references if key in data]
+            if not present:
+                raise InputError(
+                    f"the item has no image {' or '.join(map(repr, self.references))} to normalise by"
+                )
+            shared = intensity_window(data[present[0]], self.method, self.lower, self.upper)
         for key in self.key_iterator(result):
             image = result[key]
             offset, scale = shared or intensity_window(image, self.method, self.lower, self.upper)
@@ -98,7 +111,11 @@ class RestoreIntensityd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, source: str = "image", deviation: bool = False, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        source: str = "image",
+        deviation: bool = False,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.source = source
@@ -113,7 +130,9 @@ class RestoreIntensityd(MapTransform):
         result = dict(data)
         meta = getattr(data[self.source], "meta", {})
         if SCALE not in meta:
-            raise InputError(f"{self.source!r} has no recorded intensity; put NormalizeIntensityRecordedd before")
+            raise InputError(
+                f"{self.source!r} has no recorded intensity; put NormalizeIntensityRecordedd before"
+            )
         offset = 0.0 if self.deviation else float(meta[OFFSET])
         for key in self.key_iterator(result):
             result[key] = result[key] * float(meta[SCALE]) + offset

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform, Transform
 
 from medsr import degradation as degradations
 from medsr.degradation import Degradation
 from medsr.errors import GridError, InputError
-from medsr.geometry import Scale, ScaleLike, as_scale, divisible_shape, scaled_affine, shifted_affine
-from medsr.interpolation import resize
+from medsr.geometry import (
+    Scale,
+    ScaleLike,
+    as_scale,
+    divisible_shape,
+    exact_scale,
+    format_scale,
+    relative_sampling,
+    shifted_affine,
+    source_positions,
+)
+from medsr.interpolation import Matrix, apply_matrices, kernel_matrix, resize
 
-LR_SCALE = "lr_scale"  # key of `meta`: scale per axis from this image to its HR counterpart, as text "2,5/2,1"
+LR_SCALE = (
+    "lr_scale"  # key of `meta`: scale per axis from this image to its HR counterpart, as text "2,5/2,1"
+)
 
 
 def as_degradation(description: Degradation | str | Mapping[str, Any]) -> Degradation:
@@ -42,7 +57,7 @@ class SimulateLowResolutiond(Transform):
 
     Args:
         hr: key of the HR image (C, *spatial), a MetaTensor; cropped centrally to the divisible size.
-        lr: key under which the LR image is stored. An item that has it already (a real LR/HR pair) is left alone.
+        lr: key under which the LR image is stored. An item that has it already (a real pair) is left alone.
         degradation: object, registered name, or dictionary.
         scale: SR scale, or None to take it from the item.
         scale_key: key of the scale in the item.
@@ -93,19 +108,29 @@ class SimulateLowResolutiond(Transform):
 
 
 class InterpolateToReferenced(MapTransform):
-    """Enlarge an LR image to the grid of its HR reference: the input of a restore network.
+    """Put LR images on the grid of their HR reference: the input of a restore network.
+
+    The affines say where the HR voxels lie on the LR grid, so a real pair need not be cropped to match, and
+    LR images of a degradation with another alignment than the grid rule's end where they belong. Axes must be
+    parallel. Images that are on the grid already keep their values.
 
     Args:
         keys: LR images (C, *spatial).
-        reference: key of the HR image that gives the size; the scale is the LR image's record, or the ratio of sizes.
+        reference: key of the HR image.
         kernel: see `medsr.interpolation`.
         output_suffix: appended to the key of the result; empty replaces the LR image.
+        allow_missing_keys: skip absent keys.
     """
 
     def __init__(
-        self, keys: str | Sequence[str], reference: str = "label", kernel: str = "spline3", output_suffix: str = ""
+        self,
+        keys: KeysCollection,
+        reference: str = "label",
+        kernel: str = "spline3",
+        output_suffix: str = "",
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, allow_missing_keys)
         self.reference = reference
         self.kernel = kernel
         self.output_suffix = output_suffix
@@ -114,33 +139,80 @@ class InterpolateToReferenced(MapTransform):
         """Return a copy of `data` with the enlarged images.
 
         Raises:
-            InputError: LR and HR sizes that no scale of at least 1 relates.
+            InputError: HR is coarser than LR, or reaches beyond it by more than an LR voxel.
+            GridError: the axes of the two are not parallel.
         """
         result = dict(data)
         for key in self.key_iterator(result):
-            lr: MetaTensor = result[key]
-            size = tuple(result[self.reference].shape[1:])
-            scale = pair_scale(lr, size)
-            enlarged = resize(lr.as_tensor()[None].float(), scale, new_shape=size, kernel=self.kernel)[0]
+            lr, hr = result[key], result[self.reference]
+            values = lr.as_tensor()[None].float()
+            size = tuple(hr.shape[1:])
+            scale = pair_scale(lr, hr)
+            if on_grid_rule(lr, hr, scale):
+                enlarged = resize(values, scale, new_shape=size, kernel=self.kernel)[0]
+            else:
+                enlarged = apply_matrices(values, self._matrices(lr, hr))[0]
             image = MetaTensor(enlarged, meta=dict(lr.meta))
-            image.affine = torch.as_tensor(scaled_affine(lr.affine.numpy(), scale))
+            image.affine = hr.affine.clone()
+            image.meta["spatial_shape"] = size
+            image.meta.pop(LR_SCALE, None)
             result[f"{key}{self.output_suffix}"] = image
         return result
 
+    def _matrices(self, lr: MetaTensor, hr: MetaTensor) -> list[Matrix | None]:
+        matrices: list[Matrix | None] = []
+        sampling = relative_sampling(lr.affine.numpy(), hr.affine.numpy(), hr.shape[1:])
+        for n, m, (start, step) in zip(lr.shape[1:], hr.shape[1:], sampling, strict=True):
+            positions = start + step * np.arange(m, dtype=np.float64)
+            if positions[0] < -1 or positions[-1] > n:
+                raise InputError(
+                    f"HR voxels lie at LR index {positions[0]:.1f} to {positions[-1]:.1f} on some axis, but "
+                    f"LR voxels at 0 to {n - 1}; crop the HR image to the field of view of the LR image"
+                )
+            matrices.append(kernel_matrix(positions, n, self.kernel))
+        return matrices
 
-def pair_scale(lr: MetaTensor, hr_size: Sequence[int]) -> Scale:
-    """The scale from an LR image to an HR size: as recorded by the simulation, else the ratio of the sizes.
+
+def pair_scale(lr: MetaTensor, hr: MetaTensor) -> Scale:
+    """The scale from an LR image to its HR counterpart, both (C, *spatial).
+
+    As recorded by the simulation; else the ratio of the voxel sizes; where the affines are the same although
+    the sizes differ, and so say nothing (pictures without a voxel size), the ratio of the sizes.
 
     Raises:
-        InputError: the HR image is smaller on some axis.
+        InputError: the HR image is coarser on some axis.
+        GridError: axes that are not parallel.
     """
     recorded = lr.meta.get(LR_SCALE)
     if recorded:
         return scale_from_text(recorded)
-    scale = tuple(as_scale(f"{m}/{n}", 1)[0] for m, n in zip(hr_size, lr.shape[1:], strict=True))
+    if _affines_say_nothing(lr, hr):
+        scale = tuple(Fraction(m, n) for m, n in zip(hr.shape[1:], lr.shape[1:], strict=True))
+    else:
+        sampling = relative_sampling(lr.affine.numpy(), hr.affine.numpy(), hr.shape[1:])
+        scale = tuple(exact_scale(1 / step, n) for (_, step), n in zip(sampling, lr.shape[1:], strict=True))
     if any(s < 1 for s in scale):
-        raise InputError(f"the HR image {tuple(hr_size)} must not be smaller than the LR image {tuple(lr.shape[1:])}")
+        raise InputError(
+            "the HR image must not be coarser than the LR image on any axis, but the scale between them is "
+            f"{format_scale(scale)}; exchange the two"
+        )
     return scale
+
+
+def on_grid_rule(lr: MetaTensor, hr: MetaTensor, scale: Scale) -> bool:
+    """Whether LR and HR begin at the same edges and `scale` relates them, to a thousandth of an LR voxel."""
+    if _affines_say_nothing(lr, hr):
+        return True
+    sampling = relative_sampling(lr.affine.numpy(), hr.affine.numpy(), hr.shape[1:])
+    for m, s, (start, step) in zip(hr.shape[1:], scale, sampling, strict=True):
+        first, last = source_positions([0, m - 1], s)
+        if max(abs(start - first), abs(start + step * (m - 1) - last)) > 1e-3:
+            return False
+    return True
+
+
+def _affines_say_nothing(lr: MetaTensor, hr: MetaTensor) -> bool:
+    return lr.shape[1:] != hr.shape[1:] and bool(torch.equal(lr.affine, hr.affine))
 
 
 def centre_crop(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
@@ -178,7 +250,11 @@ class RandScaled(RandomizableTransform):
         self.scales = list(scales)
         frequencies = [1.0] * len(self.scales) if weights is None else [float(w) for w in weights]
         if not self.scales or len(frequencies) != len(self.scales):
-            raise InputError(f"expected one weight per scale, got {len(self.scales)} scales, {len(frequencies)} weights")
+            raise InputError(
+                f"expected one weight per scale, got {len(self.scales)} scales, {len(frequencies)} weights"
+            )
+        if min(frequencies) < 0 or sum(frequencies) <= 0:
+            raise InputError(f"weights of scales must not be negative, nor all zero, got {frequencies}")
         self.probabilities = [w / sum(frequencies) for w in frequencies]
         self.key = key
 

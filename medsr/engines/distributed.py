@@ -1,0 +1,73 @@
+"""Training by several processes, started by torchrun: on several GPUs, or on CPUs without any."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from medsr.errors import InputError
+
+
+def active() -> bool:
+    """Whether this is one of several cooperating processes (or of one, started as if)."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Number of this process; 0 without cooperation."""
+    return dist.get_rank() if active() else 0
+
+
+def world_size() -> int:
+    """Number of processes; 1 without cooperation."""
+    return dist.get_world_size() if active() else 1
+
+
+def start_processes() -> None:
+    """Join the other processes: by NCCL where there is CUDA, else by gloo. Put it first into `initialize`.
+
+    Raises:
+        InputError: the program was not started by torchrun.
+    """
+    if active():
+        return
+    device = local_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop_processes() -> None:
+    """Leave the group, for `finalize`: a process that ends inside it may abort."""
+    if active():
+        dist.destroy_process_group()
+
+
+def local_device() -> torch.device:
+    """The GPU of this process, or the CPU.
+
+    Raises:
+        InputError: the program was not started by torchrun, or there are fewer GPUs than processes.
+    """
+    local = os.environ.get("LOCAL_RANK")
+    if local is None:
+        raise InputError(
+            "training by several processes is started by torchrun, which sets LOCAL_RANK; use it"
+        )
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if int(local) >= torch.cuda.device_count():
+        raise InputError(
+            f"process {local} has no GPU of its own: there are {torch.cuda.device_count()}; "
+            "lower --nproc_per_node, or set CUDA_VISIBLE_DEVICES to nothing to train on the CPU"
+        )
+    return torch.device("cuda", int(local))
+
+
+def parallel(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, its gradients averaged over the processes."""
+    ids = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(network.to(device), device_ids=ids)
