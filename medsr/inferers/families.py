@@ -9,7 +9,7 @@ import torch
 
 from medsr.errors import GridError, InputError
 from medsr.geometry import Scale, as_scale, format_scale
-from medsr.inferers.tiling import Tile
+from medsr.inferers.tiling import Tile, part
 from medsr.interpolation import Matrix, apply_matrices, resampling_matrices
 from medsr.networks import Family, NetworkSpec
 
@@ -47,7 +47,7 @@ class LowResolution:
 
     def read(self, tile: Tile) -> torch.Tensor:
         """(B, C, *tile) of the LR image."""
-        return self.image[(..., *tile.slices())]
+        return part(self.image, tile.slices())
 
 
 @dataclass
@@ -69,16 +69,14 @@ class Interpolated:
     @property
     def shape(self) -> tuple[int, ...]:
         """The SR size."""
-        return tuple(
-            n if m is None else m.shape[0] for n, m in zip(self.image.shape[2:], self.matrices, strict=True)
-        )
+        return tuple(n if m is None else m.shape[0] for n, m in zip(self.image.shape[2:], self.matrices, strict=True))
 
     def read(self, tile: Tile) -> torch.Tensor:
         """(B, C, *tile) of the interpolated image, and the guidance."""
         image = apply_matrices(self.image, self.matrices, tile.slices())
         if self.reference is None:
             return image
-        return torch.cat([image, self.reference[(..., *tile.slices())].to(image)], dim=1)
+        return torch.cat([image, part(self.reference, tile.slices()).to(image)], dim=1)
 
 
 def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: torch.Tensor | None = None) -> Source:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from torch import nn
 
 from medsr.errors import InputError
 
@@ -37,7 +37,7 @@ class ForwardInferer(Inferer):
     def __init__(self, precision: str = "float32") -> None:
         self.dtype = autocast_dtype(precision)
 
-    def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """Network output for `inputs` (B, C, *spatial)."""
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):

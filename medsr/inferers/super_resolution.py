@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -18,26 +18,27 @@ from torch import nn
 
 from medsr.degradation import Degradation
 from medsr.errors import GridError, InputError
-from medsr.geometry import (
-    Scale,
-    ScaleLike,
-    anatomical_axis,
-    as_scale,
-    check_enlarging,
-    format_scale,
-    output_shape,
-    scale_for_spacing,
-    scaled_affine,
-    spacing_of,
-)
+from medsr.geometry import Scale, ScaleLike, anatomical_axis, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
 from medsr.inferers.families import Source, make_source
-from medsr.inferers.tile_runner import TileRunner
-from medsr.inferers.tiling import plan_tiles, regular_tiles
-from medsr.networks import NetworkSpec
-from medsr.transforms.simulation import LR_SCALE, as_degradation, scale_from_text
+from medsr.inferers.requests import (
+    check_image,
+    check_result,
+    network_spec,
+    requested_scale,
+    slice_axis,
+    with_sr_affine,
+)
+from medsr.inferers.tile_runner import TileRunner, is_out_of_memory
+from medsr.inferers.tiling import Tile, part, plan_tiles, regular_tiles
+from medsr.networks import Family, NetworkSpec
+from medsr.transforms.simulation import as_degradation
 
 logger = logging.getLogger(__name__)
+
+# A CPU gains nothing from more slices at a time than this many voxels, and loses memory; fewer than one voxel per
+# feature and core would leave oneDNN out (ATen calls it for a batch of two, or for large images).
+_CPU_BATCH_VOXELS = 2**15
 
 
 @dataclass
@@ -65,28 +66,33 @@ class SuperResolutionInferer(Inferer):
     """Enlarge an LR image with a network, by a scale or to a target spacing.
 
     The result has the grid that `medsr.geometry` prescribes and, for networks with a finite halo, equals the
-    whole-image result up to float32 rounding however it is tiled: output tiles partition the image, each reads its
-    input with the network's halo, nothing is blended. Memory beyond the output is bounded by `memory_mb`; a tile that
-    does not fit nevertheless is halved and run again, with a warning. Any other failure stops the run.
+    whole-image result up to float32 rounding however it is tiled: output tiles partition the image, each
+    reads its input with the network's halo, nothing is blended. A tile that does not fit into memory
+    nevertheless is halved and run again, with a warning. Any other failure stops the run.
 
-    Networks of the restore family get the image interpolated with their own kernel at global coordinates, tile by
-    tile. 2D networks run over the slices of a volume, several at a time.
+    Networks of the restore family get the image interpolated with their own kernel at global coordinates,
+    tile by tile. 2D networks run over the slices of a volume.
 
     Args:
-        scale: one number, or one per array axis. For a 2D network on a volume one number means in-plane. Without
-            `scale` and `spacing` the scale is the one recorded when the LR image was simulated.
+        scale: one number, or one per array axis. For a 2D network on a volume one number means in-plane.
+            Without `scale` and `spacing` the scale is the one recorded when the LR image was simulated, else
+            the one that a fixed network was built for.
         spacing: target voxel size in mm, one number or one per array axis, instead of `scale`.
-        tile_size: network input voxels per tile and axis; planned from `memory_mb` by default.
-        memory_mb: activations of the network are planned to stay below this many MiB.
+        tile_size: network input voxels per tile and axis of the network, without the halo; by default planned
+            from `memory_mb`. A network that looks at the whole image is never tiled.
+        memory_mb: what the network's forward pass may take in MiB, beside its weights, the input and the
+            results; a network that cannot be run in so little is an error.
         slice_plane: slices that a 2D network sees, by anatomy.
         precision: "float32", "bfloat16" or "float16" autocast of the network; input, residual and output stay
             float32.
-        channels_last: memory layout of network and tiles.
+        channels_last: memory layout of network and tiles. Changes nothing but rounding; plain stacks of
+            convolutions are some 5 to 15 % faster with it on a CPU.
         compile: run the network through `torch.compile`.
         ensemble: average over all flips of the image and report their standard deviation.
-        back_projection: iterations that pull the result towards consistency with the LR image.
+        back_projection: iterations that pull the result towards consistency with the LR image, on the whole
+            image: they take about three times its memory.
         degradation: the LR formation that back-projection assumes: object, registered name or dictionary.
-        device: where the network runs; the network's own device by default.
+        device: where the network is moved to and runs; by default where it is.
         output_device: where results are collected.
         max_voxels: largest result that is attempted.
     """
@@ -101,7 +107,7 @@ class SuperResolutionInferer(Inferer):
         slice_plane: str = "axial",
         precision: str = "float32",
         channels_last: bool = False,
-        compile: bool = False,  # noqa: A002 (the field's word)
+        compile: bool = False,
         ensemble: bool = False,
         back_projection: int = 0,
         degradation: Degradation | str | Mapping[str, Any] = "gaussian-blur",
@@ -111,6 +117,13 @@ class SuperResolutionInferer(Inferer):
     ) -> None:
         if scale is not None and spacing is not None:
             raise GridError("give a scale or a target spacing, not both")
+        sizes = [tile_size] if isinstance(tile_size, int) else list(tile_size or [])
+        if memory_mb <= 0 or back_projection < 0 or any(n < 1 for n in sizes):
+            raise InputError(
+                "memory_mb and tile_size must be positive and back_projection not negative, "
+                f"got {memory_mb}, {tile_size} and {back_projection}"
+            )
+        anatomical_axis(np.eye(4), slice_plane)  # a wrong name is an error now, not at the first volume
         self.scale = scale
         self.spacing = spacing
         self.tile_size = tile_size
@@ -125,7 +138,7 @@ class SuperResolutionInferer(Inferer):
         self.runner = TileRunner(precision, channels_last, compile, ensemble)
         self.last: SuperResolution | None = None
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # a network with a spec, not just any callable
         self,
         inputs: torch.Tensor,
         network: nn.Module,
@@ -137,7 +150,8 @@ class SuperResolutionInferer(Inferer):
         """Enlarge a batch.
 
         Args:
-            inputs: (B, C, *spatial) LR images about [0, 1]; a MetaTensor's affine gives spacing and orientation.
+            inputs: (B, C, *spatial) LR images about [0, 1]; a MetaTensor's affine gives spacing and
+                orientation.
             network: a network with a `spec`.
             scale: overrides the inferer's.
             reference: guidance images on the SR grid, (B, C', *SR spatial), for networks that take them.
@@ -145,8 +159,8 @@ class SuperResolutionInferer(Inferer):
             kwargs: likewise.
 
         Returns:
-            (B, C, *SR spatial) float32 on `output_device`, a MetaTensor with the SR affine if `inputs` is one. The
-            full result, with the standard deviation, is kept as `last`.
+            (B, C, *SR spatial) float32 on `output_device`, a MetaTensor with the SR affine if `inputs` is
+            one. The full result, with the standard deviation, is kept as `last`.
 
         Raises:
             GridError: no scale, an impossible one, or more voxels than `max_voxels`.
@@ -166,186 +180,138 @@ class SuperResolutionInferer(Inferer):
         reference: torch.Tensor | None = None,
     ) -> SuperResolution:
         """As calling the inferer, but with everything it has to say."""
-        spec = _spec(network)
-        size = tuple(inputs.shape[2:])
+        spec = network_spec(network)
+        check_image(inputs, spec, reference)
         exact = self.exact_scale(inputs, spec, scale)
-        self._check(inputs, spec, exact, reference)
-        lr = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        check_result(inputs, spec, exact, reference, self.slice_plane, self.max_voxels)
+        lr = _plain(inputs)
         result = SuperResolution(torch.empty(0), None, exact, 0)
         if all(s == 1 for s in exact):
-            result.image = lr[:, : spec.out_channels].float().to(self.output_device, copy=True)
+            result.image = lr[:, : spec.out_channels].to(self.output_device, copy=True)
+            result.deviation = torch.zeros_like(result.image) if self.ensemble else None
             result.warnings.append("the image has the requested spacing already; returned unchanged")
         else:
-            device = self.device or next(iter(network.parameters()), lr).device
             with torch.no_grad(), eval_mode(network):
-                self._run(lr.float().to(device), network, spec, inputs, reference, result)
+                self._run(lr, network, spec, self._slice_axis(inputs, spec), reference, result)
                 if self.back_projection:
-                    back_project(
-                        result.image,
-                        lr[:, : spec.out_channels].float().to(self.output_device),
-                        exact,
-                        self.degradation,
-                        self.back_projection,
-                    )
+                    measured = lr[:, : spec.out_channels].to(self.output_device)
+                    back_project(result.image, measured, exact, self.degradation, self.back_projection)
         if isinstance(inputs, MetaTensor):
             result.image = with_sr_affine(result.image, inputs, exact)
             if result.deviation is not None:
                 result.deviation = with_sr_affine(result.deviation, inputs, exact)
-        logger.debug("%s voxels by %s in %d tiles", size, format_scale(exact), result.tiles)
+        logger.debug("%s voxels by %s in %d tiles", tuple(lr.shape[2:]), format_scale(exact), result.tiles)
         return result
 
     def exact_scale(self, inputs: torch.Tensor, spec: NetworkSpec, override: ScaleLike | None = None) -> Scale:
-        """The scale per spatial axis as exact fractions: the override's, else the inferer's, else the record's."""
-        size = tuple(inputs.shape[2:])
+        """The scale per spatial axis as exact fractions; see `requested_scale`, with `override` before all."""
         requested = self.scale if override is None else override
-        meta = inputs.meta if isinstance(inputs, MetaTensor) else {}
-        if requested is None and self.spacing is not None:
-            if not isinstance(inputs, MetaTensor):
-                raise GridError("a target spacing needs an image with an affine; give a scale instead")
-            spacings = {spacing_of(a, len(size)) for a in _affines(inputs)}
-            scales = {scale_for_spacing(spacing, self.spacing, size) for spacing in spacings}
-            if len(scales) > 1:
-                raise GridError("the images of one batch need different scales; use batches of one image")
-            return scales.pop()
-        if requested is None:
-            recorded = meta.get(LR_SCALE)
-            recorded = recorded[0] if isinstance(recorded, list) else recorded
-            if not recorded:
-                raise GridError("no scale: give a scale (2, or one per axis) or a target spacing in mm")
-            return scale_from_text(recorded)
-        if spec.spatial_dims < len(size) and isinstance(requested, int | float | str):
-            in_plane: list[Any] = [requested] * len(size)
-            in_plane[self._slice_axis(inputs)] = 1
-            requested = in_plane
-        return check_enlarging(as_scale(requested, len(size), size))
+        return requested_scale(inputs, spec, requested, self.spacing, self.slice_plane)
 
-    def _check(
-        self, inputs: torch.Tensor, spec: NetworkSpec, scale: Scale, reference: torch.Tensor | None
-    ) -> None:
-        size = tuple(inputs.shape[2:])
-        channels = inputs.shape[1] + (0 if reference is None else reference.shape[1])
-        if len(size) not in (spec.spatial_dims, 3):
-            raise InputError(f"the network takes {spec.spatial_dims}D images, got {len(size)}D {size}")
-        if channels != spec.in_channels:
-            raise InputError(f"the network takes {spec.in_channels} channel(s), the image has {channels}")
-        for axis, (n, s) in enumerate(zip(size, scale, strict=True)):
-            if n < 2 and s != 1:
-                raise InputError(f"axis {axis} has a single voxel; there is nothing to interpolate along it")
-        voxels = prod(output_shape(size, scale))
-        if voxels > self.max_voxels:
-            raise GridError(
-                f"{size} voxels enlarged by {format_scale(scale)} make {voxels:,} voxels, above the limit of "
-                f"{self.max_voxels:,}; choose a smaller scale, or raise max_voxels"
-            )
-        if reference is not None and tuple(reference.shape[2:]) != output_shape(size, scale):
-            raise InputError(
-                f"a guidance image must lie on the SR grid {output_shape(size, scale)}, got {tuple(reference.shape[2:])}"
-            )
-        if spec.spatial_dims == 2 and len(size) == 3 and scale[self._slice_axis(inputs)] != 1:
-            raise GridError(
-                f"a 2D network enlarges {self.slice_plane} slices in-plane only; got {format_scale(scale)}, where axis "
-                f"{self._slice_axis(inputs)} is through-plane"
-            )
-
-    def _slice_axis(self, inputs: torch.Tensor) -> int:
-        if isinstance(inputs, MetaTensor):
-            return anatomical_axis(_affines(inputs)[0], self.slice_plane)
-        return inputs.ndim - 3
+    def _slice_axis(self, inputs: torch.Tensor, spec: NetworkSpec) -> int | None:
+        """The axis a network cannot see: that across the slices for a 2D network on a volume, else None."""
+        return slice_axis(inputs, self.slice_plane) if spec.spatial_dims < inputs.ndim - 2 else None
 
     def _run(
         self,
         lr: torch.Tensor,
         network: nn.Module,
         spec: NetworkSpec,
-        inputs: torch.Tensor,
+        across: int | None,
         reference: torch.Tensor | None,
         result: SuperResolution,
     ) -> None:
-        size = tuple(lr.shape[2:])
-        shape = (lr.shape[0], spec.out_channels, *output_shape(size, result.scale))
-        result.image = torch.empty(shape, device=self.output_device)
-        result.deviation = torch.empty(shape, device=self.output_device) if self.ensemble else None
-        if spec.spatial_dims == len(size):
-            source = make_source(lr, result.scale, spec, reference)
-            self._run_tiles(source, network, spec, result, result.image, result.deviation)
+        """Fill `result` with the network's output for `lr` (B, C, *spatial), float32."""
+        device = self.device or next(iter(network.parameters()), lr).device
+        network.to(device)
+        self.runner.prepare(network)
+        lr = lr.to(device)
+        guide = None if reference is None else _plain(reference)
+        shape = (lr.shape[0], spec.out_channels, *output_shape(lr.shape[2:], result.scale))
+        result.image = self._empty(shape)
+        result.deviation = self._empty(shape) if self.ensemble else None
+        if across is None:
+            source = make_source(lr, result.scale, spec, guide)
+            self._run_tiles(source, spec, result, result.image, result.deviation)
             return
-        axis = 2 + self._slice_axis(inputs)
-        in_plane = tuple(s for a, s in enumerate(result.scale) if a != axis - 2)
-        for position in self._slice_groups(lr, axis, in_plane, spec):
-            slices = lr.movedim(axis, 0)[position].flatten(0, 1)
-            guide = None if reference is None else reference.movedim(axis, 0)[position].flatten(0, 1)
-            source = make_source(slices.contiguous(), in_plane, spec, guide)
-            images = torch.empty((slices.shape[0], *result.image.movedim(axis, 0).shape[2:]), device=self.output_device)
-            spread = None if result.deviation is None else torch.empty_like(images)
-            self._run_tiles(source, network, spec, result, images, spread)
-            result.image.movedim(axis, 0)[position] = images.unflatten(0, (-1, lr.shape[0]))
-            if result.deviation is not None and spread is not None:
-                result.deviation.movedim(axis, 0)[position] = spread.unflatten(0, (-1, lr.shape[0]))
+        in_plane = tuple(s for axis, s in enumerate(result.scale) if axis != across)
+        for position in self._slice_groups(lr, across, in_plane, spec):
+            slices = _as_slices(lr, across)[position].flatten(0, 1).contiguous()
+            guides = None if guide is None else _as_slices(guide, across)[position].flatten(0, 1)
+            image = _as_slices(result.image, across)[position]
+            deviation = None if result.deviation is None else _as_slices(result.deviation, across)[position]
+            self._run_tiles(make_source(slices, in_plane, spec, guides), spec, result, image, deviation)
 
-    def _slice_groups(self, lr: torch.Tensor, axis: int, scale: Scale, spec: NetworkSpec) -> Iterator[slice]:
-        """Slices that are run together: as many as fit, at most 16."""
-        plane = prod(n for a, n in enumerate(lr.shape) if a not in (0, 1, axis))
-        if spec.interpolation is not None:
-            plane = round(plane * prod(float(s) for s in scale))
-        together = max(1, min(16, self._budget(spec) // max(1, plane * lr.shape[0])))
-        for start in range(0, lr.shape[axis], together):
-            yield slice(start, min(start + together, lr.shape[axis]))
+    def _empty(self, shape: Sequence[int]) -> torch.Tensor:
+        try:
+            return torch.empty(tuple(shape), device=self.output_device)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"a result of {tuple(shape)} takes {4 * prod(shape) / 2**30:.1f} GiB, more than is free on "
+                f"{self.output_device}; choose a smaller scale"
+            ) from None
+
+    def _slice_groups(self, lr: torch.Tensor, across: int, scale: Scale, spec: NetworkSpec) -> Iterator[slice]:
+        """Slices that are run together: as many as fit, at most 16; on a CPU no more than it takes to be busy."""
+        size = [n for axis, n in enumerate(lr.shape[2:]) if axis != across]
+        plane = lr.shape[0] * prod(output_shape(size, scale) if spec.family is Family.RESTORE else size)
+        most = self._budget(spec) if lr.device.type != "cpu" else min(self._budget(spec), _CPU_BATCH_VOXELS)
+        together = max(1, min(16, most // plane))
+        for start in range(0, lr.shape[2 + across], together):
+            yield slice(start, min(start + together, lr.shape[2 + across]))
 
     def _budget(self, spec: NetworkSpec) -> int:
         """Network input voxels whose activations fit the memory limit."""
-        return max(1, int(self.memory_mb * 2**20 / max(1, spec.bytes_per_voxel)))
+        return int(self.memory_mb * 2**20 / max(1, spec.bytes_per_voxel))
+
+    def _tiles(self, source: Source, spec: NetworkSpec) -> list[Tile]:
+        """The tiles of an image.
+
+        Raises:
+            InputError: none of them can be small enough for the memory limit.
+        """
+        shape, align = source.shape, spec.size_multiple
+        if spec.halo is not None and self.tile_size is not None:
+            size = [self.tile_size] * len(shape) if isinstance(self.tile_size, int) else list(self.tile_size)
+            if len(size) != len(shape):
+                raise InputError(f"tile_size is one number or {len(shape)}, one per axis of the network; got {size}")
+            return regular_tiles(shape, size, align)
+        halo = max(shape) if spec.halo is None else spec.halo
+        tiles = plan_tiles(shape, halo, self._budget(spec) // source.batch, align)
+        needed = max(tile.read(shape, halo, align).voxels for tile in tiles) * source.batch
+        if needed > self._budget(spec):
+            why = "looks at the whole image" if spec.halo is None else f"looks {halo} voxels around"
+            raise InputError(
+                f"this network {why}, which takes {ceil(needed * spec.bytes_per_voxel / 2**20)} MiB of memory "
+                f"for this image; the limit is {self.memory_mb}: raise memory_mb"
+            )
+        return tiles
 
     def _run_tiles(
         self,
         source: Source,
-        network: nn.Module,
         spec: NetworkSpec,
         result: SuperResolution,
         image: torch.Tensor,
         deviation: torch.Tensor | None,
     ) -> None:
-        shape, align = source.shape, spec.size_multiple
-        budget = self._budget(spec) // source.batch
-        if spec.halo is None and prod(shape) > budget:
-            raise InputError(
-                f"this network looks at the whole image, which needs {prod(shape) * spec.bytes_per_voxel / 2**20:.0f} "
-                f"MiB of memory; the limit is {self.memory_mb}: raise memory_mb"
-            )
-        if self.tile_size is not None and spec.halo is not None:
-            size = [self.tile_size] * len(shape) if isinstance(self.tile_size, int) else list(self.tile_size)
-            tiles = regular_tiles(shape, size, align)
-        else:
-            tiles = plan_tiles(shape, spec.halo or 0, budget, align)
-        halo = max(shape) if spec.halo is None else spec.halo
-        for tile in tiles:
-            for done in self.runner.run(tile, source, network, halo, align):
-                window = (..., *done.slices)
-                image[window] = done.image.to(image.device)
+        """Fill `image` and `deviation`, whose leading axes together are the source's batch."""
+        for tile in self._tiles(source, spec):
+            for done in self.runner.run(tile, source, spec):
+                target = part(image, done.slices)
+                target.copy_(done.image.reshape(target.shape))
                 if deviation is not None and done.deviation is not None:
-                    deviation[window] = done.deviation.to(deviation.device)
+                    part(deviation, done.slices).copy_(done.deviation.reshape(target.shape))
                 result.tiles += 1
-        for warning in self.runner.take_warnings():
-            if warning not in result.warnings:
-                result.warnings.append(warning)
+        result.warnings += [w for w in self.runner.take_warnings() if w not in result.warnings]
 
 
-def _spec(network: nn.Module) -> NetworkSpec:
-    inner = getattr(network, "module", network)  # DistributedDataParallel
-    spec = getattr(getattr(inner, "_orig_mod", inner), "spec", None)
-    if not isinstance(spec, NetworkSpec):
-        raise InputError(f"{type(network).__name__} has no spec; use a network of medsr.networks")
-    return spec
+def _plain(image: torch.Tensor) -> torch.Tensor:
+    return (image.as_tensor() if isinstance(image, MetaTensor) else image).float()
 
 
-def _affines(image: MetaTensor) -> list[np.ndarray]:
-    affine = image.affine.detach().cpu().numpy()
-    return [affine] if affine.ndim == 2 else list(affine)
-
-
-def with_sr_affine(image: torch.Tensor, lr: MetaTensor, scale: Scale) -> MetaTensor:
-    """A MetaTensor with the LR image's meta and the SR grid's affine."""
-    affines = [torch.as_tensor(scaled_affine(a, scale)) for a in _affines(lr)]
-    result = MetaTensor(image, meta=dict(lr.meta))
-    result.is_batch = lr.is_batch
-    result.affine = affines[0] if lr.affine.ndim == 2 else torch.stack(affines)
-    return result
+def _as_slices(volume: torch.Tensor, across: int) -> torch.Tensor:
+    """(B, C, X, Y, Z) as (slices, B, C, *in-plane), a view."""
+    return volume.movedim(2 + across, 0)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations
+from typing import Any
 
 import torch
 from torch import nn
 
-from medsr.errors import InputError
+from medsr.errors import InputError, MedsrError
 from medsr.inferers.families import Source
 from medsr.inferers.forward import ForwardInferer
-from medsr.inferers.tiling import Tile
+from medsr.inferers.tiling import Tile, part
+from medsr.networks import NetworkSpec
 
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
 
 
 @dataclass
 class TileResult:
-    """Output voxels of a tile."""
+    """Output voxels of a tile: where they belong, their values, and their deviation over the flips."""
 
     slices: tuple[slice, ...]
     image: torch.Tensor
@@ -41,26 +43,39 @@ class TileRunner:
         self.channels_last = channels_last
         self.compiled = compiled
         self.ensemble = ensemble
-        self._ready: tuple[nn.Module, nn.Module] | None = None  # the network given, and the one that is run
-        self._too_large: int | None = None  # input voxels of the smallest read that did not fit
+        self._ready: tuple[nn.Module, Callable[..., Any]] | None = None  # the network given, what is run
+        self._too_large: int | None = None  # voxels of the smallest read that did not fit, in this image
         self._warnings: list[str] = []
+
+    def prepare(self, network: nn.Module) -> None:
+        """Before each image: the network in its memory layout, compiled if asked; nothing known to be too large."""
+        self._too_large = None
+        self._warnings = []
+        if self._ready is not None and self._ready[0] is network:
+            return
+        if self.channels_last:
+            volumetric = any(p.ndim == 5 for p in network.parameters())
+            layout = torch.channels_last_3d if volumetric else torch.channels_last
+            network.to(memory_format=layout)  # type: ignore[call-overload]  # missing from torch's stubs
+        self._ready = (network, torch.compile(network) if self.compiled else network)
 
     def take_warnings(self) -> list[str]:
         """Warnings since the last call."""
         warnings, self._warnings = self._warnings, []
         return warnings
 
-    def run(self, tile: Tile, source: Source, network: nn.Module, halo: int, align: int) -> Iterator[TileResult]:
+    def run(self, tile: Tile, source: Source, spec: NetworkSpec) -> Iterator[TileResult]:
         """Results that partition the tile: one, or several if it had to be halved.
 
         Raises:
             InputError: the network's output has the wrong size or is not finite.
-            MemoryError: the tile cannot be halved any further.
+            MedsrError: the tile does not fit into memory and cannot be halved any further.
         """
-        read = tile.read(source.shape, halo, align)
+        halo = max(source.shape) if spec.halo is None else spec.halo
+        read = tile.read(source.shape, halo, spec.size_multiple)
         if self._too_large is None or read.voxels < self._too_large:
             try:
-                yield self._run_once(tile, read, source, self._prepared(network))
+                yield self._run_once(tile, source, spec, halo)
                 return
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -69,49 +84,51 @@ class TileRunner:
                 torch.cuda.empty_cache()
             self._too_large = read.voxels
             self._warnings.append(f"a tile of {read.voxels:,} voxels did not fit into memory and was halved")
-        halves = tile.halves(align)
-        if halves is None or max(h.read(source.shape, halo, align).voxels for h in halves) >= read.voxels:
-            raise MemoryError(f"the smallest possible tile ({read.voxels:,} voxels) does not fit into memory")
+        halves = tile.halves(spec.size_multiple)
+        reads = [half.read(source.shape, halo, spec.size_multiple).voxels for half in halves or ()]
+        if halves is None or max(reads) >= read.voxels:
+            raise MedsrError(
+                f"even the smallest tile of this network ({read.voxels:,} voxels) does not fit into memory: "
+                "free some, or run on a device with more"
+            )
         for half in halves:
-            yield from self.run(half, source, network, halo, align)
+            yield from self.run(half, source, spec)
 
-    def _prepared(self, network: nn.Module) -> nn.Module:
-        if self._ready is None or self._ready[0] is not network:
-            if self.channels_last:
-                dims = {p.ndim for p in network.parameters()}
-                network.to(memory_format=torch.channels_last_3d if 5 in dims else torch.channels_last)
-            self._ready = (network, torch.compile(network) if self.compiled else network)
-            self._too_large = None
-        return self._ready[1]
-
-    def _run_once(self, tile: Tile, read: Tile, source: Source, network: nn.Module) -> TileResult:
-        image = source.read(read)
-        if self.channels_last:
-            layout = torch.channels_last_3d if image.ndim == 5 else torch.channels_last
-            image = image.contiguous(memory_format=layout)
-        inside = tuple(
-            slice((a - start) * s, (b - start) * s)
-            for a, b, start, s in zip(tile.low, tile.high, read.low, source.scale, strict=True)
-        )
-        expected = tuple((b - a) * s for a, b, s in zip(read.low, read.high, source.scale, strict=True))
-        mean, squares = None, None
-        spatial = range(2, image.ndim)
-        flips = chain.from_iterable(combinations(spatial, k) for k in range(len(spatial) + 1)) if self.ensemble else [()]
-        for count, axes in enumerate(flips, start=1):
-            output = self.forward(image.flip(axes) if axes else image, network).flip(axes)
-            if tuple(output.shape[2:]) != expected:
-                raise InputError(f"the network returned {tuple(output.shape[2:])} voxels, expected {expected}")
-            output = output[(..., *inside)]
-            if mean is None:
-                mean = output
-                squares = torch.zeros_like(output) if self.ensemble else None
-            else:  # Welford
+    def _run_once(self, tile: Tile, source: Source, spec: NetworkSpec, halo: int) -> TileResult:
+        axes = range(len(source.shape))
+        flips = chain.from_iterable(combinations(axes, k) for k in range(len(axes) + 1)) if self.ensemble else [()]
+        box, image = None, torch.empty(0)
+        mean, squares = torch.empty(0), torch.empty(0)
+        for count, flipped in enumerate(flips, start=1):
+            # Alignment counts from the first voxel of the image that the network sees: here the flipped one.
+            wanted = tile.mirrored(source.shape, flipped)
+            seen = wanted.read(source.shape, halo, spec.size_multiple)
+            if seen.mirrored(source.shape, flipped) != box:
+                box = seen.mirrored(source.shape, flipped)
+                image = source.read(box)
+            dims = [2 + axis for axis in flipped]
+            output = self._forward(image.flip(dims) if dims else image, source, spec)
+            output = part(output, wanted.slices(source.scale, seen.low)).flip(dims)
+            if count == 1:
+                mean, squares = output, torch.zeros_like(output) if self.ensemble else squares
+            else:  # Welford 1962
                 delta = output - mean
                 mean = mean + delta / count
                 squares = squares + delta * (output - mean)
-        assert mean is not None
         if not torch.isfinite(mean).all():
             raise InputError("the network returned values that are not finite; check its weights and the precision")
-        deviation = None if squares is None else (squares / count).sqrt()
-        slices = tuple(slice(a * s, b * s) for a, b, s in zip(tile.low, tile.high, source.scale, strict=True))
-        return TileResult(slices, mean, deviation)
+        deviation = (squares / count).sqrt() if self.ensemble else None
+        return TileResult(tile.slices(source.scale), mean, deviation)
+
+    def _forward(self, image: torch.Tensor, source: Source, spec: NetworkSpec) -> torch.Tensor:
+        assert self._ready is not None
+        if self.channels_last:
+            layout = torch.channels_last_3d if image.ndim == 5 else torch.channels_last
+            image = image.contiguous(memory_format=layout)
+        output = self.forward(image, self._ready[1])
+        sizes = [n * s for n, s in zip(image.shape[2:], source.scale, strict=True)]
+        expected = (image.shape[0], spec.out_channels, *sizes)
+        came = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if came != expected:
+            raise InputError(f"the network returned {came} for {tuple(image.shape)}, its spec says {expected}")
+        return output

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from itertools import pairwise, product
 from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import torch
 
 from medsr.geometry import input_range
 
@@ -23,10 +28,17 @@ class Tile:
     def read(self, shape: Sequence[int], halo: int, align: int) -> Tile:
         """The box that must be read: with the halo, outwards to multiples of `align`, within the image."""
         ranges = [
-            input_range(a, b, Fraction(1), n, halo, align)
-            for a, b, n in zip(self.low, self.high, shape, strict=True)
+            input_range(a, b, Fraction(1), n, halo, align) for a, b, n in zip(self.low, self.high, shape, strict=True)
         ]
         return Tile(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges))
+
+    def mirrored(self, shape: Sequence[int], axes: Collection[int]) -> Tile:
+        """The same voxels in the coordinates of the image flipped along `axes` (counted among spatial axes)."""
+        ends = [
+            (n - b, n - a) if axis in axes else (a, b)
+            for axis, (a, b, n) in enumerate(zip(self.low, self.high, shape, strict=True))
+        ]
+        return Tile(tuple(low for low, _ in ends), tuple(high for _, high in ends))
 
     def halves(self, align: int) -> tuple[Tile, Tile] | None:
         """The tile cut in two along its longest axis, at a multiple of `align`; None if it is too short."""
@@ -44,16 +56,30 @@ class Tile:
         """Number of voxels in the box."""
         return prod(b - a for a, b in zip(self.low, self.high, strict=True))
 
-    def slices(self) -> tuple[slice, ...]:
-        """The box as indices."""
-        return tuple(slice(a, b) for a, b in zip(self.low, self.high, strict=True))
+    def slices(self, scale: Sequence[int] | None = None, origin: Sequence[int] | None = None) -> tuple[slice, ...]:
+        """The box as indices.
+
+        Args:
+            scale: indices of the output of a network that enlarges so much.
+            origin: voxel that index 0 stands for.
+        """
+        scale = scale or (1,) * len(self.low)
+        origin = origin or (0,) * len(self.low)
+        return tuple(
+            slice((a - o) * s, (b - o) * s) for a, b, s, o in zip(self.low, self.high, scale, origin, strict=True)
+        )
+
+
+def part(image: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:
+    """The voxels of an image at `slices` of its last axes, a view."""
+    index: tuple[Any, ...] = (..., *slices)
+    return image[index]
 
 
 def balanced_cuts(n: int, count: int, align: int) -> list[int]:
-    """Boundaries of `count` nearly equal parts of [0, n), at multiples of `align`; no part is empty."""
+    """Boundaries of `count` nearly equal parts of [0, n), at multiples of `align`; fewer if a part were empty."""
     units = ceil(n / align)
-    cuts = sorted({min(n, units * k // count * align) for k in range(count)} | {n})
-    return cuts if cuts[0] == 0 else [0, *cuts]
+    return sorted({min(n, units * k // count * align) for k in range(count)} | {n})
 
 
 def tiles_of(shape: Sequence[int], cuts: Sequence[Sequence[int]]) -> list[Tile]:
@@ -69,29 +95,27 @@ def regular_tiles(shape: Sequence[int], size: Sequence[int], align: int) -> list
 
 
 def plan_tiles(shape: Sequence[int], halo: int, most_voxels: int, align: int = 1) -> list[Tile]:
-    """The partition that reads the fewest voxels while no tile reads more than `most_voxels`.
+    """The partition that reads the fewest voxels in total while no tile reads more than `most_voxels`.
 
-    Cutting one axis into slabs costs the least; the planner tries every combination of counts. If even the smallest
-    tiles with their halo are above the limit, the smallest are returned.
+    Every combination of numbers of tiles per axis is considered. If even the smallest tiles with their halo
+    are above the limit, the smallest are returned.
     """
-    options = []
-    for n in shape:
-        axis = []
-        for count in range(1, min(_MOST_CUTS, ceil(n / align)) + 1):
-            cuts = balanced_cuts(n, count, align)
-            ranges = [input_range(low, high, Fraction(1), n, halo, align) for low, high in pairwise(cuts)]
-            reads = [stop - start for start, stop in ranges]
-            if not axis or len(cuts) != len(axis[-1][2]):
-                axis.append((max(reads), sum(reads), cuts))
-        options.append(axis)
-    best, smallest = None, None
-    for combination in product(*options):
-        largest = prod(option[0] for option in combination)
-        cost = prod(option[1] for option in combination)
-        cuts = [option[2] for option in combination]
-        if largest <= most_voxels and (best is None or cost < best[0]):
-            best = (cost, cuts)
-        if smallest is None or (largest, cost) < smallest[0]:
-            smallest = ((largest, cost), cuts)
-    assert smallest is not None
-    return tiles_of(shape, best[1] if best else smallest[1])
+    options = [_axis_options(n, halo, align) for n in shape]
+    largest = reduce(np.multiply.outer, [np.array([o[0] for o in axis]) for axis in options])
+    total = reduce(np.multiply.outer, [np.array([o[1] for o in axis]) for axis in options])
+    fitting = largest <= most_voxels
+    if not fitting.any():
+        fitting = largest == largest.min()
+    best = np.unravel_index(np.where(fitting, total, np.iinfo(total.dtype).max).argmin(), total.shape)
+    return tiles_of(shape, [axis[i][2] for axis, i in zip(options, best, strict=True)])
+
+
+def _axis_options(n: int, halo: int, align: int) -> list[tuple[int, int, list[int]]]:
+    """For each number of parts of an axis: voxels of the longest read, of all reads, and where to cut."""
+    options: list[tuple[int, int, list[int]]] = []
+    for count in range(1, min(_MOST_CUTS, ceil(n / align)) + 1):
+        cuts = balanced_cuts(n, count, align)
+        ranges = [input_range(low, high, Fraction(1), n, halo, align) for low, high in pairwise(cuts)]
+        reads = [stop - start for start, stop in ranges]
+        options.append((max(reads), sum(reads), cuts))
+    return options

@@ -5,4 +5,4 @@ from medsr.networks.registry import NETWORKS, PRESETS, Preset, create
 from medsr.networks.spec import Family, NetworkSpec
 from medsr.networks.srcnn3d import SRCNN3D
 
-__all__ = ["NETWORKS", "PRESETS", "Family", "NetworkSpec", "Preset", "ReCNN", "SRCNN3D", "create"]
+__all__ = ["NETWORKS", "PRESETS", "SRCNN3D", "Family", "NetworkSpec", "Preset", "ReCNN", "create"]

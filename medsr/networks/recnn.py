@@ -14,9 +14,9 @@ from medsr.networks.spec import Family, NetworkSpec
 class ReCNN(nn.Module):
     """Plain stack of convolutions that predicts the residual between the HR and the interpolated LR image.
 
-    Section 2.2, equation 6, with the skip connection of section 3.5: `depth` zero-padded convolutions, ReLU after
-    all but the last. Guidance images (section 5) are further input channels on the HR grid; only the first
-    `out_channels` channels, the interpolated LR image, are added to the residual.
+    Section 2.2, equation 6, with the skip connection of section 3.5: `depth` zero-padded convolutions, ReLU
+    after all but the last. Guidance images (section 5) are further input channels on the HR grid; only the
+    first `out_channels` channels, the interpolated LR image, are added to the residual.
 
     The weights are drawn from N(0, 2 / fan_in) and biases are zero (section 3.4, He et al. 2015).
 
@@ -53,9 +53,7 @@ class ReCNN(nn.Module):
         widths = [in_channels, *[features] * (depth - 1), out_channels]
         layers: list[nn.Module] = []
         for i in range(depth):
-            convolution = Conv[Conv.CONV, spatial_dims](
-                widths[i], widths[i + 1], kernel_size, padding=kernel_size // 2
-            )
+            convolution = Conv[Conv.CONV, spatial_dims](widths[i], widths[i + 1], kernel_size, padding=kernel_size // 2)
             nn.init.normal_(convolution.weight, std=sqrt(2 / (widths[i] * kernel_size**spatial_dims)))
             nn.init.zeros_(convolution.bias)
             layers += [convolution, nn.ReLU(inplace=True)] if i < depth - 1 else [convolution]

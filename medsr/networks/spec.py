@@ -25,9 +25,11 @@ class NetworkSpec:
         paper: source of the definition (authors, year, section).
         scales: integer scales that a fixed network was built for, per axis; None where any scale is taken.
         size_multiple: tiles of the input must start and end at multiples of this (attention windows).
-        halo: input voxels of context on either side that influence an output voxel; None if it is the whole image.
+        halo: input voxels of context on either side that influence an output voxel; None if it is the whole
+            image.
         interpolation: kernel of `medsr.interpolation` with which a restore network's input is made.
-        bytes_per_voxel: peak memory of a float32 forward pass per input voxel, without the output, to plan tiles.
+        bytes_per_voxel: peak memory of a float32 forward pass per input voxel, without the output, to plan
+            tiles.
         deviations: where the implementation knowingly differs from the paper; empty if nowhere.
     """
 

@@ -29,6 +29,7 @@ class SRCNN3D(nn.Module):
         self.conv3 = nn.Conv3d(features[1], out_channels, 5)
         for convolution in (self.conv1, self.conv2, self.conv3):
             nn.init.normal_(convolution.weight, std=0.001)
+            assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
         self.spec = NetworkSpec(
             family=Family.RESTORE,
@@ -37,7 +38,7 @@ class SRCNN3D(nn.Module):
             out_channels=out_channels,
             halo=6,
             interpolation="spline3",
-            bytes_per_voxel=4 * (2 * features[0] + features[1]),
+            bytes_per_voxel=4 * (2 * features[0] + 2 * features[1]),
             paper="Pham et al. 2017, section 3.2 (SRCNN3D)",
             deviations="edge padding inside the forward pass instead of valid convolutions",
         )
