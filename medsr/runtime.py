@@ -1,9 +1,11 @@
-"""The machine: memory allocator and device."""
+"""The surroundings of a run: memory allocator, device, and where the bundle lies."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -51,3 +53,25 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return device
+
+
+def bundle_root(arguments: Sequence[str] | None = None) -> str:
+    """The folder of the bundle whose config file the command line names, else the current folder.
+
+    `python -m monai.bundle run --config_file BUNDLE/configs/inference.json` gives no `bundle_root` of its own; with
+    this as the config's default the bundle finds its weights from any folder.
+
+    Args:
+        arguments: command line; the program's own by default.
+    """
+    words = list(sys.argv if arguments is None else arguments)
+    for position, word in enumerate(words):
+        name, separator, value = word.partition("=")
+        if name not in ("--config_file", "--config-file"):
+            continue
+        if not separator:
+            value = words[position + 1] if position + 1 < len(words) else ""
+        first = Path(value.strip("[]()'\" ").split(",")[0].strip("'\" "))
+        if first.parent.name == "configs" and first.is_file():
+            return str(first.parent.parent)
+    return "."
