@@ -167,6 +167,7 @@ class SuperResolutionInferer(Inferer):
             InputError: wrong number of channels or axes.
         """
         started = time.perf_counter()
+        self.last = None
         self.last = self.enlarge(inputs, network, scale=scale, reference=reference)
         self.last.seconds = time.perf_counter() - started
         return self.last.image
@@ -305,7 +306,7 @@ class SuperResolutionInferer(Inferer):
                 if deviation is not None and done.deviation is not None:
                     part(deviation, done.slices).copy_(done.deviation.reshape(target.shape))
                 result.tiles += 1
-        result.warnings += [w for w in self.runner.take_warnings() if w not in result.warnings]
+        result.warnings += self.runner.take_warnings()
 
 
 def _plain(image: torch.Tensor) -> torch.Tensor:

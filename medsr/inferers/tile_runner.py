@@ -84,9 +84,8 @@ class TileRunner:
                 torch.cuda.empty_cache()
             self._too_large = read.voxels
             self._warnings.append(f"a tile of {read.voxels:,} voxels did not fit into memory and was halved")
-        halves = tile.halves(spec.size_multiple)
-        reads = [half.read(source.shape, halo, spec.size_multiple).voxels for half in halves or ()]
-        if halves is None or max(reads) >= read.voxels:
+        halves = tile.halves(source.shape, halo, spec.size_multiple)
+        if halves is None:
             raise MedsrError(
                 f"even the smallest tile of this network ({read.voxels:,} voxels) does not fit into memory: "
                 "free some, or run on a device with more"

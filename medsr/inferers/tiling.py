@@ -40,16 +40,23 @@ class Tile:
         ]
         return Tile(tuple(low for low, _ in ends), tuple(high for _, high in ends))
 
-    def halves(self, align: int) -> tuple[Tile, Tile] | None:
-        """The tile cut in two along its longest axis, at a multiple of `align`; None if it is too short."""
-        lengths = [b - a for a, b in zip(self.low, self.high, strict=True)]
-        axis = lengths.index(max(lengths))
-        middle = self.low[axis] + ceil(lengths[axis] / 2 / align) * align
-        if middle >= self.high[axis]:
-            return None
-        low, high = list(self.low), list(self.high)
-        low[axis] = high[axis] = middle
-        return Tile(self.low, tuple(high)), Tile(tuple(low), self.high)
+    def halves(self, shape: Sequence[int], halo: int, align: int) -> tuple[Tile, Tile] | None:
+        """The tile cut in two across the axis that lets both halves read the least, at a multiple of `align`.
+
+        None if no cut makes the halves read less than the tile does.
+        """
+        best, least = None, self.read(shape, halo, align).voxels
+        for axis, (start, stop) in enumerate(zip(self.low, self.high, strict=True)):
+            middle = start + ceil((stop - start) / 2 / align) * align
+            if middle >= stop:
+                continue
+            low, high = list(self.low), list(self.high)
+            low[axis] = high[axis] = middle
+            halves = Tile(self.low, tuple(high)), Tile(tuple(low), self.high)
+            larger = max(half.read(shape, halo, align).voxels for half in halves)
+            if larger < least:
+                best, least = halves, larger
+        return best
 
     @property
     def voxels(self) -> int:
