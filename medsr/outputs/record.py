@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr import __version__
-from medsr.geometry import Grid, Scale, format_scale, spacing_of
+from medsr.geometry import Grid, Scale, format_scale
 
 DISCLAIMER = (
     "Research use only. Not a medical device. Super-resolved detail is inferred, not measured; not for diagnosis."
@@ -48,14 +48,22 @@ def grid_record(grid: Grid) -> dict[str, Any]:
     return {"shape": list(grid.shape), "spacing_mm": list(grid.spacing), "affine": grid.affine.tolist()}
 
 
-def trained_range_warnings(trained_on: Mapping[str, Any], lr: Grid, sr: Grid, scale: Scale) -> list[str]:
+def trained_range_warnings(
+    trained_on: Mapping[str, Any],
+    lr: Grid,
+    sr: Grid,
+    scale: Scale,
+    intensity: tuple[float, float] | None = None,
+) -> list[str]:
     """Where a request lies outside what the bundle was trained on.
 
     Args:
-        trained_on: the metadata's entry: `sr_spacing_mm` (low, high), `largest_scale`, `smallest_size` (LR voxels).
+        trained_on: the metadata's entry: `sr_spacing_mm` (low, high), `largest_scale`, `smallest_size` (LR voxels),
+            `intensity` (low, high, normalised); what it does not state is not checked.
         lr: grid of the input.
         sr: grid of the result.
         scale: of the request.
+        intensity: smallest and largest value of the normalised input.
     """
     warnings = []
     if "sr_spacing_mm" in trained_on:
@@ -64,11 +72,18 @@ def trained_range_warnings(trained_on: Mapping[str, Any], lr: Grid, sr: Grid, sc
             made = "x".join(f"{v:.3g}" for v in sr.spacing)
             warnings.append(f"the result's spacing {made} mm is outside the trained range of {low:g} to {high:g} mm")
     if "largest_scale" in trained_on and max(scale) > trained_on["largest_scale"]:
-        warnings.append(f"scale {format_scale(scale)} is above the largest trained one ({trained_on['largest_scale']:g})")
+        warnings.append(
+            f"scale {format_scale(scale)} is above the largest trained one ({trained_on['largest_scale']:g})"
+        )
     if "smallest_size" in trained_on and min(lr.shape) < trained_on["smallest_size"]:
         warnings.append(f"size {lr.shape} is below the smallest trained one ({trained_on['smallest_size']} voxels)")
-    if len({round(v, 3) for v in spacing_of(sr.affine)}) > 1 and trained_on.get("isotropic_result", False):
-        warnings.append("the result's voxels are not isotropic; the bundle was trained on isotropic results")
+    if "intensity" in trained_on and intensity is not None:
+        low, high = trained_on["intensity"]
+        if intensity[0] < low or intensity[1] > high:
+            warnings.append(
+                f"intensities reach from {intensity[0]:.3g} to {intensity[1]:.3g} of the window they were normalised "
+                f"by; trained on {low:g} to {high:g}: a few extreme voxels, or another kind of image?"
+            )
     return warnings
 
 

@@ -16,12 +16,13 @@ from monai.transforms import MapTransform, SaveImaged
 from medsr.data.atomic import write_json_atomic
 from medsr.data.suffixes import split_suffix
 from medsr.data.writers import write_volume
-from medsr.errors import InputError, MedsrError
-from medsr.geometry import Grid
-from medsr.inferers import SuperResolutionInferer
-from medsr.interpolation import resize
-from medsr.outputs.preview import draw_preview
+from medsr.errors import InputError, MedsrError, OutputError
+from medsr.geometry import Grid, Scale
+from medsr.inferers import SuperResolution, SuperResolutionInferer
+from medsr.interpolation import apply_matrices, resampling_matrices
+from medsr.outputs.preview import Image, Slicer, draw_preview
 from medsr.outputs.record import make_record, trained_range_warnings
+from medsr.outputs.staging import staged
 from medsr.transforms.intensity import OFFSET, SCALE
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class SaveImageWithRecordd(SaveImaged):
     """Write the SR image in float32 on its own grid, with a JSON record and a PNG preview beside it.
 
     It is a `SaveImaged` so that hosts which save results themselves (MONAI Label, MONAI Deploy) recognise and drop
-    it. Nothing is resampled, and every file appears complete or not at all; the image comes last.
+    it. Nothing is resampled. The files of a case appear complete and together, or not at all.
 
     Args:
         output_dir: folder, created if absent.
@@ -93,78 +94,100 @@ class SaveImageWithRecordd(SaveImaged):
         self.settings = dict(settings or {})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the files; `data` is returned as it came, with their paths under `saved`.
+        """Write the files; `data` is returned as it came, with the image's path under `saved`.
 
         Raises:
-            OutputError: the folder or a file cannot be written.
+            InputError: the inferer has not run, or the result would replace its input.
+            OutputError: the folder or a file cannot be written; none of the case's files appears.
         """
         result = dict(data)
-        lr_image, run = result[self.reference], self.inferer.last
-        if run is None:
+        if self.inferer.last is None:
             raise InputError("nothing to save: the inferer has not run")
         for key in self.key_iterator(result):
-            sr_image = result[key]
-            meta = lr_image.meta
-            source = str(meta.get("filename_or_obj", ""))
-            paths = output_paths(
-                self.output_dir, str(result.get("stem") or split_suffix(source)[0]), self.output_postfix, self.output_ext
-            )
-            sr = Grid(tuple(sr_image.shape[1:]), sr_image.affine.numpy())
-            lr = Grid(tuple(lr_image.shape[1:]), lr_image.affine.numpy())
-            metadata = self._metadata()
-            warnings = [*_listed(meta.get("warnings")), *run.warnings]
-            warnings += trained_range_warnings(metadata.get("trained_on", {}), lr, sr, run.scale)
-            for warning in warnings:
-                logger.warning("%s: %s", Path(source).name, warning)
-            scale = float(meta.get(SCALE, 1.0))
+            lr_image, sr_image = result[self.reference], result[key]
+            source = str(lr_image.meta.get("filename_or_obj", ""))
+            stem = str(result.get("stem") or split_suffix(source)[0] or "image")
+            paths = output_paths(self.output_dir, stem, self.output_postfix, self.output_ext)
+            refuse_to_replace(paths, source)
+            self._write(paths, source, lr_image, sr_image, self.inferer.last)
+            result["saved"] = str(paths.image)
+        return result
+
+    def _write(
+        self, paths: OutputPaths, source: str, lr_image: MetaTensor, sr_image: MetaTensor, run: SuperResolution
+    ) -> None:
+        meta = lr_image.meta
+        sr = Grid(tuple(sr_image.shape[1:]), sr_image.affine.numpy())
+        lr = Grid(tuple(lr_image.shape[1:]), lr_image.affine.numpy())
+        values = lr_image.as_tensor().cpu().float()
+        offset, scale = float(meta.get(OFFSET, 0.0)), float(meta.get(SCALE, 1.0))
+        metadata = self._metadata()
+        trained_on = metadata.get("trained_on", {})
+        warnings = [*_listed(meta.get("warnings")), *run.warnings]
+        warnings += trained_range_warnings(trained_on, lr, sr, run.scale, (float(values.min()), float(values.max())))
+        # the image comes last: where it is, the rest is
+        with staged([paths.preview, paths.record, paths.deviation, paths.image]) as files:
+            preview, record, deviation, image = files
+            sr_values = sr_image.as_tensor().cpu()
             if self.preview:
                 try:
-                    self._draw(paths, lr_image, lr, sr_image, sr, scale, float(meta.get(OFFSET, 0.0)))
+                    _draw(preview, values * scale + offset, lr, sr_values, sr, run.scale)
+                except OutputError:
+                    raise
                 except MedsrError as error:
                     warnings.append(str(error))
-            record = make_record(
+            for warning in warnings:
+                logger.warning("%s: %s", Path(source).name, warning)
+            content = make_record(
                 source=source,
                 metadata=metadata,
                 weights=self.bundle_root / "models" / "model.pt",
                 lr=lr,
                 sr=sr,
                 scale=run.scale,
-                intensity={"offset": float(meta.get(OFFSET, 0.0)), "scale": scale},
+                intensity={"offset": offset, "scale": scale},
                 settings=self.settings,
                 seconds=run.seconds,
                 tiles=run.tiles,
                 warnings=warnings,
             )
-            write_json_atomic(paths.record, record)
+            write_json_atomic(record, content)
             if run.deviation is not None:
-                write_volume(paths.deviation, run.deviation.numpy()[0, 0] * scale, sr.affine, like=meta)
-            write_volume(paths.image, sr_image.as_tensor().cpu().numpy()[0], sr.affine, like=meta)
-            result["saved"] = str(paths.image)
-        return result
+                write_volume(deviation, run.deviation.cpu().numpy()[0, 0] * scale, sr.affine, like=meta)
+            write_volume(image, sr_values.numpy()[0], sr.affine, like=meta)
 
     def _metadata(self) -> dict[str, Any]:
         path = self.bundle_root / "configs" / "metadata.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def _draw(
-        self,
-        paths: OutputPaths,
-        lr_image: MetaTensor,
-        lr: Grid,
-        sr_image: MetaTensor,
-        sr: Grid,
-        scale: float,
-        offset: float,
-    ) -> None:
-        assert self.inferer.last is not None
-        values = lr_image.as_tensor().cpu().float() * scale + offset
-        interpolated = resize(values[None], self.inferer.last.scale, new_shape=sr.shape)[0, 0]
-        panels: dict[str, tuple[torch.Tensor, Grid]] = {
-            "LR": (values[0], lr),
-            "cubic spline": (interpolated, sr),
-            "SR": (sr_image.as_tensor().cpu()[0], sr),
-        }
-        draw_preview(paths.preview, {name: (np.asarray(image), grid) for name, (image, grid) in panels.items()})
+
+def refuse_to_replace(paths: OutputPaths, source: str | Path) -> None:
+    """Keep a result from taking the place of its input, or of the file of facts beside it (BIDS).
+
+    Raises:
+        InputError: the result has the folder and the name of its input, whatever the extensions.
+    """
+    given = Path(source)
+    if not str(source) or given.is_dir() or paths.image.parent.resolve() != given.parent.resolve():
+        return
+    if split_suffix(given)[0] == split_suffix(paths.image)[0]:
+        raise InputError(f"{paths.image} would be named as its input {given.name}; give another folder or name")
+
+
+def _draw(path: Path, lr_image: torch.Tensor, lr: Grid, sr_image: torch.Tensor, sr: Grid, scale: Scale) -> None:
+    """The preview of (1, X, Y, Z) images; only the slices shown are interpolated."""
+    matrices = resampling_matrices(lr.shape, scale)
+
+    def interpolated(axis: int, index: int) -> np.ndarray:
+        region = [slice(index, index + 1) if a == axis else slice(None) for a in range(3)]
+        return np.asarray(apply_matrices(lr_image[None], matrices, region)[0, 0].movedim(axis, 0)[0])
+
+    panels: dict[str, tuple[Image | Slicer, Grid]] = {
+        "LR": (np.asarray(lr_image[0]), lr),
+        "cubic spline": (interpolated, sr),
+        "SR": (np.asarray(sr_image[0]), sr),
+    }
+    draw_preview(path, panels)
 
 
 def _listed(text: Any) -> list[str]:
