@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, LoadImaged, SaveImaged
 from torch import nn
 
+from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
 
@@ -69,22 +70,25 @@ class Bundle:
             settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
 
         Raises:
-            InputError: weights that are missing, unreadable, or do not fit the network.
+            InputError: weights that are missing, unreadable, or do not fit the network; an unknown setting.
+            MedsrError: a setting that its part of the bundle refuses.
         """
         parser = ConfigParser()
         parser.read_config(str(self.root / "configs" / "inference.json"))
-        parser["bundle_root"] = str(self.root)
-        for key, value in (settings or {}).items():
-            parser[key] = value
+        entries = {**(settings or {}), "bundle_root": os.path.abspath(self.root)}
+        unknown = [key for key in entries if _top(key) not in parser.get()]
+        if unknown:
+            known = ", ".join(key for key, value in parser.get().items() if not isinstance(value, dict | list))
+            raise InputError(f"bundle {self.name} has no setting {unknown[0]!r}; it has {known}")
+        parser.update(entries)
         parser.parse()
-        network: nn.Module = parser.get_parsed_content("network")
-        load_weights(network, self.weights)
-        return LoadedBundle(
-            network.eval(),
-            parser.get_parsed_content("preprocessing"),
-            parser.get_parsed_content("inferer"),
-            parser.get_parsed_content("postprocessing"),
-        )
+        try:
+            network: nn.Module = parser.get_parsed_content("network")
+            load_weights(network, self.weights)
+            parts = [parser.get_parsed_content(key) for key in ("preprocessing", "inferer", "postprocessing")]
+        except Exception as error:  # MONAI wraps what a part of the config raises
+            raise user_error(error) or error from None
+        return LoadedBundle(network.eval(), *parts)
 
 
 class LoadedBundle:
@@ -117,6 +121,11 @@ class LoadedBundle:
         return dict(data)
 
 
+def _top(key: str) -> str:
+    """The section of a config entry such as "inferer::tile_size" (or with #, MONAI's older separator)."""
+    return key.replace("#", "::").split("::")[0]
+
+
 def load_weights(network: nn.Module, path: Path) -> None:
     """Load a flat state dict of tensors into a network, strictly and without running code from the file.
 
@@ -134,7 +143,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
     expected = network.state_dict()
     missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
     misshapen = [k for k in expected if k in state and expected[k].shape != state[k].shape]
-    problems = [f"{w} {keys[0]}" for w, keys in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if keys]
+    problems = [
+        f"{w} {keys[0]}" for w, keys in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if keys
+    ]
     if problems:
         raise InputError(f"{path} does not fit the network: {', '.join(problems)}; is it another bundle's file?")
     network.load_state_dict(state)

@@ -9,15 +9,19 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 import torch
 from monai.data import MetaTensor
 
 from medsr.bundles import LoadedBundle, find_bundle
 from medsr.data.itkfiles import from_sitk, to_sitk
+from medsr.data.volume import check_dtype, spatial_shape, to_float32
 from medsr.errors import GridError, InputError
 from medsr.geometry import Grid, ScaleLike
 from medsr.runtime import choose_device, keep_freed_memory
+
+_IMAGE = "the image"  # what messages call one that has no file
+_ALIGNED = 2  # NIfTI code for a space that nothing is known about
 
 
 class Upscaler:
@@ -57,16 +61,17 @@ class Upscaler:
         if isinstance(image, str | PathLike):
             return self.loaded.run({"image": str(image)}, save=False)["pred"]
         if isinstance(image, nib.spatialimages.SpatialImage):
-            result = self._run(np.asanyarray(image.dataobj), image.affine)
-            header = image.header.copy() if isinstance(image, nib.Nifti1Image) else None
-            return _as_nifti(result, header)
+            check_dtype(image.get_data_dtype(), _IMAGE)
+            shape = spatial_shape(image.shape, _IMAGE)
+            result = self._run(np.asanyarray(image.dataobj).reshape(shape), image.affine)
+            return _as_nifti(result, image.header if isinstance(image, nib.Nifti1Image) else None)
         if isinstance(image, sitk.Image):
-            volume = from_sitk(image)
-            result = self._run(volume[0], volume[1])
+            if image.GetDimension() != 3:
+                raise InputError(f"expected a 3D image, got {image.GetDimension()}D of size {image.GetSize()}")
+            result = self._run(*from_sitk(image))
             return to_sitk(result.as_tensor().numpy()[0], result.affine.numpy())
         if isinstance(image, MetaTensor):
-            channels = image if image.ndim == 4 else image[None]
-            return self._run(channels.as_tensor()[0].numpy(), image.affine.numpy())
+            return self._run(image.as_tensor().detach().cpu().numpy(), image.affine.numpy())
         raise InputError(
             "expected a path, a nibabel or SimpleITK image, or a MetaTensor (1, X, Y, Z); got "
             f"{type(image).__name__}: wrap an array in MetaTensor with its affine"
@@ -77,12 +82,13 @@ class Upscaler:
         return Path(self.loaded.run({"image": str(image), "stem": stem}, save=True)["saved"])
 
     def _run(self, array: np.ndarray, affine: np.ndarray) -> MetaTensor:
-        if array.ndim != 3:
-            raise InputError(f"expected a 3D image, got {array.ndim} dimensions {array.shape}")
-        if np.iscomplexobj(array) or not np.isfinite(array).all():
-            raise InputError("expected finite real intensities; the image has NaN, infinite or complex values")
-        grid = Grid(array.shape, affine)
-        values = torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32))[None]
+        """Enlarge (X, Y, Z) or (C, X, Y, Z)."""
+        channels = array if array.ndim == 4 else array[None]
+        if channels.ndim != 4:
+            raise InputError(f"expected an image (X, Y, Z) or (1, X, Y, Z), got size {array.shape}")
+        check_dtype(channels.dtype, _IMAGE)
+        grid = Grid(channels.shape[1:], affine)
+        values = torch.as_tensor(to_float32(channels, _IMAGE, []))
         tensor = MetaTensor(values, affine=torch.as_tensor(grid.affine))
         result: MetaTensor = self.loaded.run({"image": tensor}, save=False)["pred"]
         return result
@@ -119,10 +125,13 @@ def upscale(
     return Upscaler(bundle, scale=scale, spacing=spacing, device=device, **settings)(image)
 
 
-def _as_nifti(result: MetaTensor, header: Any) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(result.as_tensor().numpy()[0], result.affine.numpy(), header)
+def _as_nifti(result: MetaTensor, header: Any | None) -> nib.Nifti1Image:
+    """A NIfTI image that says as much about its space as the input's header."""
+    affine = result.affine.numpy()
+    image = nib.Nifti1Image(result.as_tensor().numpy()[0], affine, None if header is None else header.copy())
     image.set_data_dtype(np.float32)
     image.header.set_slope_inter(1, 0)
-    for setter, code in ((image.set_sform, "sform_code"), (image.set_qform, "qform_code")):
-        setter(result.affine.numpy(), int(header[code]) if header is not None else 2)
+    sform, qform = (0, 0) if header is None else (int(header["sform_code"]), int(header["qform_code"]))
+    image.set_sform(affine, sform or qform or _ALIGNED)
+    image.set_qform(affine, 0 if Grid(result.shape[1:], affine).is_sheared else qform, strip_shears=True)
     return image

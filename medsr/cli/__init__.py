@@ -6,9 +6,12 @@ import argparse
 import logging
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from medsr import __version__
 from medsr.cli import bundles, data, upscale
@@ -17,9 +20,17 @@ from medsr.errors import MedsrError
 COMMANDS = (upscale, bundles, data)  # each registers its subcommand
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"medsr: error: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="medsr",
         description="Medical image super-resolution. Research use only; not for diagnosis.",
     )
@@ -35,22 +46,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 something failed, 2 the request is at fault."""
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(format="medsr: %(levelname)s: %(message)s", level=logging.WARNING)
-    warnings.filterwarnings("ignore", module="monai")
-    signal.signal(signal.SIGTERM, _terminated)
+    with warnings.catch_warnings(), _terminating_cleanly():
+        warnings.filterwarnings("ignore", module="monai")
+        try:
+            return int(arguments.run(arguments))
+        except BrokenPipeError:
+            return 1
+        except KeyboardInterrupt:
+            print("medsr: interrupted", file=sys.stderr)
+            return 130
+        except Exception as error:
+            mistake = _mistake(error)
+            if mistake is None or arguments.debug:
+                raise
+            print(f"medsr: error: {mistake}", file=sys.stderr)
+            return 2
+
+
+def _mistake(error: Exception) -> MedsrError | None:
+    """The user's mistake behind an exception, if there is one."""
+    if isinstance(error, MedsrError):
+        return error
+    from medsr.engines import user_error  # loads torch, which a wrong argument need not wait for
+
+    return user_error(error)
+
+
+@contextmanager
+def _terminating_cleanly() -> Iterator[None]:
+    """Let a termination signal leave through `finally`, so that no temporary file stays behind."""
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminated)
     try:
-        return int(arguments.run(arguments))
-    except MedsrError as error:
-        if arguments.debug:
-            raise
-        print(f"medsr: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt:
-        print("medsr: interrupted", file=sys.stderr)
-        return 130
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
-    """Leave through `finally`, so that no temporary file stays behind."""
     raise SystemExit(128 + number)

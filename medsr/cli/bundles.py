@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medsr.bundles import Bundle, list_bundles
 from medsr.errors import InputError
+
+if TYPE_CHECKING:
+    from medsr.bundles import Bundle
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,6 +21,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand."""
+    from medsr.bundles import list_bundles  # loads torch, which `medsr --help` need not wait for
+
     rows = [describe(bundle) for bundle in list_bundles()]
     if not rows:
         raise InputError("no bundle is installed; set MEDSR_BUNDLES to a folder of bundles")

@@ -9,6 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import ensure_tuple
 
 from medsr.errors import InputError
 from medsr.geometry import anatomical_axis, shifted_affine
@@ -17,8 +18,10 @@ SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
 
 
 def extract_slice(volume: MetaTensor, axis: int, index: int) -> MetaTensor:
-    """Slice `index` of (C, X, Y, Z) across array axis `axis`, as (C, H, W); the affine stays that of the volume's
-    one-slice crop, the axis and index are recorded in `meta`."""
+    """Slice `index` of (C, X, Y, Z) across array axis `axis`, as (C, H, W).
+
+    The affine stays that of the volume's one-slice crop; the axis and index are recorded in `meta`.
+    """
     start = [0, 0, 0]
     start[axis] = index
     result = MetaTensor(volume.as_tensor().select(axis + 1, index).contiguous(), meta=dict(volume.meta))
@@ -79,7 +82,7 @@ class RandSliced(RandomizableTransform):
         self, keys: KeysCollection, plane: str = "axial", minimum_deviation: float = 0.02, tries: int = 20
     ) -> None:
         super().__init__(1.0)
-        self.keys = [keys] if isinstance(keys, str) else list(keys)
+        self.keys = ensure_tuple(keys)
         self.plane = plane
         self.minimum_deviation = minimum_deviation
         self.tries = tries
