@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import runpy
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,3 +78,120 @@ def oblique_affine() -> np.ndarray:
     affine[:3, :3] = about_z @ about_x @ np.diag([0.9, 1.1, 2.5])
     affine[:3, 3] = [-31.5, 12.25, 70.0]
     return affine
+
+
+@pytest.fixture(scope="session")
+def left_handed_affine() -> np.ndarray:
+    """An oblique left-handed affine (RAS, mm): spacing (1.25, 1, 1.5); array axes nearest -z, x, y.
+
+    Orthogonal, so that every format can hold it.
+    """
+    a, b = np.deg2rad([15.0, 25.0])
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    permuted = np.array([[0, 1, 0], [0, 0, 1], [-1, 0, 0]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ permuted @ np.diag([1.25, 1.0, 1.5])
+    affine[:3, 3] = [-17.25, 33.5, 61.125]
+    assert np.linalg.det(affine[:3, :3]) < 0
+    return affine
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Callable[..., np.ndarray]:
+    """Make a volume of a size: smooth blobs with edges, int16 in "scanner units" with negatives."""
+
+    def make(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+        from scipy.ndimage import gaussian_filter
+
+        rng = np.random.default_rng(seed)
+        smooth = gaussian_filter(rng.normal(size=shape), 1.5)
+        image = 200 * smooth / smooth.std() + 300 * (smooth > smooth.mean()) + rng.normal(0, 8, shape)
+        return image.round().astype(np.int16)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_dicom() -> Callable[..., None]:
+    """Write a series, one CT slice a file, of a volume (columns, rows, slices) and its RAS affine.
+
+    `change(k, dataset)` edits the k-th slice before it is written; returning False leaves it out.
+    """
+
+    def write(
+        folder: Path,
+        volume: np.ndarray,
+        affine: np.ndarray,
+        change: Callable[[int, Any], Any] = lambda k, dataset: None,
+    ) -> None:
+        import pydicom
+
+        folder.mkdir(parents=True, exist_ok=True)
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+        spacing = np.linalg.norm(lps[:3, :3], axis=0)
+        offset = -1024
+        for k in range(volume.shape[2]):
+            image = pydicom.Dataset()
+            image.SOPClassUID = pydicom.uid.CTImageStorage
+            image.SOPInstanceUID = f"1.2.3.4.{k + 1}"
+            image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3", "1.2.3.4"
+            image.Modality, image.SeriesDescription = "CT", "phantom"
+            image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+            image.Columns, image.Rows = volume.shape[:2]
+            image.BitsAllocated = image.BitsStored = 16
+            image.HighBit, image.PixelRepresentation = 15, 0
+            image.RescaleIntercept, image.RescaleSlope = offset, 1
+            image.PixelSpacing = [f"{spacing[1]:.9g}", f"{spacing[0]:.9g}"]
+            image.SliceThickness = f"{spacing[2]:.9g}"
+            image.ImageOrientationPatient = [f"{v:.12f}" for v in (lps[:3, :2] / spacing[:2]).T.ravel()]
+            image.ImagePositionPatient = [f"{v:.9f}" for v in lps[:3, 3] + k * lps[:3, 2]]
+            image.PixelData = (volume[:, :, k].T.astype(int) - offset).astype("<u2").tobytes()
+            image.file_meta = pydicom.dataset.FileMetaDataset()
+            image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+            image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+            if change(k, image) is not False:
+                pydicom.dcmwrite(folder / f"{k:03d}.dcm", image, enforce_file_format=True)
+
+    return write
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left: exit status and both streams."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def monai_bundle(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
+    """Call ``python -m monai.bundle COMMAND --key value ...`` without the seconds of a new process.
+
+    The module is run as a script, with its own command line; uncaught exceptions go through
+    ``sys.excepthook`` as they would at the end of a process.
+    """
+
+    def call(command: str, **options: Any) -> Finished:
+        arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", command, *arguments])
+        monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+        root = logging.getLogger()
+        handlers, level, status = root.handlers[:], root.level, 0
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            try:
+                runpy.run_module("monai.bundle", run_name="__main__")
+            except SystemExit as leaving:
+                status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+                if isinstance(leaving.code, str):
+                    print(leaving.code, file=sys.stderr)
+            except Exception as error:
+                status = 1
+                sys.excepthook(type(error), error, error.__traceback__)
+            finally:
+                root.handlers[:], root.level = handlers, level
+        return Finished(status, out.getvalue(), err.getvalue())
+
+    return call

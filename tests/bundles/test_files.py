@@ -1,0 +1,194 @@
+"""What a bundle is made of: files, names, metadata, and configs that MONAI, its zoo and MONAI Label can read."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+FILES = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/inference.json",
+    "configs/train.json",
+    "configs/evaluate.json",
+    "configs/multi_gpu_train.json",
+    "configs/logging.conf",
+    "models/model.pt",
+    "docs/README.md",
+    "docs/data_license.txt",
+)
+INFERENCE_KEYS = [
+    *("imports", "bundle_root", "dataset_dir", "output_dir", "device", "network_def", "network", "preprocessing"),
+    *("dataset", "dataloader", "inferer", "postprocessing", "handlers", "evaluator", "initialize", "run"),
+]
+# What `medsr upscale` and `medsr.upscale` set, so that every bundle is used alike.
+SETTINGS = [
+    *("scale", "spacing", "precision", "memory_mb", "ensemble", "back_projection", "preview", "output_ext"),
+    *("output_postfix", "amp"),
+]
+LARGEST_FILE = 25 * 2**20
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_required_file(bundle: Any, file: str) -> None:
+    path = bundle.root / file
+    assert path.is_file(), f"{path} is missing; a bundle is not complete without it"
+    assert path.stat().st_size > 0
+    assert path.stat().st_size < LARGEST_FILE
+
+
+def test_one_weight_file_and_no_stale_export(bundle: Any) -> None:
+    # MONAI Label takes the .pt of the shortest name, MONAI Deploy a .ts before the .pt
+    assert [path.name for path in bundle.root.rglob("*.pt")] == ["model.pt"]
+    assert not [path for suffix in ("ts", "onnx", "pth") for path in bundle.root.rglob(f"*.{suffix}")]
+
+
+def test_one_config_of_each_kind(bundle: Any) -> None:
+    names = {path.name for path in (bundle.root / "configs").iterdir()}
+    assert not [name for name in names if name.endswith((".yaml", ".yml"))], "monai.bundle.load needs JSON"
+    assert all(path.suffix != ".py" for path in bundle.root.rglob("*")), "bundles hold no logic"
+
+
+def test_name(bundle: Any) -> None:
+    name = bundle.name.lower()
+    assert not any(word in name for word in ("detection", "classification", "deepedit", "deepgrow"))
+    assert not re.search(r"_v\d+(\.\d+)*$", name)
+    others = [path.name for path in bundle.root.parent.iterdir() if path.is_dir() and path != bundle.root]
+    assert not [other for other in others if name in other.lower() or other.lower() in name]
+    assert bundle.metadata["name"] == bundle.name
+
+
+def test_licence_texts(bundle: Any) -> None:
+    assert "Apache License" in (bundle.root / "LICENSE").read_text()
+    readme = (bundle.root / "docs" / "README.md").read_text()
+    assert "research use only" in readme.lower()
+
+
+def test_metadata(bundle: Any) -> None:
+    metadata = bundle.metadata
+    assert metadata["schema"] == "https://project-monai.github.io/schema/meta_schema_20240725.json"
+    assert metadata["version"] in metadata["changelog"]
+    assert next(iter(metadata["changelog"])) == metadata["version"], "the newest version comes first"
+    assert "optional_packages_version" not in metadata, "it would replace required_packages_version"
+    assert isinstance(metadata["authors"], str)
+    assert isinstance(metadata["supported_apps"], dict)
+    assert metadata["required_packages_version"]["medsr"]
+    assert "research use only" in metadata["intended_use"].lower()
+    for entry in ("licence", "data_source", "references", "degradation", "trained_on", "test_summary"):
+        assert metadata[entry], entry
+    for entry in ("dimensions", "modality", "scales"):
+        assert metadata["trained_on"][entry], entry
+
+
+def test_data_format(bundle: Any) -> None:
+    formats = bundle.metadata["network_data_format"]
+    assert next(iter(formats["inputs"])) == "image"
+    assert next(iter(formats["outputs"])) == "pred"
+    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+        assert tensor["type"] == "image"
+        assert tensor["format"] == "magnitude"
+        assert tensor["channel_def"] == {"0": "image"}
+        assert all(isinstance(value, int | float) for value in tensor["value_range"])
+        assert len(tensor["spatial_shape"]) == bundle.spec.spatial_dims
+        assert all(re.fullmatch(r"\d+\*n", size) for size in tensor["spatial_shape"])
+
+
+def test_metadata_says_what_the_network_is(bundle: Any) -> None:
+    formats = bundle.metadata["network_data_format"]
+    assert formats["inputs"]["image"]["num_channels"] == bundle.spec.in_channels
+    assert formats["outputs"]["pred"]["num_channels"] == bundle.spec.out_channels
+    assert bundle.metadata["trained_on"]["dimensions"].startswith(f"{bundle.spec.spatial_dims}D")
+
+
+def test_inference_keys(bundle: Any) -> None:
+    config = bundle.config("inference")
+    assert [key for key in config if key in INFERENCE_KEYS] == INFERENCE_KEYS, "all of them, in this order"
+    assert not [key for key in SETTINGS if key not in config]
+    assert config["amp"] is False, "MONAI Label applies no autocast: results would differ"
+    assert config["bundle_root"] == "."
+    assert "_meta_" not in json.dumps(config), "MONAI Label does not load the metadata"
+
+
+def test_weights_are_loaded_by_a_handler(bundle: Any) -> None:
+    config = bundle.config("inference")
+    loaders = [h for h in config["handlers"] if h["_target_"].endswith("CheckpointLoader")]
+    assert [h["load_path"] for h in loaders] == ["$@bundle_root + '/models/model.pt'"]
+    assert "CheckpointLoader" not in json.dumps(config["initialize"]), "monai.bundle.load runs initialize anywhere"
+
+
+def test_nothing_that_tools_read_lives_in_initialize(bundle: Any) -> None:
+    # MONAI Label and MONAI Deploy build these parts and never run `initialize`
+    parser = ConfigParser()
+    parser.read_config(str(bundle.root / "configs" / "inference.json"))
+    parser["bundle_root"] = str(bundle.root)
+    parser["initialize"] = []
+    for key in ("network_def", "preprocessing", "inferer", "postprocessing"):
+        assert parser.get_parsed_content(key) is not None
+
+
+def test_preprocessing_keeps_the_native_grid(bundle: Any) -> None:
+    transforms = bundle.config("inference")["preprocessing"]["transforms"]
+    names = [t["_target_"].split(".")[-1] for t in transforms]
+    assert names[0] == "LoadImaged"
+    assert transforms[0]["reader"] == "medsr.data.readers.VolumeReader"
+    assert "NormalizeIntensityRecordedd" in names, "the window is recorded before it is applied"
+    moving = {"Spacingd", "Orientationd", "Resized", "Zoomd", "Invertd", "ScaleIntensityd", "CropForegroundd"}
+    assert not moving & set(names)
+
+
+def test_inferer_is_explicit(bundle: Any) -> None:
+    inferer = bundle.config("inference")["inferer"]
+    assert inferer["_target_"] == "medsr.inferers.SuperResolutionInferer"
+    assert "buffer_steps" not in inferer
+
+
+def test_postprocessing_ends_on_the_sr_grid(bundle: Any) -> None:
+    transforms = bundle.config("inference")["postprocessing"]["transforms"]
+    names = [t["_target_"].split(".")[-1] for t in transforms]
+    assert names[-3:] == ["RestoreIntensityd", "SetSuperResolutionGridd", "SaveImageWithRecordd"]
+
+
+def test_training_config(bundle: Any) -> None:
+    config = bundle.config("train")
+    assert config["train"]["dataset"]["data"], "MONAI Label replaces it by {image, label} items"
+    assert isinstance(config["train"]["handlers"], list)
+    assert config["train"]["inferer"]
+    assert config["train"]["trainer"]["max_epochs"] == "@max_epochs"
+    assert "models" not in config["ckpt_dir"] + config["output_dir"], "training never overwrites published weights"
+    (metric,) = config["validate"]["key_metric"]
+    assert metric in ("psnr", "ssim"), "MONAI keeps the epoch with the largest key metric"
+
+
+def test_multi_gpu_config_fits_the_training_config(bundle: Any) -> None:
+    train, parallel = bundle.config("train"), bundle.config("multi_gpu_train")
+    parser = ConfigParser()
+    parser.read_config([str(bundle.root / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")])
+    for key in parallel:
+        assert key.split("#")[0] in {*train, "device", "backend", "finalize"}, f"{key} is of no section"
+    assert parser.get("finalize") == ["$engines.stop_processes()"], "or a rank may abort at the end"
+
+
+def test_weights_fit_exactly(bundle: Any) -> None:
+    assert all(isinstance(value, torch.Tensor) for value in bundle.weights.values())
+    network = bundle.parser().get_parsed_content("network_def")
+    result = network.load_state_dict(bundle.weights, strict=True)
+    assert not result.missing_keys
+    assert not result.unexpected_keys
+    assert all(torch.isfinite(value).all() for value in bundle.weights.values())
+    assert not [key for key in bundle.weights if key.startswith("module.")]
+
+
+def test_configs_build_one_network(bundle: Any) -> None:
+    definitions = [bundle.config(name)["network_def"] for name in ("inference", "train", "evaluate")]
+    assert definitions[0] == definitions[1] == definitions[2]
+
+
+def test_licence_of_the_data_is_stated(bundle: Any) -> None:
+    text = Path(bundle.root / "docs" / "data_license.txt").read_text()
+    assert len(text.split()) > 20

@@ -1,0 +1,109 @@
+"""The network by MONAI's own checks, and what those do not look at; exports give the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
+# Weights are compared by what they do to an image about [0, 1]; both sides compute in float32.
+EXPORT_TOLERANCE = 1e-5
+
+
+def configs(bundle: Any) -> dict[str, Any]:
+    return {
+        "meta_file": bundle.root / "configs" / "metadata.json",
+        "config_file": bundle.root / "configs" / "inference.json",
+        "bundle_root": bundle.root,
+    }
+
+
+def input_shape(bundle: Any, n: int = 1) -> tuple[int, ...]:
+    image = bundle.metadata["network_data_format"]["inputs"]["image"]
+    return (1, image["num_channels"], *bundle.patch(image["spatial_shape"], n))
+
+
+def test_metadata_by_the_schema(bundle: Any, monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    shutil.copy(SCHEMA, schema)  # where the file is, nothing is downloaded
+    done = monai_bundle("verify_metadata", meta_file=configs(bundle)["meta_file"], filepath=schema)
+    assert done.status == 0, done.err
+
+
+def test_net_in_out(bundle: Any, monai_bundle: Callable[..., Any]) -> None:
+    for n in (1, 2):
+        done = monai_bundle("verify_net_in_out", net_id="network_def", n=n, device="cpu", **configs(bundle))
+        assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_output_shape_is_what_the_metadata_says(bundle: Any, n: int) -> None:
+    # verify_net_in_out looks at channels and dtype only
+    output = bundle.metadata["network_data_format"]["outputs"]["pred"]
+    with torch.no_grad():
+        result = bundle.network()(torch.rand(input_shape(bundle, n)))
+    assert tuple(result.shape) == (1, output["num_channels"], *bundle.patch(output["spatial_shape"], n))
+    assert result.dtype == torch.float32
+
+
+def test_sizes_and_scale_agree(bundle: Any) -> None:
+    formats = bundle.metadata["network_data_format"]
+    given = bundle.patch(formats["inputs"]["image"]["spatial_shape"], 1)
+    made = bundle.patch(formats["outputs"]["pred"]["spatial_shape"], 1)
+    ratio = tuple(b / a for a, b in zip(given, made, strict=True))
+    assert ratio == tuple(float(s) for s in bundle.spec.scales or [1] * len(given))
+
+
+def test_torchscript_export(bundle: Any, monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
+    if "not exportable to TorchScript" in (bundle.root / "docs" / "README.md").read_text():
+        pytest.skip("the model card says that it cannot be exported")
+    done = monai_bundle(
+        "ckpt_export",
+        net_id="network_def",
+        filepath=tmp_path / "model.ts",
+        ckpt_file=bundle.root / "models" / "model.pt",
+        **configs(bundle),
+    )
+    assert done.status == 0, done.err
+    exported = torch.jit.load(str(tmp_path / "model.ts"))
+    network = bundle.network()
+    shape = input_shape(bundle)
+    for size in (shape, (1, shape[1], *(n + 3 + axis for axis, n in enumerate(shape[2:])))):
+        image = torch.rand(size)
+        with torch.no_grad():
+            assert (exported(image) - network(image)).abs().max() <= EXPORT_TOLERANCE
+
+
+def test_onnx_export(bundle: Any, monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    if "not exportable to ONNX" in (bundle.root / "docs" / "README.md").read_text():
+        pytest.skip("the model card says that it cannot be exported")
+    shape = input_shape(bundle)
+    axes = {
+        name: {2 + k: letter for k, letter in enumerate(letters[: len(shape) - 2])}
+        for name, letters in (("image", "dhw"), ("pred", "DHW"))
+    }
+    done = monai_bundle(
+        "onnx_export",
+        net_id="network_def",
+        filepath=tmp_path / "model.onnx",
+        ckpt_file=bundle.root / "models" / "model.pt",
+        input_shape=list(shape),
+        converter_kwargs={"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": axes},
+        **configs(bundle),
+    )
+    assert done.status == 0, done.err
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    network = bundle.network()
+    for size in (shape, (1, shape[1], *(n + 3 + axis for axis, n in enumerate(shape[2:])))):
+        image = torch.rand(size)
+        (result,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(result, network(image).numpy(), atol=EXPORT_TOLERANCE)
