@@ -1,9 +1,10 @@
-"""The machine: devices by name, and the memory allocator."""
+"""Devices by name, the memory allocator, and where the bundle lies."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from medsr.errors import InputError
-from medsr.runtime import choose_device, keep_freed_memory
+from medsr.runtime import bundle_root, choose_device, keep_freed_memory
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,27 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(ctypes, "CDLL", pytest.fail)
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config_file", "{0}/configs/train.json"],
+        ["--config-file={0}/configs/train.json"],
+        ["run", "--max_epochs", "1", "--config_file", "['{0}/configs/train.json', '{0}/configs/more.json']"],
+        ["--config_file", "[{0}/configs/train.json,{0}/configs/more.json]"],
+    ],
+)
+def test_bundle_is_where_its_config_file_is(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "train.json").touch()
+    assert bundle_root(["-m", *(word.format(tmp_path) for word in words)]) == str(tmp_path)
+
+
+def test_bundle_is_the_current_folder_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.json").touch()
+    assert bundle_root(["--config_file", str(tmp_path / "train.json")]) == "."  # not a bundle's layout
+    assert bundle_root(["--config_file", str(tmp_path / "configs" / "gone.json")]) == "."
+    assert bundle_root(["--config_file"]) == "."
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    assert bundle_root() == "."

@@ -57,9 +57,7 @@ def collect(
     chosen = {name: items for name, items in chosen.items() if items}
     if not chosen:
         where_text = f" with {', '.join(f'{k} {v}' for k, v in where.items())}" if where else ""
-        raise InputError(
-            f"no {section} images{where_text} in {', '.join(found)} below {root}; see `medsr data check`"
-        )
+        raise InputError(f"no {section} images{where_text} in {', '.join(found)} below {root}; see `medsr data check`")
     total = sum((shares or {}).get(name, 1.0) for name in chosen)
     return [
         {**_absolute(item, root), "dataset": name, "weight": weight}
@@ -88,9 +86,7 @@ def _weights(items: Sequence[Item], share: float) -> list[float]:
     """The share of a dataset divided among its items."""
     weights = [float(item.get("weight", 1.0)) for item in items]
     if not (min(weights) >= 0 and sum(weights) > 0):
-        raise InputError(
-            "weights in a datalist must not be negative, nor all zero; correct its 'weight' entries"
-        )
+        raise InputError("weights in a datalist must not be negative, nor all zero; correct its 'weight' entries")
     return [share * weight / sum(weights) for weight in weights]
 
 
@@ -107,9 +103,7 @@ def _items(path: Path, section: str) -> list[Item]:
         raise InputError(f"{path} is not a JSON datalist: {error}") from None
     listed = content.get(section, []) if isinstance(content, dict) else None
     if not isinstance(listed, list):
-        raise InputError(
-            f'{path} is not a datalist: expected {{"{section}": [{{"label": "image.nii.gz"}}, ...]}}'
-        )
+        raise InputError(f'{path} is not a datalist: expected {{"{section}": [{{"label": "image.nii.gz"}}, ...]}}')
     items = [{"image": item} if isinstance(item, str) else item for item in listed]
     for item in items:
         if not isinstance(item, dict) or not (item.get("image") or item.get("label")):

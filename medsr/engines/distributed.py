@@ -54,9 +54,7 @@ def local_device() -> torch.device:
     """
     local = os.environ.get("LOCAL_RANK")
     if local is None:
-        raise InputError(
-            "training by several processes is started by torchrun, which sets LOCAL_RANK; use it"
-        )
+        raise InputError("training by several processes is started by torchrun, which sets LOCAL_RANK; use it")
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if int(local) >= torch.cuda.device_count():

@@ -78,9 +78,7 @@ class TimeBudget:
         elapsed = time.monotonic() - self.started
         stop = [elapsed * (1 + 1 / self.epochs) > 60 * (self.minutes or 0)]
         if active():
-            dist.broadcast_object_list(
-                stop, src=0
-            )  # a rank that goes on alone would wait for the others for ever
+            dist.broadcast_object_list(stop, src=0)  # a rank that goes on alone would wait for the others for ever
         if stop[0]:
             logger.info("time budget of %g minutes: stopped after epoch %d", self.minutes, engine.state.epoch)
             engine.terminate()
@@ -100,9 +98,7 @@ class GradientClipping:
         if mode not in ("norm", "pham"):
             raise InputError(f"the mode of gradient clipping is 'norm' or 'pham', got {mode!r}")
         if threshold is not None and not threshold >= 0:
-            raise InputError(
-                f"the threshold of gradient clipping is a norm, or null for none, got {threshold}"
-            )
+            raise InputError(f"the threshold of gradient clipping is a norm, or null for none, got {threshold}")
         self.threshold = threshold
         self.mode = mode
         self.optimizer = optimizer

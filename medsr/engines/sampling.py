@@ -29,15 +29,11 @@ class WeightedEpochSampler(DistributedSampler):
 
     def __init__(self, data: Sequence[dict[str, Any]], samples: int, seed: int = 0) -> None:
         if not data or samples < 1:
-            raise InputError(
-                f"expected training items and samples to draw, got {len(data)} items, {samples} samples"
-            )
+            raise InputError(f"expected training items and samples to draw, got {len(data)} items, {samples} samples")
         super().__init__(data, num_replicas=world_size(), rank=rank(), seed=seed)  # type: ignore[arg-type]
         self.weights = torch.tensor([float(item.get("weight", 1.0)) for item in data], dtype=torch.float64)
         if not (self.weights.min() >= 0 and self.weights.sum() > 0):
-            raise InputError(
-                "the weights of training items must not be negative, nor all zero; correct the datalist"
-            )
+            raise InputError("the weights of training items must not be negative, nor all zero; correct the datalist")
         self.num_samples = ceil(samples / self.num_replicas)
 
     def __iter__(self) -> Iterator[int]:

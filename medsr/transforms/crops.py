@@ -145,9 +145,7 @@ class RandPatchd(RandomizableTransform):
 
 def _reorder(image: MetaTensor, order: list[int], flipped: list[int]) -> MetaTensor:
     values = image.as_tensor().permute(0, *(axis + 1 for axis in order))
-    result = MetaTensor(
-        torch.flip(values, [axis + 1 for axis in flipped]).contiguous(), meta=dict(image.meta)
-    )
+    result = MetaTensor(torch.flip(values, [axis + 1 for axis in flipped]).contiguous(), meta=dict(image.meta))
     result.affine = torch.as_tensor(reoriented_affine(image.affine.numpy(), image.shape[1:], order, flipped))
     result.meta["spatial_shape"] = tuple(result.shape[1:])
     return result
@@ -197,9 +195,7 @@ class RandPairedCropd(RandomizableTransform):
         wanted = [m * s for m, s in zip(size, scale, strict=True)]
         if any(w.denominator != 1 for w in wanted):
             steps = [lattice_step(s)[0] for s in scale]
-            raise InputError(
-                f"an LR patch of {size} is no whole number of HR voxels; use multiples of {steps}"
-            )
+            raise InputError(f"an LR patch of {size} is no whole number of HR voxels; use multiples of {steps}")
         usable = [int(m / s) for m, s in zip(covered, scale, strict=True)]
         if any(m > n for m, n in zip(size, usable, strict=True)):
             raise InputError(

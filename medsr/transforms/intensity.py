@@ -86,9 +86,7 @@ class NormalizeIntensityRecordedd(MapTransform):
         if self.references:
             present = [key for key in self.references if key in data]
             if not present:
-                raise InputError(
-                    f"the item has no image {' or '.join(map(repr, self.references))} to normalise by"
-                )
+                raise InputError(f"the item has no image {' or '.join(map(repr, self.references))} to normalise by")
             shared = intensity_window(data[present[0]], self.method, self.lower, self.upper)
         for key in self.key_iterator(result):
             image = result[key]
@@ -130,9 +128,7 @@ class RestoreIntensityd(MapTransform):
         result = dict(data)
         meta = getattr(data[self.source], "meta", {})
         if SCALE not in meta:
-            raise InputError(
-                f"{self.source!r} has no recorded intensity; put NormalizeIntensityRecordedd before"
-            )
+            raise InputError(f"{self.source!r} has no recorded intensity; put NormalizeIntensityRecordedd before")
         offset = 0.0 if self.deviation else float(meta[OFFSET])
         for key in self.key_iterator(result):
             result[key] = result[key] * float(meta[SCALE]) + offset

@@ -28,9 +28,7 @@ from medsr.geometry import (
 )
 from medsr.interpolation import Matrix, apply_matrices, kernel_matrix, resize
 
-LR_SCALE = (
-    "lr_scale"  # key of `meta`: scale per axis from this image to its HR counterpart, as text "2,5/2,1"
-)
+LR_SCALE = "lr_scale"  # key of `meta`: scale per axis from this image to its HR counterpart, as text "2,5/2,1"
 
 
 def as_degradation(description: Degradation | str | Mapping[str, Any]) -> Degradation:
@@ -243,9 +241,7 @@ class RandScaled(RandomizableTransform):
         key: where the scale is put.
     """
 
-    def __init__(
-        self, scales: Sequence[ScaleLike], weights: Sequence[float] | None = None, key: str = "scale"
-    ) -> None:
+    def __init__(self, scales: Sequence[ScaleLike], weights: Sequence[float] | None = None, key: str = "scale") -> None:
         super().__init__(1.0)
         self.scales = list(scales)
         frequencies = [1.0] * len(self.scales) if weights is None else [float(w) for w in weights]

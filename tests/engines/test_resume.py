@@ -45,6 +45,7 @@ def stop_after(workflow: ConfigWorkflow, epoch: int) -> ConfigWorkflow:
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_resumed_run_equals_straight_run(tmp_path: Path, workflow: Workflow, num_workers: int) -> None:
     settings = {"max_epochs": 4, "degradation": NOISY, "train__dataloader__num_workers": num_workers}
     workflow(tmp_path / "straight", **settings).run()
