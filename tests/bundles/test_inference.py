@@ -219,6 +219,28 @@ def test_field_of_view_is_that_of_the_grid_rule(
     np.testing.assert_allclose(edges(image.affine, made), rule_edges, atol=NIFTI_MM)
 
 
+def test_config_file_alone_says_where_the_bundle_is(
+    bundle: Any,
+    monai_bundle: Callable[..., Any],
+    inputs: tuple[Path, np.ndarray],
+    outputs: Path,
+    read_image: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = monai_bundle(
+        "run",
+        config_file=bundle.root / "configs" / "inference.json",
+        dataset_dir=inputs[0] / "nifti.nii.gz",
+        output_dir="out",
+        scale=f"{bundle.scale:g}",
+    )
+    assert done.status == 0, done.err
+    array, _, _ = read_image(tmp_path / "out" / "nifti_sr.nii.gz")
+    np.testing.assert_array_equal(array, read_image(outputs / "nifti_sr.nii.gz")[0])
+
+
 def test_monai_bundle_load_from_anywhere(bundle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (tmp_path, bundle.root):
         monkeypatch.chdir(folder)
