@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, LoadImaged, SaveImaged
 from torch import nn
 
+from medsr.data.volume import one_line
 from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
@@ -136,8 +136,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise InputError(f"{path} is missing: train the bundle (configs/train.json) or copy its model.pt there")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is not a file of weights: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # whatever a damaged file makes of the unpickler
+        raise InputError(f"{path} is not a file of weights ({one_line(error, 120)}); copy it again") from None
     if not isinstance(state, Mapping):
         raise InputError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
     expected = network.state_dict()
@@ -168,9 +168,9 @@ def find_bundle(name: str | Path) -> Bundle:
         InputError: there is none; the installed ones are named.
     """
     path = Path(name).expanduser()
-    if len(path.parts) > 1 or path.is_absolute():
+    installed = {} if os.sep in str(name) else {bundle.name: bundle for bundle in list_bundles()}
+    if str(name) in installed:
+        return installed[str(name)]
+    if os.sep in str(name) or path.is_dir():
         return Bundle(path)
-    installed = {bundle.name: bundle for bundle in list_bundles()}
-    if str(name) not in installed:
-        raise InputError(f"no bundle is called {str(name)!r}; installed: {', '.join(installed) or 'none'}")
-    return installed[str(name)]
+    raise InputError(f"no bundle is called {str(name)!r}; installed: {', '.join(installed) or 'none'}")

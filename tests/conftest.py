@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import runpy
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,32 +167,80 @@ class Finished:
     err: str
 
 
+@contextmanager
+def _as_a_program(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> Iterator[None]:
+    """Command line, exception hook and log handlers as a new process would have them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        patch.setattr(sys, "excepthook", sys.__excepthook__)
+        root.handlers[:] = []
+        try:
+            yield
+        finally:
+            root.handlers[:], root.level = handlers, level
+
+
+def _run_as_a_program(call: Callable[[], int | None]) -> Finished:
+    """Run a function as the main program: what it prints, and how the interpreter would leave."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        try:
+            status = call() or 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+            if isinstance(leaving.code, str):
+                print(leaving.code, file=sys.stderr)
+        except Exception as error:
+            status = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+    return Finished(status, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture
 def monai_bundle(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
-    """Call ``python -m monai.bundle COMMAND --key value ...`` without the seconds of a new process.
-
-    The module is run as a script, with its own command line; uncaught exceptions go through
-    ``sys.excepthook`` as they would at the end of a process.
-    """
+    """Call ``python -m monai.bundle COMMAND --key value ...`` without the seconds of a new process."""
 
     def call(command: str, **options: Any) -> Finished:
-        arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
-        monkeypatch.setattr(sys, "argv", ["monai.bundle", command, *arguments])
-        monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
-        root = logging.getLogger()
-        handlers, level, status = root.handlers[:], root.level, 0
-        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-            try:
-                runpy.run_module("monai.bundle", run_name="__main__")
-            except SystemExit as leaving:
-                status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-                if isinstance(leaving.code, str):
-                    print(leaving.code, file=sys.stderr)
-            except Exception as error:
-                status = 1
-                sys.excepthook(type(error), error, error.__traceback__)
-            finally:
-                root.handlers[:], root.level = handlers, level
-        return Finished(status, out.getvalue(), err.getvalue())
+        words = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        with _as_a_program(monkeypatch, ["monai.bundle", command, *words]):
+            return _run_as_a_program(lambda: runpy.run_module("monai.bundle", run_name="__main__") and None)
 
     return call
+
+
+@pytest.fixture
+def medsr_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
+    """Call ``medsr ARGUMENTS ...`` without a new process."""
+
+    def call(*arguments: object) -> Finished:
+        from medsr.cli import main
+
+        words = [str(argument) for argument in arguments]
+        with _as_a_program(monkeypatch, ["medsr", *words]):
+            return _run_as_a_program(lambda: main(words))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped configs around a network of two layers and random weights: a bundle that costs nothing to run."""
+    import torch
+
+    from medsr.networks import create
+
+    source = REPOSITORY / "bundles" / "recnn3d" / "configs"
+    root = tmp_path_factory.mktemp("bundles") / "tinysr"
+    (root / "configs").mkdir(parents=True)
+    (root / "models").mkdir()
+    network = {"name": "ReCNN", "depth": 2, "features": 2}
+    for name in ("inference.json", "metadata.json", "logging.conf"):
+        text = (source / name).read_text()
+        if name == "inference.json":
+            content = {**json.loads(text), "network_def": {"_target_": "medsr.networks.create", **network}}
+            text = json.dumps(content, indent=4)
+        (root / "configs" / name).write_text(text.replace('"name": "recnn3d"', '"name": "tinysr"'))
+    torch.manual_seed(0)
+    torch.save(create(**network).state_dict(), root / "models" / "model.pt")
+    return root

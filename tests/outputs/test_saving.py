@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_case_whose_image_cannot_be_written(
     sheared[0, 1] = 0.3
     item, inferer = enlarge(sheared)
     save = SaveImageWithRecordd(tmp_path / "out", inferer, bundle_root, output_ext=".nrrd")
-    with pytest.raises(OutputError, match="head_sr.nrrd: expected orthogonal axes") as caught:
+    with pytest.raises(OutputError, match=r"head_sr\.nrrd: expected orthogonal axes") as caught:
         save(item)
     assert ".medsr-" not in str(caught.value), "the message has the name that the user knows"
     assert "\n" not in str(caught.value)
@@ -218,10 +218,14 @@ def test_staged_files_appear_in_order_and_only_at_the_end(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
 def test_staged_files_vanish_when_the_program_ends(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), staged([tmp_path / "a"]) as (hidden,):
-        hidden.parent.mkdir()
-        hidden.write_text("half")
-        raise error
+    def run() -> None:
+        with staged([tmp_path / "a"]) as (hidden,):
+            hidden.parent.mkdir()
+            hidden.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        run()
     assert names(tmp_path) == set()
 
 
