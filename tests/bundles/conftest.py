@@ -109,12 +109,10 @@ class Bundle:
         """A scale the network takes, along the axes it enlarges."""
         return float(self.spec.scales[0]) if self.spec.scales else 2.0
 
-    def scale_on(self, affine: np.ndarray, scale: float | None = None) -> tuple[float, float, float]:
-        """The scale per array axis: a 2D network leaves the axis nearest the patient's up alone."""
-        values = [scale or self.scale] * 3
-        if self.spec.spatial_dims == 2:
-            values[superior_axis(affine)] = 1.0
-        return tuple(values)
+    def possible(self, scale: tuple[float, ...], affine: np.ndarray) -> tuple[float, ...]:
+        """A scale per array axis as the network can do it: a 2D network leaves the axis nearest the patient's alone."""
+        through_plane = superior_axis(affine) if self.spec.spatial_dims == 2 else None
+        return tuple(1.0 if axis == through_plane else float(s) for axis, s in enumerate(scale))
 
     def patch(self, shape: list[str], n: int) -> tuple[int, ...]:
         """A `spatial_shape` of the metadata as numbers."""

@@ -104,7 +104,7 @@ def test_every_format_by_an_independent_computation(
         volume, lr_affine = volume[:, :, ::-1], lr_affine.copy()
         lr_affine[:3, 3] += (SHAPE[2] - 1) * lr_affine[:3, 2]
         lr_affine[:3, 2] *= -1
-    scale = bundle.scale_on(lr_affine)
+    scale = bundle.possible((bundle.scale,) * 3, lr_affine)
     assert dtype == np.float32
     assert array.shape == tuple(round(n * s) for n, s in zip(SHAPE, scale, strict=True))
     np.testing.assert_allclose(affine, expected_affine(lr_affine, scale), atol=NIFTI_MM)
@@ -134,12 +134,12 @@ def run_inference(bundle: Any, monai_bundle: Callable[..., Any], folder: Path, o
     assert done.status == 0, done.err
 
 
+# spacing of the input (mm), scale per array axis, how it is asked for, extension of the result
 REQUESTS = {
-    # spacing of the input, request, scale per array axis, extension of the result
-    "thick-slices": ((1.0, 5.0, 1.0), {"spacing": "[1,1,1]"}, (1.0, 5.0, 1.0), ".nii.gz"),
-    "real-valued-spacing": ((0.9, 1.2, 4.0), {"spacing": "[0.75,0.75,1.6]"}, (1.2, 1.6, 2.5), ".nrrd"),
-    "scale-1.5": ((1.1, 0.8, 2.0), {"scale": 1.5}, (1.5, 1.5, 1.5), ".mha"),
-    "mixed-scales": ((1.0, 1.0, 3.0), {"scale": "[1,1.5,2.5]"}, (1.0, 1.5, 2.5), ".nii"),
+    "thick-slices": ((1.0, 5.0, 1.0), (1.0, 5.0, 1.0), "spacing", ".nii.gz"),
+    "real-valued-spacing": ((0.9, 1.2, 4.0), (1.2, 1.6, 2.5), "spacing", ".nrrd"),
+    "one-number": ((1.1, 0.8, 2.0), (1.5, 1.5, 1.5), "number", ".mha"),
+    "mixed-scales": ((1.0, 1.0, 3.0), (1.0, 1.5, 2.5), "scale", ".nii"),
 }
 
 
@@ -157,10 +157,16 @@ def test_real_valued_requests(
 ) -> None:
     if bundle.is_fixed:
         pytest.skip(f"{bundle.name} enlarges by {bundle.scale:g} only")
-    spacing, request, scale, extension = REQUESTS[name]
+    spacing, wanted, asked_by, extension = REQUESTS[name]
     affine = left_handed_affine.copy()
     affine[:3, :3] *= np.array(spacing) / np.linalg.norm(affine[:3, :3], axis=0)
     shape = (10, 10, 8)  # n * s is an integer on every axis
+    scale = bundle.possible(wanted, affine)
+    request = {
+        "spacing": {"spacing": str([d / s for d, s in zip(spacing, scale, strict=True)])},
+        "number": {"scale": wanted[0]},
+        "scale": {"scale": str(list(scale))},
+    }[asked_by]
     volume = phantom(shape)
     (tmp_path / "in").mkdir()
     nib.save(nib.Nifti1Image(volume, affine), tmp_path / "in" / "case.nii.gz")
@@ -195,11 +201,11 @@ def test_field_of_view_is_that_of_the_grid_rule(
     if bundle.is_fixed and scale != bundle.scale:
         pytest.skip(f"{bundle.name} enlarges by {bundle.scale:g} only")
     shape = (7, 6, 5)
-    requested = bundle.scale_on(left_handed_affine, scale) if isinstance(scale, int | float) else scale
+    requested = bundle.possible(scale if isinstance(scale, tuple) else (scale,) * 3, left_handed_affine)
     (tmp_path / "in").mkdir()
     nib.save(nib.Nifti1Image(phantom(shape), left_handed_affine), tmp_path / "in" / "case.nii.gz")
     stored = nib.load(tmp_path / "in" / "case.nii.gz").affine  # float32, as the program sees it
-    text = f"{scale:g}" if isinstance(scale, int | float) else str(list(scale))
+    text = str(list(requested)) if isinstance(scale, tuple) else f"{scale:g}"
     run_inference(bundle, monai_bundle, tmp_path / "in", tmp_path / "out", scale=text)
 
     made = tuple(round(n * s) for n, s in zip(shape, requested, strict=True))  # halves to even
