@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from ignite.engine import Engine
+from tqdm import tqdm
 
 from medsr.errors import MedsrError
 
@@ -35,6 +36,7 @@ def run(engine: Engine) -> None:
         cause = user_error(error)
         if cause is None:
             raise
+        _end_progress_bars()
         sys.exit(_line(cause))
 
 
@@ -55,6 +57,12 @@ def _excepthook(kind: type[BaseException], error: BaseException, traceback: Trac
         sys.__excepthook__(kind, error, traceback)
     else:
         print(_line(cause), file=sys.stderr)
+
+
+def _end_progress_bars() -> None:
+    """Close bars that the engine left open: they end on no line of their own, and write again at exit."""
+    for bar in list(getattr(tqdm, "_instances", [])):
+        bar.close()
 
 
 def _line(error: MedsrError) -> str:

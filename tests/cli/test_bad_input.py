@@ -452,13 +452,13 @@ def test_a_real_process_ends_in_one_line_while_the_config_is_built(tiny_bundle: 
 
 def test_a_real_process_ends_in_one_line_when_the_disk_is_full(tiny_bundle: Path, kit: Kit, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
-    rng = np.random.default_rng(0)
-    given = kit.nifti(rng.integers(0, 1000, (24, 24, 24)).astype(np.int16))
-    options = bundle_options(tiny_bundle, given, tmp_path / "out")
+    kit.nifti(name="first.nii.gz")  # small enough
+    kit.nifti(np.random.default_rng(0).integers(0, 1000, (24, 24, 24)).astype(np.int16), name="second.nii.gz")
+    options = bundle_options(tiny_bundle, kit.folder, tmp_path / "out")
     done = monai_process(
         *(text for key, value in options.items() for text in (f"--{key}", value)),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
-    check_bundle(done.returncode, done.stderr, r"x_sr\.nii\.gz: cannot be written: the file would be larger")
-    assert nothing_written(tmp_path / "out")
-    assert not list((tmp_path / "out").glob(".*"))
+    check_bundle(done.returncode, done.stderr, r"second_sr\.nii\.gz: cannot be written: the file would be larger")
+    assert "%|" in done.stderr, "a progress bar was on the screen, and the error is on a line of its own"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"first_sr{e}" for e in (".nii.gz", ".json", ".png")}
