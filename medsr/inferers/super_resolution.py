@@ -17,7 +17,7 @@ from monai.networks.utils import eval_mode
 from torch import nn
 
 from medsr.degradation import Degradation
-from medsr.errors import GridError, InputError
+from medsr.errors import GridError, InputError, about
 from medsr.geometry import Scale, ScaleLike, anatomical_axis, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
 from medsr.inferers.families import Source, make_source
@@ -168,7 +168,8 @@ class SuperResolutionInferer(Inferer):
         """
         started = time.perf_counter()
         self.last = None
-        self.last = self.enlarge(inputs, network, scale=scale, reference=reference)
+        with about(inputs):
+            self.last = self.enlarge(inputs, network, scale=scale, reference=reference)
         self.last.seconds = time.perf_counter() - started
         return self.last.image
 

@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from medsr.errors import InputError
+from medsr.errors import InputError, about
 
 OFFSET, SCALE = "intensity_offset", "intensity_scale"  # keys of `meta`; plain floats, so that batches collate
 METHODS = ("percentile", "minmax", "max")
@@ -87,15 +87,19 @@ class NormalizeIntensityRecordedd(MapTransform):
             present = [key for key in self.references if key in data]
             if not present:
                 raise InputError(f"the item has no image {' or '.join(map(repr, self.references))} to normalise by")
-            shared = intensity_window(data[present[0]], self.method, self.lower, self.upper)
+            shared = self._window(data[present[0]])
         for key in self.key_iterator(result):
             image = result[key]
-            offset, scale = shared or intensity_window(image, self.method, self.lower, self.upper)
+            offset, scale = shared or self._window(image)
             normalized = (image.float() - offset) / scale
             if isinstance(normalized, MetaTensor):
                 normalized.meta[OFFSET], normalized.meta[SCALE] = offset, scale
             result[key] = normalized
         return result
+
+    def _window(self, image: torch.Tensor) -> tuple[float, float]:
+        with about(image):
+            return intensity_window(image, self.method, self.lower, self.upper)
 
 
 class RestoreIntensityd(MapTransform):

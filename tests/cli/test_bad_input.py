@@ -348,16 +348,19 @@ def bundle_options(tiny_bundle: Path, given: Path, out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", BAD)
 def test_bad_images_by_command(medsr_command: Command, tiny_bundle: Path, kit: Kit, tmp_path: Path, name: str) -> None:
     make, words = BAD[name]
-    done = medsr_command("upscale", make(kit), "-o", tmp_path / "out", "--scale", "2", "--bundle", tiny_bundle)
-    check_command(done, words)
+    given = make(kit)
+    done = medsr_command("upscale", given, "-o", tmp_path / "out", "--scale", "2", "--bundle", tiny_bundle)
+    check_command(done, f"^medsr: error: {re.escape(str(given))}.*{words}")
+    assert f"{given}: {given}" not in done.err
     assert nothing_written(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_images_by_bundle(monai_bundle: Command, tiny_bundle: Path, kit: Kit, tmp_path: Path, name: str) -> None:
     make, words = BAD[name]
-    done = monai_bundle("run", **bundle_options(tiny_bundle, make(kit), tmp_path / "out"), scale=2)
-    check_bundle(done.status, done.err, words)
+    given = make(kit)
+    done = monai_bundle("run", **bundle_options(tiny_bundle, given, tmp_path / "out"), scale=2)
+    check_bundle(done.status, done.err, f"{re.escape(str(given))}.*{words}")
     assert nothing_written(tmp_path / "out")
 
 
@@ -461,4 +464,6 @@ def test_a_real_process_ends_in_one_line_when_the_disk_is_full(tiny_bundle: Path
     )
     check_bundle(done.returncode, done.stderr, r"second_sr\.nii\.gz: cannot be written: the file would be larger")
     assert "%|" in done.stderr, "a progress bar was on the screen, and the error is on a line of its own"
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"first_sr{e}" for e in (".nii.gz", ".json", ".png")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"first_sr{e}" for e in (".nii.gz", ".json", ".png")
+    }
