@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from medsr.errors import GridError, InputError, about
 from medsr.geometry import Scale, ScaleLike, anatomical_axis, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
 from medsr.inferers.families import Source, make_source
+from medsr.inferers.planning import choose_tiles, slice_groups
 from medsr.inferers.requests import (
     check_image,
     check_result,
@@ -30,15 +31,11 @@ from medsr.inferers.requests import (
     with_sr_affine,
 )
 from medsr.inferers.tile_runner import TileRunner, is_out_of_memory
-from medsr.inferers.tiling import Tile, part, plan_tiles, regular_tiles
-from medsr.networks import Family, NetworkSpec
+from medsr.inferers.tiling import part
+from medsr.networks import NetworkSpec
 from medsr.transforms.simulation import as_degradation
 
 logger = logging.getLogger(__name__)
-
-# A CPU gains nothing from more slices at a time than this many voxels, and loses memory; fewer than one voxel per
-# feature and core would leave oneDNN out (ATen calls it for a batch of two, or for large images).
-_CPU_BATCH_VOXELS = 2**15
 
 
 @dataclass
@@ -81,7 +78,8 @@ class SuperResolutionInferer(Inferer):
         tile_size: network input voxels per tile and axis of the network, without the halo; by default planned
             from `memory_mb`. A network that looks at the whole image is never tiled.
         memory_mb: what the network's forward pass may take in MiB, beside its weights, the input and the
-            results; a network that cannot be run in so little is an error.
+            results; a network that cannot be run in so little is an error. An allocator that keeps freed memory
+            (`medsr.runtime.keep_freed_memory`) may hold up to twice as much.
         slice_plane: slices that a 2D network sees, by anatomy.
         precision: "float32", "bfloat16" or "float16" autocast of the network; input, residual and output stay
             float32.
@@ -237,7 +235,7 @@ class SuperResolutionInferer(Inferer):
             self._run_tiles(source, spec, result, result.image, result.deviation)
             return
         in_plane = tuple(s for axis, s in enumerate(result.scale) if axis != across)
-        for position in self._slice_groups(lr, across, in_plane, spec):
+        for position in slice_groups(lr, across, in_plane, spec, self.memory_mb):
             slices = _as_slices(lr, across)[position].flatten(0, 1).contiguous()
             guides = None if guide is None else _as_slices(guide, across)[position].flatten(0, 1)
             image = _as_slices(result.image, across)[position]
@@ -255,42 +253,6 @@ class SuperResolutionInferer(Inferer):
                 f"{self.output_device}; choose a smaller scale"
             ) from None
 
-    def _slice_groups(self, lr: torch.Tensor, across: int, scale: Scale, spec: NetworkSpec) -> Iterator[slice]:
-        """Slices that are run together: as many as fit, at most 16; on a CPU no more than it takes to be busy."""
-        size = [n for axis, n in enumerate(lr.shape[2:]) if axis != across]
-        plane = lr.shape[0] * prod(output_shape(size, scale) if spec.family is Family.RESTORE else size)
-        most = self._budget(spec) if lr.device.type != "cpu" else min(self._budget(spec), _CPU_BATCH_VOXELS)
-        together = max(1, min(16, most // plane))
-        for start in range(0, lr.shape[2 + across], together):
-            yield slice(start, min(start + together, lr.shape[2 + across]))
-
-    def _budget(self, spec: NetworkSpec) -> int:
-        """Network input voxels whose activations fit the memory limit."""
-        return int(self.memory_mb * 2**20 / max(1, spec.bytes_per_voxel))
-
-    def _tiles(self, source: Source, spec: NetworkSpec) -> list[Tile]:
-        """The tiles of an image.
-
-        Raises:
-            InputError: none of them can be small enough for the memory limit.
-        """
-        shape, align = source.shape, spec.size_multiple
-        if spec.halo is not None and self.tile_size is not None:
-            size = [self.tile_size] * len(shape) if isinstance(self.tile_size, int) else list(self.tile_size)
-            if len(size) != len(shape):
-                raise InputError(f"tile_size is one number or {len(shape)}, one per axis of the network; got {size}")
-            return regular_tiles(shape, size, align)
-        halo = max(shape) if spec.halo is None else spec.halo
-        tiles = plan_tiles(shape, halo, self._budget(spec) // source.batch, align)
-        needed = max(tile.read(shape, halo, align).voxels for tile in tiles) * source.batch
-        if needed > self._budget(spec):
-            why = "looks at the whole image" if spec.halo is None else f"looks {halo} voxels around"
-            raise InputError(
-                f"this network {why}, which takes {ceil(needed * spec.bytes_per_voxel / 2**20)} MiB of memory "
-                f"for this image; the limit is {self.memory_mb}: raise memory_mb"
-            )
-        return tiles
-
     def _run_tiles(
         self,
         source: Source,
@@ -300,7 +262,9 @@ class SuperResolutionInferer(Inferer):
         deviation: torch.Tensor | None,
     ) -> None:
         """Fill `image` and `deviation`, whose leading axes together are the source's batch."""
-        for tile in self._tiles(source, spec):
+        tiles, warnings = choose_tiles(source, spec, self.memory_mb, self.tile_size)
+        result.warnings += [warning for warning in warnings if warning not in result.warnings]
+        for tile in tiles:
             for done in self.runner.run(tile, source, spec):
                 target = part(image, done.slices)
                 target.copy_(done.image.reshape(target.shape))

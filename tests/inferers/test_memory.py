@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
+
 import pytest
 import torch
 
 from medsr.errors import InputError, MedsrError
 from medsr.inferers import SuperResolutionInferer
+from medsr.inferers.families import make_source
+from medsr.inferers.planning import choose_tiles
 from medsr.inferers.tile_runner import is_out_of_memory
 
 CPU_MESSAGE = (
@@ -113,6 +118,23 @@ def test_plan_keeps_the_limit_or_refuses(made, noise):
     assert len(seen) > 10
     with pytest.raises(InputError, match=r"looks 40 voxels around, which takes \d+ MiB .* raise memory_mb"):
         SuperResolutionInferer(2, memory_mb=1)(lr, made.recnn(3, depth=40, features=4))
+
+
+@pytest.mark.parametrize(
+    ("tile_size", "memory_mb", "times", "name"),
+    [(2, 1000, r"\d{4}", "tile_size"), (None, 1, r"\d{2,3}", "memory_mb"), (60, 1, None, ""), (None, 8, None, "")],
+)
+def test_says_when_tiles_are_wasteful(made, noise, tile_size, memory_mb, times, name):
+    spec = made.recnn(3, depth=20, features=1).spec
+    source = make_source(noise(1, 1, 30, 30, 30), (Fraction(2),) * 3, spec)
+    warnings = choose_tiles(source, spec, memory_mb, tile_size)[1]
+    if times is None:
+        assert warnings == []
+    else:
+        (warning,) = warnings
+        assert re.fullmatch(
+            rf"tiles are so small that every voxel is computed {times} times over; raise {name} to be faster", warning
+        )
 
 
 def test_a_batch_shares_the_limit(made, noise):

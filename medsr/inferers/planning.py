@@ -1,0 +1,88 @@
+"""How much of an image the network sees at a time: tiles within the memory limit, slices in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil, prod
+
+import torch
+
+from medsr.errors import InputError
+from medsr.geometry import Scale, output_shape
+from medsr.inferers.families import Source
+from medsr.inferers.tiling import Tile, plan_tiles, regular_tiles
+from medsr.networks import Family, NetworkSpec
+
+# Slices run together on a CPU until they have so many voxels: more would only take memory and leave the cache, while
+# a single small slice would not reach oneDNN, which torch calls for batches of two or more and for large images.
+_CPU_BATCH_VOXELS = 2**15
+_MOST_SLICES = 16
+_WASTEFUL = 6  # times that halos may let every voxel be computed before the user is told
+
+
+def voxel_budget(spec: NetworkSpec, memory_mb: int) -> int:
+    """Network input voxels whose activations fit the memory limit."""
+    return int(memory_mb * 2**20 / max(1, spec.bytes_per_voxel))
+
+
+def choose_tiles(
+    source: Source, spec: NetworkSpec, memory_mb: int, tile_size: int | Sequence[int] | None
+) -> tuple[list[Tile], list[str]]:
+    """The tiles of an image, and what the user should know about them.
+
+    Args:
+        source: what the network reads.
+        spec: the network's.
+        memory_mb: limit for the network's forward pass.
+        tile_size: instead of planning; without the halo. Networks that look at the whole image ignore it.
+
+    Raises:
+        InputError: no tile can be small enough for the limit, or `tile_size` has the wrong length.
+    """
+    shape, align, budget = source.shape, spec.size_multiple, voxel_budget(spec, memory_mb)
+    halo = max(shape) if spec.halo is None else spec.halo
+    planned = tile_size is None or spec.halo is None
+    if planned:
+        tiles = plan_tiles(shape, halo, budget // source.batch, align)
+    else:
+        tiles = regular_tiles(shape, _per_axis(tile_size, len(shape)), align)
+    reads = [tile.read(shape, halo, align).voxels for tile in tiles]
+    needed = max(reads) * source.batch
+    if planned and needed > budget:
+        why = "looks at the whole image" if spec.halo is None else f"looks {halo} voxels around"
+        raise InputError(
+            f"this network {why}, which takes {ceil(needed * spec.bytes_per_voxel / 2**20)} MiB of memory for this "
+            f"image; the limit is {memory_mb}: raise memory_mb"
+        )
+    times = round(sum(reads) / prod(shape))
+    if times < _WASTEFUL:
+        return tiles, []
+    limit = "memory_mb" if planned else "tile_size"
+    return tiles, [f"tiles are so small that every voxel is computed {times} times over; raise {limit} to be faster"]
+
+
+def _per_axis(tile_size: int | Sequence[int] | None, ndim: int) -> list[int]:
+    sizes = [tile_size] * ndim if isinstance(tile_size, int) else list(tile_size or ())
+    if len(sizes) != ndim:
+        raise InputError(f"tile_size is one number or {ndim}, one per axis of the network; got {sizes}")
+    return sizes
+
+
+def slice_groups(lr: torch.Tensor, across: int, scale: Scale, spec: NetworkSpec, memory_mb: int) -> Iterator[slice]:
+    """Slices of (B, C, X, Y, Z) that are run together: as many as are useful on the device and fit.
+
+    Args:
+        lr: the volumes.
+        across: their spatial axis across the slices.
+        scale: in-plane.
+        spec: the network's.
+        memory_mb: limit for the network's forward pass.
+    """
+    size = [n for axis, n in enumerate(lr.shape[2:]) if axis != across]
+    plane = lr.shape[0] * prod(output_shape(size, scale) if spec.family is Family.RESTORE else size)
+    most = voxel_budget(spec, memory_mb)
+    if lr.device.type == "cpu":
+        most = min(most, _CPU_BATCH_VOXELS)
+    together = max(1, min(_MOST_SLICES, most // plane))
+    for start in range(0, lr.shape[2 + across], together):
+        yield slice(start, min(start + together, lr.shape[2 + across]))
