@@ -198,9 +198,9 @@ def sampling_of(alignment: str, n_hr: int, n_lr: int, scale: Fraction) -> tuple[
     """(start, step) of a reduced axis: voxel i of LR lies at HR index start + i * step, exactly.
 
     Only "half-pixel" is the grid rule. The others are what programs do that simulate LR otherwise: "corner"
-    joins the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid over
-    the whole HR field of view whatever the scale asked for (``cv2.resize`` with a size), "first-voxel" keeps
-    the centre of voxel 0 (decimation, a cropped DFT).
+    joins the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid
+    over the whole HR field of view whatever the scale asked for (``cv2.resize`` with a size), "first-voxel"
+    keeps the centre of voxel 0 (decimation, a cropped DFT).
 
     Raises:
         GridError: another alignment's name.
@@ -243,7 +243,8 @@ def relative_sampling(
         other_shape: its size, two or three axes.
 
     Raises:
-        GridError: axes that are not parallel (off by more than a tenth of a voxel somewhere), or run backwards.
+        GridError: axes that are not parallel (off by more than a tenth of a voxel somewhere), or run
+            backwards.
     """
     ndim = len(other_shape)
     change = np.linalg.solve(np.asarray(affine, dtype=np.float64), np.asarray(other, dtype=np.float64))

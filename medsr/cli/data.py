@@ -38,9 +38,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Exit code 0 when the folder is what the manifest describes, 1 when it is not.",
     )
     _add_dataset(action)
-    action.add_argument(
-        "--full", action="store_true", help="read every voxel too (cut files, NaN, label values)"
-    )
+    action.add_argument("--full", action="store_true", help="read every voxel too (cut files, NaN, label values)")
     action.add_argument("--hash", action="store_true", help="compare sha256 where it is known")
     action.add_argument("--json", action="store_true", help="print JSON")
     action.set_defaults(run=run_check)
@@ -53,21 +51,15 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _add_dataset(action)
     action.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
-    action.add_argument(
-        "--image-key", default="label", metavar="KEY", help="key of the HR image (default: label)"
-    )
+    action.add_argument("--image-key", default="label", metavar="KEY", help="key of the HR image (default: label)")
     action.add_argument("--absolute", action="store_true", help="absolute paths instead of relative to DIR")
     action.add_argument("--modality", nargs="+", metavar="M", help="keep only these contrasts, such as T1w")
-    action.add_argument(
-        "--resolution", nargs="+", choices=RESOLUTIONS, help="keep only these kinds of target"
-    )
+    action.add_argument("--resolution", nargs="+", choices=RESOLUTIONS, help="keep only these kinds of target")
     action.set_defaults(run=run_datalist)
 
 
 def _add_dataset(action: argparse.ArgumentParser) -> None:
-    action.add_argument(
-        "name", metavar="NAME", help="dataset name (medsr data list) or path of a .yaml manifest"
-    )
+    action.add_argument("name", metavar="NAME", help="dataset name (medsr data list) or path of a .yaml manifest")
     action.add_argument("folder", type=Path, metavar="DIR", help="folder that holds the dataset")
 
 
