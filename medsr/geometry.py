@@ -29,9 +29,7 @@ from medsr.errors import GridError
 Scale = tuple[Fraction, ...]
 ScaleLike = float | int | str | Fraction | Sequence[float | int | str | Fraction]
 
-FIELD_OF_VIEW_TOLERANCE = Fraction(
-    1, 1000
-)  # output voxels that rounding a float scale to a fraction may cost
+FIELD_OF_VIEW_TOLERANCE = Fraction(1, 1000)  # output voxels that rounding a float scale to a fraction may cost
 PARALLEL_TOLERANCE = 0.1  # voxels by which parallel axes may drift apart over an image
 _UNKNOWN_SIZE = 1024  # size assumed for that tolerance when none is given
 ALIGNMENTS = ("half-pixel", "corner", "edges", "first-voxel")  # of an LR grid to its HR grid
@@ -103,9 +101,7 @@ def _per_axis(value: Any, ndim: int, what: str) -> list[Any]:
     return values
 
 
-def scale_for_spacing(
-    spacing: Sequence[float], target: float | Sequence[float], shape: Sequence[int]
-) -> Scale:
+def scale_for_spacing(spacing: Sequence[float], target: float | Sequence[float], shape: Sequence[int]) -> Scale:
     """The scale that turns voxels of `spacing` (mm, per axis) into voxels of `target` (mm).
 
     Raises:
@@ -117,9 +113,7 @@ def scale_for_spacing(
     except (TypeError, ValueError):
         raise GridError(f"a target spacing must be a positive number of mm, got {given}") from None
     if len(shape) != len(spacing):
-        raise GridError(
-            f"expected an image of {len(spacing)} axes for {len(spacing)} spacings, got size {list(shape)}"
-        )
+        raise GridError(f"expected an image of {len(spacing)} axes for {len(spacing)} spacings, got size {list(shape)}")
     if not all(isfinite(t) and t > 0 for t in targets):
         raise GridError(f"a target spacing must be a positive number of mm, got {targets}")
     scale = tuple(exact_scale(float(d) / t, n) for d, t, n in zip(spacing, targets, shape, strict=True))
@@ -138,9 +132,7 @@ def check_enlarging(scale: Scale) -> Scale:
         GridError: a scale below 1.
     """
     if any(s < 1 for s in scale):
-        raise GridError(
-            f"a super-resolution scale must be at least 1 on every axis, got {format_scale(scale)}"
-        )
+        raise GridError(f"a super-resolution scale must be at least 1 on every axis, got {format_scale(scale)}")
     return scale
 
 
@@ -157,9 +149,7 @@ def divisible_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
     """
     sizes = tuple(n - n % s.numerator for n, s in zip(shape, scale, strict=True))
     if 0 in sizes:
-        raise GridError(
-            f"an image of {tuple(shape)} voxels is too small to be reduced by {format_scale(scale)}"
-        )
+        raise GridError(f"an image of {tuple(shape)} voxels is too small to be reduced by {format_scale(scale)}")
     return sizes
 
 
@@ -170,9 +160,7 @@ def source_positions(indices: ArrayLike, scale: Fraction) -> NDArray[np.float64]
     return ((2 * i + 1) * q - p) / (2.0 * p)
 
 
-def input_range(
-    low: int, high: int, scale: Fraction, size: int, halo: int, align: int = 1
-) -> tuple[int, int]:
+def input_range(low: int, high: int, scale: Fraction, size: int, halo: int, align: int = 1) -> tuple[int, int]:
     """Input voxels [start, stop) that output voxels [low, high) need, with a halo, clamped to the image.
 
     Args:
@@ -328,17 +316,13 @@ class Grid:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "affine", affine)
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise GridError(
-                f"expected a 3D image with at least one voxel on every axis, got size {self.shape}"
-            )
+            raise GridError(f"expected a 3D image with at least one voxel on every axis, got size {self.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GridError(f"expected a finite 4x4 affine, got {affine.tolist()}")
         spacing = np.array(self.spacing)
         volume = abs(np.linalg.det(affine[:3, :3]))
         if spacing.min() <= 0 or volume <= 1e-6 * spacing.prod():
-            raise GridError(
-                f"the affine is degenerate (voxel spacing {_mm(self.spacing)}): repair the image's header"
-            )
+            raise GridError(f"the affine is degenerate (voxel spacing {_mm(self.spacing)}): repair the image's header")
 
     @property
     def spacing(self) -> tuple[float, ...]:

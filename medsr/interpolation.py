@@ -21,9 +21,7 @@ from medsr.errors import GridError
 from medsr.geometry import Scale, output_shape, source_positions
 
 Matrix = NDArray[np.float64]
-_SPLINE_PADDING = (
-    12  # samples of edge padding before the recursive prefilter, as scipy pads for mode="nearest"
-)
+_SPLINE_PADDING = 12  # samples of edge padding before the recursive prefilter, as scipy pads for mode="nearest"
 
 
 def _cubic(a: float) -> Callable[[Matrix], Matrix]:
@@ -54,9 +52,7 @@ KERNELS = tuple(_KERNELS)
 BOUNDARIES = ("nearest", "reflect", "mirror", "zero")
 
 
-def fold_indices(
-    indices: NDArray[np.int64], n: int, boundary: str
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def fold_indices(indices: NDArray[np.int64], n: int, boundary: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices outside [0, n) brought inside by a boundary rule, and which taps count.
 
     "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" about
@@ -103,9 +99,7 @@ def tap_matrix(
     return matrix
 
 
-def kernel_matrix(
-    positions: Matrix, n_in: int, kernel: str, boundary: str = "nearest", stretch: float = 1.0
-) -> Matrix:
+def kernel_matrix(positions: Matrix, n_in: int, kernel: str, boundary: str = "nearest", stretch: float = 1.0) -> Matrix:
     """(len(positions), n_in): interpolation by a named kernel at real-valued input positions.
 
     Raises:
@@ -120,9 +114,7 @@ def kernel_matrix(
         raise GridError(f"spline interpolation takes the boundary nearest or mirror, got {boundary!r}")
     padding = _SPLINE_PADDING if boundary == "nearest" else 0
     samples = np.pad(np.eye(n_in), ((padding, padding), (0, 0)), mode="edge")
-    coefficients = (
-        ndimage.spline_filter1d(samples, order=3, axis=0, mode="mirror") if len(samples) > 1 else samples
-    )
+    coefficients = ndimage.spline_filter1d(samples, order=3, axis=0, mode="mirror") if len(samples) > 1 else samples
     reach = positions + padding
     if boundary == "nearest":  # beyond the padding the edge value continues; "mirror" goes on for ever
         reach = reach.clip(0, len(samples) - 1)
@@ -177,9 +169,7 @@ def apply_matrices(
             growth.append((matrix[rows].shape[0] / matrix.shape[1], axis, matrix[rows]))
     for _, axis, matrix in sorted(growth, key=lambda g: g[:2]):  # shrinking axes first: least work
         weights = torch.as_tensor(matrix, dtype=image.dtype).to(image.device)
-        image = torch.movedim(
-            torch.tensordot(weights, image, dims=([1], [spatial + axis])), 0, spatial + axis
-        )
+        image = torch.movedim(torch.tensordot(weights, image, dims=([1], [spatial + axis])), 0, spatial + axis)
     return image.contiguous()
 
 

@@ -28,7 +28,7 @@ def test_by_name_and_by_folder(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatc
     assert find_bundle(str(tiny_bundle)).root == tiny_bundle
     monkeypatch.setenv("MEDSR_BUNDLES", str(tiny_bundle.parent))
     assert find_bundle("tinysr").root == tiny_bundle
-    assert [bundle.name for bundle in list_bundles()][0] == "tinysr"
+    assert next(bundle.name for bundle in list_bundles()) == "tinysr"
     monkeypatch.chdir(tiny_bundle)
     assert Bundle(".").name == "tinysr"
 

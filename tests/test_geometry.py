@@ -49,9 +49,7 @@ fractions = st.builds(Fraction, st.integers(10, 60), st.integers(1, 10)).filter(
 def world(affine, shape):
     """World coordinates of every voxel, (*shape, 3), written out independently of the package."""
     i, j, k = np.indices(shape)
-    return np.stack(
-        [affine[r, 0] * i + affine[r, 1] * j + affine[r, 2] * k + affine[r, 3] for r in range(3)], axis=-1
-    )
+    return np.stack([affine[r, 0] * i + affine[r, 1] * j + affine[r, 2] * k + affine[r, 3] for r in range(3)], axis=-1)
 
 
 class TestGridRule:
@@ -84,9 +82,7 @@ class TestGridRule:
             corner = tuple(int(a == axis) for a in range(3))
             moved = np.linalg.norm(after[corner] - before[corner])
             assert moved <= (1e-6 if (n * s).denominator == 1 else target.spacing[axis] / 2 + 1e-6)
-        np.testing.assert_allclose(
-            target.spacing, np.array(grid.spacing) / np.array(scales, float), rtol=1e-12
-        )
+        np.testing.assert_allclose(target.spacing, np.array(grid.spacing) / np.array(scales, float), rtol=1e-12)
 
     @any_affine
     @any_scale
@@ -135,9 +131,7 @@ class TestGridRule:
 
     def test_2d_affine_leaves_the_third_axis(self):
         affine = geometry.scaled_affine(np.diag([1.0, 2.0, 3.0, 1.0]), as_scale(2, 2))
-        np.testing.assert_array_equal(
-            affine, [[0.5, 0, 0, -0.25], [0, 1, 0, -0.5], [0, 0, 3, 0], [0, 0, 0, 1]]
-        )
+        np.testing.assert_array_equal(affine, [[0.5, 0, 0, -0.25], [0, 1, 0, -0.5], [0, 0, 3, 0], [0, 0, 0, 1]])
 
     @given(scale=fractions, index=st.integers(0, 100_000))
     def test_source_position_is_rounded_once(self, scale, index):
@@ -313,12 +307,8 @@ class TestAlignments:
     def test_affine_of_half_pixel_sampling_is_that_of_the_grid_rule(self, affine):
         scales = as_scale((2, 2.3, 1), 3)
         hr = Grid((10, 46, 5), affine)
-        sampling = [
-            geometry.sampling_of("half-pixel", n, 0, s) for n, s in zip(hr.shape, scales, strict=True)
-        ]
-        np.testing.assert_allclose(
-            geometry.sampled_affine(affine, sampling), hr.reduced(scales).affine, atol=1e-12
-        )
+        sampling = [geometry.sampling_of("half-pixel", n, 0, s) for n, s in zip(hr.shape, scales, strict=True)]
+        np.testing.assert_allclose(geometry.sampled_affine(affine, sampling), hr.reduced(scales).affine, atol=1e-12)
 
 
 class TestGrid:

@@ -25,9 +25,7 @@ from medsr.interpolation import (
     transposed,
 )
 
-fractions = st.builds(Fraction, st.integers(3, 40), st.integers(1, 10)).filter(
-    lambda s: Fraction(1, 5) <= s <= 5
-)
+fractions = st.builds(Fraction, st.integers(3, 40), st.integers(1, 10)).filter(lambda s: Fraction(1, 5) <= s <= 5)
 
 
 def noise(*shape, dtype=torch.float64):
@@ -52,9 +50,7 @@ def boundaries_of(kernel):
 def test_spline_is_scipys_zoom(shape, scale):
     x, scales = noise(*shape), as_scale(scale, len(shape))
     y = resize(x, scales)
-    expected = ndimage.zoom(
-        x[0, 0].numpy(), [float(s) for s in scales], order=3, mode="nearest", grid_mode=True
-    )
+    expected = ndimage.zoom(x[0, 0].numpy(), [float(s) for s in scales], order=3, mode="nearest", grid_mode=True)
     np.testing.assert_allclose(y[0, 0], expected, atol=1e-12)
 
 

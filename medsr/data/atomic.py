@@ -77,9 +77,7 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_json_atomic(
-    path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True
-) -> None:
+def write_json_atomic(path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True) -> None:
     """Writes a JSON file, complete or not at all.
 
     numpy values, tensors, paths and fractions are turned into numbers, lists and strings. JSON has no NaN and

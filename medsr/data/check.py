@@ -120,9 +120,7 @@ def check_folder(
         report.findings += _case(manifest, folder, case, files, full)
         if hashes:
             # Contrasts of one subject may share a label map.
-            report.findings += [
-                found for path in files if path not in hashed for found in _hash(folder, path, known)
-            ]
+            report.findings += [found for path in files if path not in hashed for found in _hash(folder, path, known)]
             hashed.update(files)
     unknown = hashed - set(known)
     if unknown:
@@ -176,9 +174,7 @@ def _counts(manifest: Manifest, folder: Folder) -> list[Finding]:
         findings.append(Finding("count", "", f"{images} of the dataset's {complete} images", problem=False))
     left_out = sum(case.split is None for case in folder.cases)
     if left_out:
-        findings.append(
-            Finding("split", "", f"{left_out} images are in no split: the manifest leaves them out", False)
-        )
+        findings.append(Finding("split", "", f"{left_out} images are in no split: the manifest leaves them out", False))
     return findings
 
 
@@ -191,9 +187,7 @@ def _case(manifest: Manifest, folder: Folder, case: Case, files: list[str], full
             return [Finding("unreadable", path, _without_path(error, folder.root / path))]
     findings = _grid(manifest, case, headers[0])
     if len(headers) > 1 and not headers[0].same_grid(headers[1], _SAME_GRID_MM):
-        findings.append(
-            Finding("shape", files[1], f"the label map is not on the grid of its image {case.path}")
-        )
+        findings.append(Finding("shape", files[1], f"the label map is not on the grid of its image {case.path}"))
     if full:
         findings += _voxels(manifest, folder, files)
     return findings
@@ -282,12 +276,9 @@ def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:
     return known
 
 
-def _within(
-    values: tuple[float, ...], low: tuple[float, ...], high: tuple[float, ...], tolerance: float = 0.0
-) -> bool:
+def _within(values: tuple[float, ...], low: tuple[float, ...], high: tuple[float, ...], tolerance: float = 0.0) -> bool:
     return len(values) == len(low) and all(
-        a * (1 - tolerance) <= value <= b * (1 + tolerance)
-        for a, value, b in zip(low, values, high, strict=True)
+        a * (1 - tolerance) <= value <= b * (1 + tolerance) for a, value, b in zip(low, values, high, strict=True)
     )
 
 

@@ -137,9 +137,7 @@ def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> 
                 )
 
 
-def write_datalist(
-    manifest: Manifest, sections: Sections, output: str | Path, *, overwrite: bool = True
-) -> None:
+def write_datalist(manifest: Manifest, sections: Sections, output: str | Path, *, overwrite: bool = True) -> None:
     """Write a Decathlon datalist (JSON) that ``monai.data.load_decathlon_datalist`` reads.
 
     Args:

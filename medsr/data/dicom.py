@@ -21,9 +21,7 @@ from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
 from medsr.data.volume import RAS_TO_LPS, Volume, check_affine, describe, one_line, to_float32
 from medsr.errors import InputError
 
-SERIES_VARIABLE = (
-    "MEDSR_DICOM_SERIES"  # environment variable that chooses where a folder holds several series
-)
+SERIES_VARIABLE = "MEDSR_DICOM_SERIES"  # environment variable that chooses where a folder holds several series
 
 _TAGS = [
     "SOPClassUID",
@@ -75,9 +73,7 @@ class DicomSeries:
         return str(self.headers[0].get("Modality") or "")
 
     def __str__(self) -> str:
-        localizer = (
-            " localizer" if all("LOCALIZER" in (h.get("ImageType") or []) for h in self.headers) else ""
-        )
+        localizer = " localizer" if all("LOCALIZER" in (h.get("ImageType") or []) for h in self.headers) else ""
         return (
             f"'{self.description or 'no description'}' "
             f"({self.modality}{localizer}, {len(self.files)} images, UID {self.uid})"
@@ -115,9 +111,7 @@ def find_series(path: Path) -> list[DicomSeries]:
         try:
             header = _read_header(file) if is_dicom(file) else None
         except OSError as error:
-            raise InputError(
-                f"{file}: cannot be read: {error.strerror or error}; check its permissions"
-            ) from error
+            raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its permissions") from error
         if header is not None:
             groups.setdefault(str(header.get("SeriesInstanceUID") or "none"), []).append((file, header))
     series = [DicomSeries(uid, *map(tuple, zip(*group, strict=True))) for uid, group in groups.items()]
@@ -145,8 +139,7 @@ def _read_header(path: Path) -> Any | None:
             is_image = "Image Storage" in name or (name == kind and "Rows" in header)
     except Exception as error:  # pydicom raises anything from EOFError to NotImplementedError
         raise InputError(
-            f"{path}: expected a DICOM image, got a damaged file ({one_line(error)}); copy it again or "
-            "remove it"
+            f"{path}: expected a DICOM image, got a damaged file ({one_line(error)}); copy it again or remove it"
         ) from error
     return header if is_image else None
 
@@ -231,13 +224,9 @@ def _check_image(path: Path, header: Any) -> None:
         )
     colour = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
     if colour != "MONOCHROME2" or int(header.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(
-            f"{path}: expected MONOCHROME2 grey values, got {colour}; convert the series to grey first"
-        )
+        raise InputError(f"{path}: expected MONOCHROME2 grey values, got {colour}; convert the series to grey first")
     if header.get("ModalityLUTSequence"):
-        raise InputError(
-            f"{path}: expected a linear rescale, got a Modality LUT; convert the series to NIfTI first"
-        )
+        raise InputError(f"{path}: expected a linear rescale, got a Modality LUT; convert the series to NIfTI first")
     slope = header.get("RescaleSlope")
     if slope is not None and float(slope) == 0:
         raise InputError(f"{path}: expected a RescaleSlope other than 0, got 0; repair the header")

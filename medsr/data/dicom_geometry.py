@@ -156,9 +156,7 @@ def _slice_step(
     if np.linalg.norm(sideways) * len(gaps) <= _ROUNDING_MM:
         return step - sideways
     angle = np.degrees(np.arctan2(np.linalg.norm(sideways), step @ normal))
-    warnings.append(
-        f"the slices are stacked {angle:.3g} degrees off their normal (gantry tilt): kept as a shear"
-    )
+    warnings.append(f"the slices are stacked {angle:.3g} degrees off their normal (gantry tilt): kept as a shear")
     return step
 
 

@@ -91,9 +91,7 @@ def decode(path: Path, header: Any) -> np.ndarray:
         ) from error
     expected = (int(header.Rows), int(header.Columns))
     if array.shape != expected:
-        raise InputError(
-            f"{path}: expected an image of {expected} pixels, got {array.shape}; copy the file again"
-        )
+        raise InputError(f"{path}: expected an image of {expected} pixels, got {array.shape}; copy the file again")
     return array
 
 

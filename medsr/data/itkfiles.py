@@ -65,9 +65,7 @@ def read_itk(path: Path) -> Volume:
     array = sitk.GetArrayFromImage(image).T  # ITK's array is (Z, Y, X)
     affine = check_affine(ras_affine(image, warnings), path, "header")
     affine[:3] *= factor
-    meta = describe(
-        filename=str(path), format=kind, original_dtype=str(array.dtype), units=units, warnings=warnings
-    )
+    meta = describe(filename=str(path), format=kind, original_dtype=str(array.dtype), units=units, warnings=warnings)
     return Volume(to_float32(array.reshape(shape, order="F"), path, warnings), affine, meta)
 
 
@@ -160,8 +158,7 @@ def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
         check_spacing(_numbers(fields["spacings"]), path, "header (spacings)")
     else:
         raise InputError(
-            f"{path}: expected 'space directions' or 'spacings' in the header, got none; add the voxel "
-            "size in mm"
+            f"{path}: expected 'space directions' or 'spacings' in the header, got none; add the voxel size in mm"
         )
     detached = fields.get("data file", fields.get("datafile", "LIST"))
     if not detached.upper().startswith("LIST") and "%" not in detached:
@@ -169,8 +166,7 @@ def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
     space = fields.get("space", "").lower()
     if space not in _ANATOMICAL_SPACES:
         warnings.append(
-            f"the header names {space or 'no space'}: position and orientation are taken as "
-            "left-posterior-superior"
+            f"the header names {space or 'no space'}: position and orientation are taken as left-posterior-superior"
         )
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
     unit = units[0].lower() if units else "mm"
@@ -183,9 +179,7 @@ def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
 
 def _check_exists(header: Path, name: str) -> None:
     if not (header.parent / name).exists():
-        raise InputError(
-            f"{header}: expected its voxels in {name}, got no such file; copy both files together"
-        )
+        raise InputError(f"{header}: expected its voxels in {name}, got no such file; copy both files together")
 
 
 def _numbers(text: str) -> list[float]:

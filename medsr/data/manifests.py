@@ -51,9 +51,7 @@ def manifest_paths() -> dict[str, Path]:
     for entry in filter(None, os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)):
         folder = Path(entry).expanduser()
         if not folder.is_dir():
-            raise InputError(
-                f"{ENVIRONMENT_VARIABLE} names {folder}, which is not a folder; correct or unset it"
-            )
+            raise InputError(f"{ENVIRONMENT_VARIABLE} names {folder}, which is not a folder; correct or unset it")
         folders.append(folder)
     found: dict[str, Path] = {}
     for folder in (*folders, manifest_directory()):
@@ -137,6 +135,4 @@ def validate_document(document: Mapping[str, Any], path: Path) -> None:
         where = "/".join(str(part) for part in violation.absolute_path) or "top level"
         raise InputError(f"{path} is not a valid manifest, at {where}: {' '.join(violation.message.split())}")
     if document["name"] != path.stem:
-        raise InputError(
-            f"{path}: expected the name {path.stem!r} as in the file name, got {document['name']!r}"
-        )
+        raise InputError(f"{path}: expected the name {path.stem!r} as in the file name, got {document['name']!r}")

@@ -54,9 +54,7 @@ def read_nifti(path: Path) -> Volume:
             ) from error
         is_nifti = isinstance(image, nib.Nifti1Image)  # NIfTI-2 is a subclass
         if not is_nifti and not isinstance(image, nib.MGHImage):
-            raise InputError(
-                f"{path}: expected a NIfTI or MGH image, got {type(image).__name__}; convert it first"
-            )
+            raise InputError(f"{path}: expected a NIfTI or MGH image, got {type(image).__name__}; convert it first")
         shape = spatial_shape(_stated_shape(header) if is_nifti else image.shape, path)
         check_dtype(image.get_data_dtype(), path)
         warnings: list[str] = []

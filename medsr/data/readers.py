@@ -44,9 +44,7 @@ def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
     name = path.name.lower()
     try:
         if not path.exists():
-            raise InputError(
-                f"{path}: expected an image file or a DICOM folder, got nothing there; check the path"
-            )
+            raise InputError(f"{path}: expected an image file or a DICOM folder, got nothing there; check the path")
         if path.is_dir():
             return read_dicom(path, series)
         if path.stat().st_size == 0:
@@ -58,9 +56,7 @@ def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
         if is_dicom(path):
             return read_dicom(path, series)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read: {error.strerror or error}; check its permissions"
-        ) from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}; check its permissions") from error
     raise InputError(
         f"{path}: expected {', '.join(IMAGE_SUFFIXES)} or DICOM ({', '.join(DICOM)}, or a folder), "
         f"got {'a damaged DICOM file' if name.endswith(DICOM) else 'another kind of file'}; convert it first"

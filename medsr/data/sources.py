@@ -65,30 +65,23 @@ def _expand(path: Path, depth: int = 0) -> list[tuple[Path, bool]]:
     if path.is_dir():
         return _expand_folder(path)
     if not path.exists():
-        raise InputError(
-            f"{path}: expected an image file, a folder or a list, got nothing there; check the path"
-        )
+        raise InputError(f"{path}: expected an image file, a folder or a list, got nothing there; check the path")
     if path.suffix.lower() == ".txt":
         if depth:
-            raise InputError(
-                f"{path}: expected images in a list, got another list; put its lines into one list"
-            )
+            raise InputError(f"{path}: expected images in a list, got another list; put its lines into one list")
         return _expand_list(path)
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         return [(path, False)]
     if _is_dicom(path):
         return [(path, True)]
     raise InputError(
-        f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM or a .txt list, got another kind of file; "
-        "convert it"
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM or a .txt list, got another kind of file; convert it"
     )
 
 
 def _expand_folder(folder: Path) -> list[tuple[Path, bool]]:
     try:
-        entries = sorted(
-            (e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name)
-        )
+        entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}; check its permissions") from error
     images = [(e, False) for e in entries if e.is_file() and e.name.lower().endswith(IMAGE_SUFFIXES)]
@@ -123,9 +116,7 @@ def _expand_list(path: Path) -> list[tuple[Path, bool]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: expected a text file with one path a line, got {error}; check it"
-        ) from error
+        raise InputError(f"{path}: expected a text file with one path a line, got {error}; check it") from error
     images = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):

@@ -127,8 +127,7 @@ class SplitRule:
             digits = re.search("[0-9]+$", subject)
             if digits is None:
                 raise InputError(
-                    f"the split rule needs a subject whose name ends in a number, got {subject!r}; "
-                    "correct the manifest"
+                    f"the split rule needs a subject whose name ends in a number, got {subject!r}; correct the manifest"
                 )
             key = int(digits.group()) % self.modulus
         return next((split for split in SPLITS if key in getattr(self, split)), None)

@@ -84,8 +84,7 @@ def check_affine(affine: np.ndarray, path: Path | str, origin: str) -> np.ndarra
     # The determinant of the unit axes is the volume they span: 1 when orthogonal, 0 when they share a plane.
     if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-4:
         raise InputError(
-            f"{path}: expected three independent axes, got a singular affine from the {origin}; "
-            "repair the header"
+            f"{path}: expected three independent axes, got a singular affine from the {origin}; repair the header"
         )
     return affine
 
@@ -100,8 +99,7 @@ def check_spacing(spacing: Any, path: Path | str, origin: str) -> tuple[float, .
     if not all(np.isfinite(s) and s > 0 for s in values):
         shown = ", ".join(f"{s:g}" for s in values)
         raise InputError(
-            f"{path}: expected a spacing above 0 mm on every axis, got ({shown}) from the {origin}; "
-            "repair the header"
+            f"{path}: expected a spacing above 0 mm on every axis, got ({shown}) from the {origin}; repair the header"
         )
     return values
 
@@ -166,8 +164,7 @@ def to_float32(array: np.ndarray, path: Path | str, warnings: list[str]) -> np.n
         data = np.require(array, np.float32, ["C", "W", "O"])
     if array.dtype.kind == "f" and array.dtype.itemsize > 4 and not np.isfinite(data).all():
         raise InputError(
-            f"{path}: expected intensities within the float32 range, got {np.abs(array).max():g}; "
-            "rescale the image"
+            f"{path}: expected intensities within the float32 range, got {np.abs(array).max():g}; rescale the image"
         )
     return data
 

@@ -91,14 +91,10 @@ def _as_stored(array: np.ndarray, dtype: DTypeLike, path: Path) -> tuple[np.ndar
     if target.name not in _DTYPES:
         raise OutputError(f"{path}: expected a dtype among {', '.join(_DTYPES)}, got {target.name}")
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "iufb":
-        raise OutputError(
-            f"{path}: expected a real (X, Y, Z) array, got {array.dtype} of shape {array.shape}"
-        )
+        raise OutputError(f"{path}: expected a real (X, Y, Z) array, got {array.dtype} of shape {array.shape}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(array.size - np.isfinite(array).sum())
-        raise OutputError(
-            f"{path}: expected finite values, got {bad} NaN or infinite ones; nothing was written"
-        )
+        raise OutputError(f"{path}: expected finite values, got {bad} NaN or infinite ones; nothing was written")
     if target.kind == "f":
         with np.errstate(over="ignore"):
             stored = array.astype(target)
@@ -126,8 +122,7 @@ def _write_nifti(
     sform_code, qform_code = _codes(like)
     if max(data.shape) > _NIFTI_LARGEST:  # nibabel would write a header that only FreeSurfer understands
         raise OutputError(
-            f"{path}: expected at most {_NIFTI_LARGEST} voxels on an axis, got {data.shape}; write .nrrd "
-            "instead"
+            f"{path}: expected at most {_NIFTI_LARGEST} voxels on an axis, got {data.shape}; write .nrrd instead"
         )
     try:
         image = nib.Nifti1Image(data, affine)
@@ -174,6 +169,4 @@ def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path
     except RuntimeError as error:
         raise OutputError(f"{path}: cannot be written (is the disk full?): {one_line(error)}") from error
     if not complete:
-        raise OutputError(
-            f"{path}: cannot be written: the file does not hold what was put in; is the disk full?"
-        )
+        raise OutputError(f"{path}: cannot be written: the file does not hold what was put in; is the disk full?")

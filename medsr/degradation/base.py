@@ -112,9 +112,7 @@ class Degradation(Step, ABC):
         Raises:
             InputError: the degradation is not linear.
         """
-        raise InputError(
-            f"degradation {self.name!r} has no adjoint: it is not linear, but its `downsampling` may be"
-        )
+        raise InputError(f"degradation {self.name!r} has no adjoint: it is not linear, but its `downsampling` may be")
 
     def lr_shape(self, hr_shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
         """LR sizes for HR sizes that the scale divides.
@@ -155,9 +153,7 @@ class Degradation(Step, ABC):
             raise GridError(f"expected {len(hr_shape)} LR sizes of at least 1, got {shape}")
         for n, m, s in zip(hr_shape, shape, scale, strict=True):
             if m > n or self.positions(m, n, s)[-1] > n - 0.5:
-                raise GridError(
-                    f"LR of {shape} voxels at scale {format_scale(scale)} exceeds HR of {hr_shape} voxels"
-                )
+                raise GridError(f"LR of {shape} voxels at scale {format_scale(scale)} exceeds HR of {hr_shape} voxels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,7 @@ from medsr.interpolation import BOUNDARIES, KERNELS, Matrix, kernel_matrix, tap_
 
 def binomial_matrix(n: int) -> Matrix:
     """(n, n): [1, 2, 1] / 4, mirrored about the edge sample: what OpenCV calls a 3x3 Gaussian of sigma 0."""
-    return tap_matrix(
-        np.arange(n, dtype=np.float64), n, lambda x: np.clip(2 - np.abs(x), 0, 2), 2, "mirror", 1.0
-    )
+    return tap_matrix(np.arange(n, dtype=np.float64), n, lambda x: np.clip(2 - np.abs(x), 0, 2), 2, "mirror", 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,9 +51,7 @@ class GaussianNoise(Noise):
 
     name: str = "gaussian-noise"
 
-    def _add(
-        self, image: torch.Tensor, sigma: torch.Tensor | float, generator: torch.Generator | None
-    ) -> torch.Tensor:
+    def _add(self, image: torch.Tensor, sigma: torch.Tensor | float, generator: torch.Generator | None) -> torch.Tensor:
         return image + sigma * _normal(image, generator)[0]
 
 
@@ -63,9 +61,7 @@ class RicianNoise(Noise):
 
     name: str = "rician-noise"
 
-    def _add(
-        self, image: torch.Tensor, sigma: torch.Tensor | float, generator: torch.Generator | None
-    ) -> torch.Tensor:
+    def _add(self, image: torch.Tensor, sigma: torch.Tensor | float, generator: torch.Generator | None) -> torch.Tensor:
         real, imaginary = sigma * _normal(image, generator, parts=2)
         return torch.hypot(image + real, imaginary)
 
@@ -89,9 +85,7 @@ class KspaceNoise(Noise):
         check_choice("norm", self.norm, ("ortho", "backward"))
         check_choice("output", self.output, ("magnitude", "real"))
 
-    def _add(
-        self, image: torch.Tensor, sigma: torch.Tensor | float, generator: torch.Generator | None
-    ) -> torch.Tensor:
+    def _add(self, image: torch.Tensor, sigma: torch.Tensor | float, generator: torch.Generator | None) -> torch.Tensor:
         axes = tuple(range(2, image.ndim))
         noise = torch.complex(*_normal(image, generator, parts=2))
         spectrum = torch.fft.fftn(image.to(noise.real.dtype), dim=axes, norm=self.norm) + sigma * noise

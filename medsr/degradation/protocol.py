@@ -31,9 +31,7 @@ class Protocol(Degradation):
         corruptions = [s for s in self.steps if isinstance(s, Corruption)]
         if len(reductions) != 1 or len(corruptions) != len(self.steps) - 1:
             names = [getattr(s, "name", s) for s in self.steps]
-            raise InputError(
-                f"a protocol has exactly one degradation, and noise or compression around it, got {names}"
-            )
+            raise InputError(f"a protocol has exactly one degradation, and noise or compression around it, got {names}")
         object.__setattr__(self, "alignment", self._reduction.alignment)
 
     @property

@@ -73,7 +73,5 @@ def from_dict(description: Mapping[str, Any]) -> Any:
         return Protocol(name=name, version=version, steps=tuple(from_dict(s) for s in parameters["steps"]))
     step = get(name, **parameters)
     if step.version != version:
-        raise InputError(
-            f"degradation {name!r} is at version {step.version} here, but version {version} was recorded"
-        )
+        raise InputError(f"degradation {name!r} is at version {step.version} here, but version {version} was recorded")
     return step

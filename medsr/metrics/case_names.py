@@ -30,9 +30,7 @@ def case_names(files: Sequence[str]) -> list[str]:
         names |= {file: _tail(parts[file], depth) for file, name in names.items() if name in shared}
     repeated = {name for name, count in Counter(names.values()).items() if count > 1}
     whole = {file: _tail((file,), 1) for file in distinct}
-    return [
-        whole[file] if names[file] in repeated else names[file] for file in files
-    ]  # T1.nii beside T1.nrrd
+    return [whole[file] if names[file] in repeated else names[file] for file in files]  # T1.nii beside T1.nrrd
 
 
 def _parts(file: str) -> tuple[str, ...]:

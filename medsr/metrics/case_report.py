@@ -104,9 +104,7 @@ class CaseReport:
         try:  # now, not after an hour of inference
             self.output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"cannot make the folder {self.output_dir}: {error.strerror or error}"
-            ) from None
+            raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
 
     def _collect(self, engine: Engine) -> None:
         batch, output = _items(engine.state.batch), _items(engine.state.output)
@@ -118,9 +116,7 @@ class CaseReport:
     def _measure_item(self, item: Mapping[str, Any]) -> None:
         file = self._file(item) or f"case-{len(self._measured) // len(self.methods) + 1:04d}"
         try:
-            missing = [
-                k for k in (*self.methods.values(), self.label_key, self.mask_key) if k and k not in item
-            ]
+            missing = [k for k in (*self.methods.values(), self.label_key, self.mask_key) if k and k not in item]
             if missing:
                 raise InputError(f"no {missing[0]!r} among the keys {', '.join(map(str, item))}")
             label = item[self.label_key]
@@ -161,9 +157,7 @@ class CaseReport:
             },
         )
         if not self.quiet:
-            _print(
-                f"{format_table(groups)}\nprotocol: {self.measure.protocol.name}; files: {self.output_dir}"
-            )
+            _print(f"{format_table(groups)}\nprotocol: {self.measure.protocol.name}; files: {self.output_dir}")
 
 
 def _items(batch: Any) -> Sequence[Mapping[str, Any]]:

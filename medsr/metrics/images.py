@@ -118,9 +118,7 @@ def make_pair(
     slices = None
     if slice_axis is not None:
         if dims != 3 or slice_axis not in (0, 1, 2):
-            raise InputError(
-                f"slices need a 3D volume and axis 0, 1 or 2, got {dims}D and axis {slice_axis!r}"
-            )
+            raise InputError(f"slices need a 3D volume and axis 0, 1 or 2, got {dims}D and axis {slice_axis!r}")
         slices = pred.shape[2 + slice_axis]
         pred, target = _to_slices(pred, slice_axis), _to_slices(target, slice_axis)
         inside = None if inside is None else _to_slices(inside, slice_axis)
@@ -130,9 +128,7 @@ def make_pair(
     if inside is not None:
         inside = inside[crop]
         if not inside.reshape(len(inside) // (slices or 1), -1).any(1).all():
-            raise InputError(
-                "the mask has no voxel inside the border: give a mask that covers part of the image"
-            )
+            raise InputError("the mask has no voxel inside the border: give a mask that covers part of the image")
     return Pair(pred, target, inside, ranges, slices, single)
 
 
@@ -149,9 +145,7 @@ def _as_double(image: Tensor, name: str) -> Tensor:
         raise InputError(f"the {name} is empty: its shape is {tuple(image.shape)}")
     if not image.isfinite().all():
         bad = int((~image.isfinite()).sum())
-        raise InputError(
-            f"the {name} must hold finite numbers, {bad} of {image.numel()} voxels are NaN or infinite"
-        )
+        raise InputError(f"the {name} must hold finite numbers, {bad} of {image.numel()} voxels are NaN or infinite")
     return image
 
 
@@ -182,9 +176,7 @@ def _data_ranges(data_range: DataRange | None, target: Tensor) -> Tensor | None:
             raise InputError("the target is constant, so it has no data range: give data_range as a number")
         return ranges
     if isinstance(data_range, bool) or not (isfinite(data_range) and data_range > 0):
-        raise InputError(
-            f"the data range must be a positive number (max - min of the scale), got {data_range!r}"
-        )
+        raise InputError(f"the data range must be a positive number (max - min of the scale), got {data_range!r}")
     return target.new_full((len(target),), float(data_range))
 
 
@@ -217,14 +209,8 @@ def _to_slices(volume: Tensor, axis: int) -> Tensor:
 
 def _border_crop(border: int | Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     widths = list(border) if isinstance(border, Sequence) else [border] * len(shape)
-    if len(widths) != len(shape) or any(
-        isinstance(w, bool) or not isinstance(w, int) or w < 0 for w in widths
-    ):
-        raise InputError(
-            f"the border must be a voxel count >= 0 or {len(shape)} of them, one an axis, got {border}"
-        )
+    if len(widths) != len(shape) or any(isinstance(w, bool) or not isinstance(w, int) or w < 0 for w in widths):
+        raise InputError(f"the border must be a voxel count >= 0 or {len(shape)} of them, one an axis, got {border}")
     if any(2 * w >= n for w, n in zip(widths, shape, strict=True)):
-        raise InputError(
-            f"a border of {widths} voxels on every side leaves nothing of an image of {tuple(shape)}"
-        )
+        raise InputError(f"a border of {widths} voxels on every side leaves nothing of an image of {tuple(shape)}")
     return (slice(None), slice(None), *(slice(w, n - w) for w, n in zip(widths, shape, strict=True)))

@@ -69,9 +69,7 @@ class FidelityMetric(CumulativeIterationMetric):
         """
         values = self.get_buffer()
         if not isinstance(values, Tensor):
-            raise InputError(
-                f"no case was measured, so there is no mean {self.metric}: call the metric first"
-            )
+            raise InputError(f"no case was measured, so there is no mean {self.metric}: call the metric first")
         if reduction == "none":
             return values
         if reduction != "mean":

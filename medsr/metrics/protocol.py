@@ -53,9 +53,7 @@ class Protocol:
             raise InputError(f"slices are along axis 0, 1, 2 or {', '.join(PLANES)}, got {self.slice_axis!r}")
         unknown = [m for m in self.metrics if m not in METRICS]
         if unknown or not self.metrics:
-            raise InputError(
-                f"a protocol's metrics are some of {', '.join(METRICS)}, got {list(self.metrics)}"
-            )
+            raise InputError(f"a protocol's metrics are some of {', '.join(METRICS)}, got {list(self.metrics)}")
         get_definition(self.ssim)
 
     def border_voxels(self, ndim: int, scale: ScaleLike | None = None) -> tuple[int, ...]:
@@ -67,9 +65,7 @@ class Protocol:
         """
         if self.border == "scale":
             if scale is None:
-                raise InputError(
-                    f'protocol "{self.name}" removes ceil(scale) voxels: give the scale of the case'
-                )
+                raise InputError(f'protocol "{self.name}" removes ceil(scale) voxels: give the scale of the case')
             return tuple(ceil(s) for s in as_scale(scale, ndim))
         return (self.border,) * ndim if isinstance(self.border, int) else tuple(map(int, self.border))
 
@@ -99,9 +95,7 @@ PROTOCOLS: dict[str, Protocol] = {
     # Whole case at once, 3D windows on volumes, in the units of the images.
     "volume": Protocol("volume", data_range="target"),
     # Dissertation chapters 4 and 5: slices of volumes scaled to [0, 1].
-    "dissertation": Protocol(
-        "dissertation", data_range=1.0, ssim="uniform7", border="scale", slice_axis="axial"
-    ),
+    "dissertation": Protocol("dissertation", data_range=1.0, ssim="uniform7", border="scale", slice_axis="axial"),
 }
 
 
@@ -116,7 +110,5 @@ def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
     if isinstance(protocol, Mapping):
         return Protocol.from_dict(protocol)
     if protocol not in PROTOCOLS:
-        raise InputError(
-            f"the protocol is one of {', '.join(PROTOCOLS)} or a dict of fields, got {protocol!r}"
-        )
+        raise InputError(f"the protocol is one of {', '.join(PROTOCOLS)} or a dict of fields, got {protocol!r}")
     return PROTOCOLS[protocol]

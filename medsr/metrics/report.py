@@ -102,9 +102,7 @@ def paired_wilcoxon(values: Sequence[float], reference: Sequence[float]) -> dict
         InputError: not as many values as references.
     """
     if len(values) != len(reference):
-        raise InputError(
-            f"a paired test needs as many values as references, got {len(values)}, {len(reference)}"
-        )
+        raise InputError(f"a paired test needs as many values as references, got {len(values)}, {len(reference)}")
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     usable = np.isfinite(a) & np.isfinite(b)
     differences = a[usable] - b[usable]
@@ -146,9 +144,7 @@ def format_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str] = (
             line += _cells(metric, group["metrics"].get(metric))
             remarks += _remarks(metric, group["metrics"].get(metric), f"{group['method']} at {scale}")
         lines.append(line)
-    used = [
-        i for i in range(len(header)) if any(line[i] for line in lines[1:])
-    ]  # no baseline: no gain columns
+    used = [i for i in range(len(header)) if any(line[i] for line in lines[1:])]  # no baseline: no gain columns
     widths = {i: max(len(line[i]) for line in lines) for i in used}
     text = [
         "  ".join(line[i].ljust(widths[i]) if i < 2 else line[i].rjust(widths[i]) for i in used).rstrip()
@@ -179,9 +175,7 @@ def _one_metric(
     }
     if not pairs:
         return result
-    gains = {
-        case: 0.0 if a == b else sign * (a - b) for case, (a, b) in pairs.items()
-    }  # inf - inf is no gain
+    gains = {case: 0.0 if a == b else sign * (a - b) for case, (a, b) in pairs.items()}  # inf - inf is no gain
     worst = min(gains, key=lambda case: gains[case])
     result["gain"] = {
         **_mean_sd([g for g in gains.values() if isfinite(g)], empty=gains[worst]),
@@ -220,9 +214,7 @@ def _remarks(metric: str, summary: Mapping[str, Any] | None, where: str) -> list
         return []
     remarks = []
     if summary["infinite"]:
-        remarks.append(
-            f"{metric}, {where}: infinite in {summary['infinite']} cases, which the mean leaves out"
-        )
+        remarks.append(f"{metric}, {where}: infinite in {summary['infinite']} cases, which the mean leaves out")
     if "gain" in summary:
         gain, note = summary["gain"], summary["wilcoxon"]["note"]
         if gain["worse"]:
@@ -239,9 +231,7 @@ def _is_number(value: float | None) -> bool:
 def _number(metric: str, value: float) -> str:
     if abs(value) == inf:
         return "inf" if value > 0 else "-inf"
-    return {"psnr": f"{value:.2f}", "ssim": f"{value:.4f}", "dice": f"{value:.4f}"}.get(
-        metric, f"{value:.4g}"
-    )
+    return {"psnr": f"{value:.2f}", "ssim": f"{value:.4f}", "dice": f"{value:.4f}"}.get(metric, f"{value:.4g}")
 
 
 def _signed(metric: str, value: float) -> str:

@@ -151,6 +151,4 @@ def _write(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; choose a writable folder"
-        ) from None
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from None

@@ -80,6 +80,7 @@ def test_torchscript_export(bundle: Any, monai_bundle: Callable[..., Any], tmp_p
             assert (exported(image) - network(image)).abs().max() <= EXPORT_TOLERANCE
 
 
+@pytest.mark.slow
 def test_onnx_export(bundle: Any, monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -39,6 +39,7 @@ def state_of(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_run_equals_straight_run(
     bundle: Any, monai_bundle: Callable[..., Any], dataset: Path, tmp_path: Path
 ) -> None:

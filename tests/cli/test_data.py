@@ -97,14 +97,9 @@ def test_check_headers(hippocampus, capsys):
     (images / "hippocampus_015.nii.gz").write_bytes(b"not an image")
     nib.save(nib.Nifti1Image(np.zeros((35, 50, 35, 2), np.uint8), moved), images / "hippocampus_016.nii.gz")
     found = findings(capsys, "msd_hippocampus", hippocampus)
-    assert (
-        "images/hippocampus_013.nii.gz: expected 31 x 40 x 24 to 43 x 59 x 47, got 20 x 50 x 35"
-        in found["shape"]
-    )
+    assert "images/hippocampus_013.nii.gz: expected 31 x 40 x 24 to 43 x 59 x 47, got 20 x 50 x 35" in found["shape"]
     assert found["spacing"] == ["images/hippocampus_013.nii.gz: expected 1 x 1 x 1 mm, got 1 x 1 x 2.5 mm"]
-    assert any(
-        text.startswith("labels/hippocampus_014.nii.gz: the label map is not on") for text in found["shape"]
-    )
+    assert any(text.startswith("labels/hippocampus_014.nii.gz: the label map is not on") for text in found["shape"])
     assert any("expected a 3D image, got size 35 x 50 x 35 x 2" in text for text in found["shape"])
     assert found["unreadable"][0].startswith("images/hippocampus_015.nii.gz: expected a readable image")
 
@@ -142,9 +137,7 @@ def test_hash(hippocampus, capsys):
 
 def test_datalist(hippocampus, tmp_path, capsys):
     output = tmp_path / "datalist.json"
-    assert (
-        medsr("data", "datalist", "msd_hippocampus", hippocampus, "-o", output, "--image-key", "image") == 0
-    )
+    assert medsr("data", "datalist", "msd_hippocampus", hippocampus, "-o", output, "--image-key", "image") == 0
     out = capsys.readouterr().out
     assert "test: 4 images of 2 subjects" in out
     document = json.loads(output.read_text(encoding="utf-8"))

@@ -273,6 +273,7 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_terminated_process_leaves_nothing_half_written(
     phantom: Callable[..., np.ndarray], tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -298,6 +299,7 @@ def test_terminated_process_leaves_nothing_half_written(
         assert np.asarray(nib.load(out / f"{case}_sr.nii.gz").dataobj).shape == (96, 96, 96)
 
 
+@pytest.mark.slow
 def test_full_disk(phantom: Callable[..., np.ndarray], tiny_bundle: Path, tmp_path: Path) -> None:
     """No file may grow beyond 100 kB, as on a disk that is full: the preview still fits, the image does not."""
     resource = pytest.importorskip("resource")

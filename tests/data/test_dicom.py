@@ -87,10 +87,7 @@ def itk_volume(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def itk_affine(image: Any) -> np.ndarray:
     """RAS affine by asking SimpleITK where voxels are."""
     origin = np.array(image.TransformIndexToPhysicalPoint((0, 0, 0)))
-    columns = [
-        np.array(image.TransformIndexToPhysicalPoint(index)) - origin
-        for index in np.eye(3, dtype=int).tolist()
-    ]
+    columns = [np.array(image.TransformIndexToPhysicalPoint(index)) - origin for index in np.eye(3, dtype=int).tolist()]
     affine = np.eye(4)
     affine[:3] = np.column_stack([*columns, origin])
     return np.diag([-1, -1, 1, 1]) @ affine
@@ -188,9 +185,7 @@ def test_uneven_gaps(tmp_path: Path) -> None:
 
 def test_small_steady_drift_of_the_gaps(tmp_path: Path) -> None:
     gaps = np.concatenate([np.full(40, 1.0), np.full(40, 1.008)])
-    write_series(
-        tmp_path, 81, places=np.concatenate([[0], np.cumsum(gaps)]).tolist(), names=lambda k: f"{k}.dcm"
-    )
+    write_series(tmp_path, 81, places=np.concatenate([[0], np.cumsum(gaps)]).tolist(), names=lambda k: f"{k}.dcm")
     with pytest.raises(InputError, match="stacked evenly along a line"):
         read_volume(tmp_path)
 
@@ -335,9 +330,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         read_volume(tmp_path / "header")
 
 
-def test_slice_that_may_not_be_read_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slice_that_may_not_be_read_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(tmp_path, names=lambda k: f"{k}.dcm")
     real_open = open
 
@@ -364,9 +357,7 @@ def test_syntax_that_nothing_decodes_is_named(tmp_path: Path) -> None:
         image.PixelData = pydicom.encaps.encapsulate([image.PixelData])
         image["PixelData"].VR = "OB"
         image.save_as(file)
-    with pytest.raises(
-        InputError, match=r"transfer syntax MPEG2 Main Profile.*1\.2\.840\.10008\.1\.2\.4\.100"
-    ):
+    with pytest.raises(InputError, match=r"transfer syntax MPEG2 Main Profile.*1\.2\.840\.10008\.1\.2\.4\.100"):
         read_volume(tmp_path)
 
 

@@ -101,9 +101,7 @@ def test_shipped_manifest_validates_and_loads(name):
     manifest = load_manifest(name)
     assert manifest.name == name
     assert manifest.access in ("open", "registration")
-    assert all(
-        layout.checksums is None or path.with_name(layout.checksums).is_file() for layout in manifest.layouts
-    )
+    assert all(layout.checksums is None or path.with_name(layout.checksums).is_file() for layout in manifest.layouts)
 
 
 def test_schema_is_a_valid_draft_2020_12_schema():
@@ -266,9 +264,7 @@ names = st.text("abcdefgh0123456789_-", min_size=1, max_size=8)
 
 @given(st.sets(names, max_size=30), st.sets(names, max_size=30), st.text(max_size=5))
 def test_hash_split_of_a_subject_does_not_depend_on_the_others(some, more, seed):
-    rule = split_rule(
-        {"rule": "hash", "description": "", "seed": seed, "train": 0.6, "val": 0.2, "test": 0.1}
-    )
+    rule = split_rule({"rule": "hash", "description": "", "seed": seed, "train": 0.6, "val": 0.2, "test": 0.1})
     alone, together = rule.assign(some), rule.assign(some | more)
     assert all(together[name] == split for name, split in alone.items())
 
@@ -294,18 +290,14 @@ def test_ranked_split_counts_off_exactly(subjects, data):
 
 
 def test_modulus_split_needs_numbers():
-    rule = split_rule(
-        {"rule": "modulus", "description": "", "modulus": 3, "train": [0], "val": [1], "test": [2]}
-    )
+    rule = split_rule({"rule": "modulus", "description": "", "modulus": 3, "train": [0], "val": [1], "test": [2]})
     assert rule.assign(["a7", "a8", "a9"]) == {"a7": "val", "a8": "test", "a9": "train"}
     with pytest.raises(InputError, match="ends in a number"):
         rule.assign(["a"])
 
 
 def test_table_and_template():
-    rule = subject_rule(
-        {"rule": "table", "description": "", "entity": "scan", "table": {"01": "A", "25": "A"}}
-    )
+    rule = subject_rule({"rule": "table", "description": "", "entity": "scan", "table": {"01": "A", "25": "A"}})
     assert [rule.subject({"scan": scan}) for scan in ("01", "25", "02")] == ["A", "A", None]
     rule = subject_rule({"rule": "entity", "description": "", "entity": "id", "template": "sub-{value}"})
     assert rule.subject({"id": "7"}) == "sub-7"
@@ -316,9 +308,7 @@ def test_table_and_template():
 
 def test_hippocampus_datalist(hippocampus):
     sections = datalist("msd_hippocampus", hippocampus, relative=True)
-    cases = {
-        section: sorted(int(item["label"][-10:-7]) for item in items) for section, items in sections.items()
-    }
+    cases = {section: sorted(int(item["label"][-10:-7]) for item in items) for section, items in sections.items()}
     assert cases == {"training": [13, 14, 22, 23], "validation": [15, 16], "test": [17, 18, 19, 20]}
     assert sections["validation"][0] == {
         "label": "images/hippocampus_015.nii.gz",
@@ -343,9 +333,7 @@ def test_decathlon_layout_and_one_level_down(tmp_path):
     (root / "dataset.json").write_text("{}")
     for folder, prefix in ((root, ""), (tmp_path, "Task04_Hippocampus/")):
         sections = datalist("msd_hippocampus", folder, relative=True)
-        assert [item["label"] for item in sections["training"]] == [
-            f"{prefix}imagesTr/hippocampus_001.nii.gz"
-        ]
+        assert [item["label"] for item in sections["training"]] == [f"{prefix}imagesTr/hippocampus_001.nii.gz"]
         assert sections["validation"][0]["segmentation"] == f"{prefix}labelsTr/hippocampus_016.nii.gz"
         report = check_folder(load_manifest("msd_hippocampus"), folder)
         assert [str(finding) for finding in report.findings] == ["expected 260 images, found 2"]
@@ -362,9 +350,7 @@ def test_no_subject_in_two_splits_whatever_files_are_there(tmp_path_factory, cas
     assert sum(len(items) for items in sections.values()) == len(cases)
 
 
-@given(
-    st.lists(st.tuples(st.text("abcxyz", min_size=1, max_size=3), st.integers(0, 9)), min_size=1, unique=True)
-)
+@given(st.lists(st.tuples(st.text("abcxyz", min_size=1, max_size=3), st.integers(0, 9)), min_size=1, unique=True))
 def test_no_leak_under_a_hash_rule(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("own")
     manifest = load_manifest(own_manifest(root, name="own"))
@@ -451,9 +437,7 @@ def test_two_copies_of_one_image(hippocampus):
 # Kirby 21 and NAMIC, as miniatures of their layouts
 
 
-@pytest.mark.parametrize(
-    "name", ["KKI2009-{:02d}-MPRAGE.nii", "KKI2009-{0:02d}/KKI2009-{0:02d}-MPRAGE.nii.gz"]
-)
+@pytest.mark.parametrize("name", ["KKI2009-{:02d}-MPRAGE.nii", "KKI2009-{0:02d}/KKI2009-{0:02d}-MPRAGE.nii.gz"])
 def test_kirby21_uses_each_person_once(tmp_path, name):
     for scan in range(1, 43):
         path = tmp_path / name.format(scan)
@@ -472,9 +456,7 @@ def test_kirby21_uses_each_person_once(tmp_path, name):
     # The other scan of a subject that is used (pairs named in the manifest) is in no split.
     assert not used & {"KKI25", "KKI37", "KKI11"}
     published = datalist("kirby21_published", tmp_path, relative=True)
-    assert [item["subject"] for item in published["training"]] == [
-        f"KKI{k}" for k in range(33, 43) if k != 37
-    ]
+    assert [item["subject"] for item in published["training"]] == [f"KKI{k}" for k in range(33, 43) if k != 37]
     assert published["test"] == sections["test"]
 
 
@@ -485,9 +467,7 @@ def test_kirby21_missing_subject_is_told(tmp_path):
     messages = [str(finding) for finding in report.findings]
     assert "no image of subject KKI03, which is in test" in messages
     assert "KKI2009-02-MPRAGE.nii: expected 150 x 150 x 150 to 300 x 300 x 300, got 20 x 20 x 20" in messages
-    assert any(
-        "expected 0.9 x 0.9 x 0.9 to 1.3 x 1.3 x 1.3 mm, got 1.2 x 1 x 3 mm" in text for text in messages
-    )
+    assert any("expected 0.9 x 0.9 x 0.9 to 1.3 x 1.3 x 1.3 mm, got 1.2 x 1 x 3 mm" in text for text in messages)
     assert not any("KKI2009-01" in text for text in messages)
 
 

@@ -184,9 +184,7 @@ def test_mgh_is_what_nibabel_reads(tmp_path: Path, oblique_affine: np.ndarray, s
 def test_single_slices_and_trailing_ones(tmp_path: Path) -> None:
     for shape in [(6, 5), (6, 5, 1), (6, 5, 1, 1, 1)]:
         data = VALUES[:, :, 0].reshape(shape)
-        np.testing.assert_array_equal(
-            read_volume(save_nifti(tmp_path / "a.nii", data)).data, VALUES[:, :, :1]
-        )
+        np.testing.assert_array_equal(read_volume(save_nifti(tmp_path / "a.nii", data)).data, VALUES[:, :, :1])
 
 
 # ---- NRRD and MetaImage
@@ -218,9 +216,7 @@ def test_itk_formats_are_where_simpleitk_puts_them(
 def write_nrrd(path: Path, *lines: str, sizes: str = "6 5 4") -> Path:
     """Write a NRRD file by hand."""
     header = ["NRRD0004", "type: float", f"dimension: {len(sizes.split())}", f"sizes: {sizes}", *lines]
-    path.write_bytes(
-        "\n".join([*header, "endian: little", "encoding: raw", "", ""]).encode() + VALUES.T.tobytes()
-    )
+    path.write_bytes("\n".join([*header, "endian: little", "encoding: raw", "", ""]).encode() + VALUES.T.tobytes())
     return path
 
 
@@ -323,9 +319,7 @@ def test_gzip_with_a_wrong_checksum(tmp_path: Path) -> None:
 
 
 def test_four_dimensions(tmp_path: Path) -> None:
-    assert "got 4D of size (6, 5, 2, 2)" in refusal(
-        save_nifti(tmp_path / "a.nii", VALUES.reshape(6, 5, 2, 2))
-    )
+    assert "got 4D of size (6, 5, 2, 2)" in refusal(save_nifti(tmp_path / "a.nii", VALUES.reshape(6, 5, 2, 2)))
     assert "got 1D" in refusal(save_nifti(tmp_path / "a.nii", VALUES.ravel()))
     image = sitk.JoinSeries([sitk.GetImageFromArray(VALUES.T)] * 2)
     sitk.WriteImage(image, tmp_path / "a.nrrd")
@@ -372,9 +366,7 @@ def test_values_beyond_float32(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [0.0, -2.0, np.nan, np.inf])
 def test_spacing_in_pixdim(tmp_path: Path, bad: float) -> None:
     for qform_code in (0, 1):
-        path = save_nifti(
-            tmp_path / "a.nii", sform_code=0, qform_code=qform_code, pixdim=[1, 1, bad, 1, 1, 1, 1, 1]
-        )
+        path = save_nifti(tmp_path / "a.nii", sform_code=0, qform_code=qform_code, pixdim=[1, 1, bad, 1, 1, 1, 1, 1])
         assert "spacing above 0" in refusal(path)
 
 
@@ -593,9 +585,7 @@ def test_nothing_to_do(tmp_path: Path) -> None:
 
 
 @given(
-    names=st.lists(
-        st.sampled_from(["a/x.nii", "b/x.nii", "a/c/x.nii", "x/x.nii", "a_x.nii", "b/a_x.nii"]), min_size=1
-    )
+    names=st.lists(st.sampled_from(["a/x.nii", "b/x.nii", "a/c/x.nii", "x/x.nii", "a_x.nii", "b/a_x.nii"]), min_size=1)
 )
 def test_result_names_are_unique(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("names")

@@ -75,13 +75,8 @@ def test_jpeg_is_pillows():
 
 
 def test_jpeg_colour_clips_and_degrades_with_quality():
-    x = torch.nn.functional.interpolate(
-        torch.rand(1, 3, 6, 8, generator=seeded()), scale_factor=8, mode="bicubic"
-    )
-    errors = [
-        (degradation.get("jpeg", quality=q, colour=True)(x) - x.clamp(0, 1)).abs().mean()
-        for q in (95, 50, 10)
-    ]
+    x = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8, generator=seeded()), scale_factor=8, mode="bicubic")
+    errors = [(degradation.get("jpeg", quality=q, colour=True)(x) - x.clamp(0, 1)).abs().mean() for q in (95, 50, 10)]
     assert 0 < errors[0] < errors[1] < errors[2] < 0.1
     assert degradation.get("jpeg")(x * 5 - 2).aminmax() == (0, 1)
 
@@ -117,9 +112,7 @@ def test_protocol_takes_the_alignment_and_adjoint_of_its_degradation():
     assert alone.linear
     assert alone.alignment == "corner"
     x = torch.rand(1, 1, 12, 12)
-    torch.testing.assert_close(
-        alone.adjoint(alone(x, 2), (12, 12), 2), inner.adjoint(inner(x, 2), (12, 12), 2)
-    )
+    torch.testing.assert_close(alone.adjoint(alone(x, 2), (12, 12), 2), inner.adjoint(inner(x, 2), (12, 12), 2))
     np.testing.assert_array_equal(
         alone.lr_affine(np.eye(4), (12, 12, 12), 2), inner.lr_affine(np.eye(4), (12, 12, 12), 2)
     )

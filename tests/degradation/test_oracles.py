@@ -61,9 +61,7 @@ def test_bicubic_without_antialiasing_is_torch(size):
         torch.from_numpy(hr)[None, None], size, mode="bicubic", align_corners=False
     )[0, 0]
     scale = tuple(Fraction(n, m) for n, m in zip(hr.shape, size, strict=True))
-    np.testing.assert_allclose(
-        degrade(degradation.get("bicubic-no-antialias"), hr, scale), expected, atol=1e-12
-    )
+    np.testing.assert_allclose(degrade(degradation.get("bicubic-no-antialias"), hr, scale), expected, atol=1e-12)
 
 
 def test_the_dissertations_bicubic_uses_four_voxels():
@@ -102,9 +100,7 @@ def test_profiles_integrate_the_image(profile, scale):
             weights = (np.abs(x - position) < fwhm / 2).astype(float)
         else:
             weights = np.exp(-4 * np.log(2) * ((x - position) / fwhm) ** 2)
-        assert lr[i] == pytest.approx(
-            (weights * values).sum() / weights.sum(), abs=2e-3 if profile == "box" else 1e-5
-        )
+        assert lr[i] == pytest.approx((weights * values).sum() / weights.sum(), abs=2e-3 if profile == "box" else 1e-5)
 
 
 @pytest.mark.parametrize("profile", ["box", "gaussian"])
@@ -115,9 +111,7 @@ def test_profiles_attenuate_as_their_transfer_function(profile, thickness):
     omega = 2 * np.pi * cycles / n
     step = degradation.get("slice-profile", profile=profile, thickness=thickness)
     lr = degrade(step, np.cos(omega * np.arange(n))[:, None] * np.ones(2), (s, 1))[:, 0]
-    transfer = (
-        np.sinc(cycles * width / n) if profile == "box" else np.exp(-(omega**2) * width**2 / (16 * np.log(2)))
-    )
+    transfer = np.sinc(cycles * width / n) if profile == "box" else np.exp(-(omega**2) * width**2 / (16 * np.log(2)))
     expected = transfer * np.cos(omega * step.positions(48, n, Fraction(s)))
     np.testing.assert_allclose(lr[3:-3], expected[3:-3], atol=4e-3)
 

@@ -58,9 +58,7 @@ def test_sizes_dtype_and_constants(step, shape, scale):
 @pytest.mark.parametrize("step", LINEAR)
 def test_linear(step, shape, scale):
     x, y = image(shape, seed=1), image(shape, seed=2)
-    torch.testing.assert_close(
-        step(2 * x - 3 * y, scale), 2 * step(x, scale) - 3 * step(y, scale), atol=1e-9, rtol=0
-    )
+    torch.testing.assert_close(step(2 * x - 3 * y, scale), 2 * step(x, scale) - 3 * step(y, scale), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize(("shape", "scale"), CASES[1::2], ids=str)
@@ -160,9 +158,7 @@ def test_given_shape_for_sizes_that_do_not_divide(step):
     lr = step(x, (2, 1), shape=(33, 12))
     assert lr.shape[2:] == (33, 12)
     if step.alignment in ("half-pixel", "first-voxel"):  # these do not depend on the sizes
-        np.testing.assert_array_equal(
-            step.positions(33, 67, Fraction(2)), step.positions(33, 66, Fraction(2))
-        )
+        np.testing.assert_array_equal(step.positions(33, 67, Fraction(2)), step.positions(33, 66, Fraction(2)))
         if step.name not in PERIODIC:
             cropped = step(x[:, :, :66], (2, 1))
             torch.testing.assert_close(lr[:, :, :24], cropped[:, :, :24], atol=1e-9, rtol=0)
@@ -208,9 +204,7 @@ def test_bad_grids(step, shape, scale, keywords, message):
 
 
 @pytest.mark.parametrize("step", NAMED)
-@pytest.mark.parametrize(
-    "bad", [torch.zeros(1, 1, 8, 8, dtype=torch.int16), torch.zeros(8, 8)], ids=["int", "2D"]
-)
+@pytest.mark.parametrize("bad", [torch.zeros(1, 1, 8, 8, dtype=torch.int16), torch.zeros(8, 8)], ids=["int", "2D"])
 def test_bad_images(step, bad):
     with pytest.raises(InputError, match="floating-point image") as error:
         step(bad, 2) if isinstance(step, Degradation) else step(bad)

@@ -35,9 +35,7 @@ def item(seed: int, folder: str = "/data", scale: Any = (2.0, 2.0, 2.0), size: i
     return result if scale is None else result | {"scale": scale}
 
 
-def evaluate(
-    items: list[dict[str, Any]], *handlers: Any, batch_size: int = 1, **options: Any
-) -> SupervisedEvaluator:
+def evaluate(items: list[dict[str, Any]], *handlers: Any, batch_size: int = 1, **options: Any) -> SupervisedEvaluator:
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(items), batch_size=batch_size, num_workers=0),
@@ -85,10 +83,7 @@ def test_an_evaluation_leaves_rows_and_a_summary(tmp_path: Path, capsys: pytest.
 
 
 def test_batches_decollated_or_not_say_the_same(tmp_path: Path) -> None:
-    items = [
-        item(seed, scale=scale)
-        for seed, scale in enumerate([(2.0, 2.0, 1.5), (3.0, 3.0, 3.0), (2.0, 2.0, 1.5)])
-    ]
+    items = [item(seed, scale=scale) for seed, scale in enumerate([(2.0, 2.0, 1.5), (3.0, 3.0, 3.0), (2.0, 2.0, 1.5)])]
     tables = []
     for options in ({}, {"batch_size": 3}, {"batch_size": 2, "decollate": False}):
         evaluate(items, CaseReport(tmp_path, baseline="interpolated", quiet=True), **options)
@@ -103,9 +98,7 @@ def test_batches_decollated_or_not_say_the_same(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "scale", [2, 2.0, [2, 2, 2], (2.0, 2.0, 2.0), torch.tensor([2, 2, 2]), np.full(3, 2.0), "2"]
-)
+@pytest.mark.parametrize("scale", [2, 2.0, [2, 2, 2], (2.0, 2.0, 2.0), torch.tensor([2, 2, 2]), np.full(3, 2.0), "2"])
 def test_a_scale_may_come_in_any_form(tmp_path: Path, scale: Any) -> None:
     protocol = Protocol("own", data_range=1.0, ssim="uniform7", border="scale", metrics=("psnr",))
     case = item(0, scale=scale)
@@ -171,22 +164,16 @@ def test_a_bundle_config_can_name_it_all(tmp_path: Path) -> None:
     assert isinstance(metric["psnr"].metric_fn, FidelityMetric)
     evaluator = evaluate([item(0), item(1)], parser.get_parsed_content("report"), key_val_metric=metric)
     rows = [r for r in read_csv(tmp_path / "metrics.csv") if r.method == "sr"]
-    assert evaluator.state.metrics["psnr"] == pytest.approx(
-        np.mean([r.values["psnr"] for r in rows]), rel=1e-6
-    )
+    assert evaluator.state.metrics["psnr"] == pytest.approx(np.mean([r.values["psnr"] for r in rows]), rel=1e-6)
     assert evaluator.state.metric_details["psnr"].shape == (2, 1)
 
 
 def test_errors_say_which_case(tmp_path: Path) -> None:
     broken = item(1)
     broken["image"][0, 0, 0, 0] = torch.nan
-    with pytest.raises(
-        InputError, match=r"case /data/sub-1/t1.nii.gz: the prediction must hold finite numbers"
-    ):
+    with pytest.raises(InputError, match=r"case /data/sub-1/t1.nii.gz: the prediction must hold finite numbers"):
         evaluate([item(0), broken], CaseReport(tmp_path, quiet=True))
-    with pytest.raises(
-        InputError, match=r"case /data/sub-0/t1.nii.gz: no 'bicubic' among the keys image, label"
-    ):
+    with pytest.raises(InputError, match=r"case /data/sub-0/t1.nii.gz: no 'bicubic' among the keys image, label"):
         evaluate([item(0)], CaseReport(tmp_path, baseline="bicubic", quiet=True))
     assert list(tmp_path.iterdir()) == []
 
@@ -217,9 +204,7 @@ def test_case_names(files: list[str], names: list[str]) -> None:
     assert case_names(files) == names
 
 
-PATHS = st.lists(st.sampled_from(["a", "b", "t1", "t2"]), min_size=1, max_size=4).map(
-    lambda p: f"/{'/'.join(p)}.nii"
-)
+PATHS = st.lists(st.sampled_from(["a", "b", "t1", "t2"]), min_size=1, max_size=4).map(lambda p: f"/{'/'.join(p)}.nii")
 
 
 @given(st.lists(PATHS, max_size=8))
@@ -231,9 +216,7 @@ def test_different_files_have_different_names(files: list[str]) -> None:
 def _evaluate_share(rank: int, folder: str) -> None:
     """One of two processes; the second is handed the first one's case again, as samplers do."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     shares = [[item(0), item(1)], [item(2), item(0)]]
     evaluate(shares[rank], CaseReport(Path(folder) / "results", baseline="interpolated", quiet=True))
     torch.distributed.destroy_process_group()
@@ -243,6 +226,4 @@ def _evaluate_share(rank: int, folder: str) -> None:
 def test_two_processes_write_one_report(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_evaluate_share, args=(str(tmp_path),), nprocs=2)
     rows = read_csv(tmp_path / "results" / "metrics.csv")
-    assert [(r.case, r.method) for r in rows] == [
-        (f"sub-{i}/t1", m) for i in range(3) for m in ("sr", "interpolation")
-    ]
+    assert [(r.case, r.method) for r in rows] == [(f"sub-{i}/t1", m) for i in range(3) for m in ("sr", "interpolation")]

@@ -119,10 +119,7 @@ def test_slice_wise_is_the_mean_over_slices(axis: int) -> None:
     p, t = images(2, 1, 5, 6, 7)
     ours = psnr(p, t, data_range=1.0, slice_axis=axis, border=1)
     slices = [
-        [
-            psnr(a, b, data_range=1.0, border=1)
-            for a, b in zip(x.unbind(axis + 1), y.unbind(axis + 1), strict=True)
-        ]
+        [psnr(a, b, data_range=1.0, border=1) for a, b in zip(x.unbind(axis + 1), y.unbind(axis + 1), strict=True)]
         for x, y in zip(p, t, strict=True)
     ]
     torch.testing.assert_close(ours, torch.stack([torch.stack(s).mean() for s in slices]))
@@ -166,9 +163,7 @@ def test_psnr_does_not_see_an_affine_change_of_intensity(seed: int, gain: float,
     before = psnr(p, t, data_range=1.0).item()
     assert isclose(psnr(gain * p + offset, gain * t + offset, data_range=gain).item(), before, abs_tol=1e-6)
     by_target = psnr(p, t, data_range="target").item()
-    assert isclose(
-        psnr(gain * p + offset, gain * t + offset, data_range="target").item(), by_target, abs_tol=1e-6
-    )
+    assert isclose(psnr(gain * p + offset, gain * t + offset, data_range="target").item(), by_target, abs_tol=1e-6)
 
 
 @given(SEEDS)

@@ -29,16 +29,12 @@ from medsr.metrics import (
 TWO = (Fraction(2),) * 3
 
 
-def rows(
-    method: str, psnr: list[float], scale: tuple[Fraction, ...] | None = TWO, metric: str = "psnr"
-) -> list[Row]:
+def rows(method: str, psnr: list[float], scale: tuple[Fraction, ...] | None = TWO, metric: str = "psnr") -> list[Row]:
     return [Row(f"case{i}", scale, method, {metric: v}) for i, v in enumerate(psnr)]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1, max_size=12)
-SCALES = st.none() | st.lists(
-    st.fractions(Fraction(1, 2), 9, max_denominator=30), min_size=2, max_size=3
-).map(tuple)
+SCALES = st.none() | st.lists(st.fractions(Fraction(1, 2), 9, max_denominator=30), min_size=2, max_size=3).map(tuple)
 VALUES = st.dictionaries(
     TEXT.filter(lambda t: t not in ("case", "scale", "method")), st.floats(allow_nan=False), max_size=4
 )
@@ -54,9 +50,7 @@ def test_rows_come_back_from_csv(tmp_path_factory: pytest.TempPathFactory, table
 
 def test_csv_is_what_others_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "metrics.csv"
-    write_csv(
-        path, [Row("a", (2, 2, 2.5), "sr", {"psnr": 30.25, "ssim": nan}), Row("b", None, "sr", {"mae": inf})]
-    )
+    write_csv(path, [Row("a", (2, 2, 2.5), "sr", {"psnr": 30.25, "ssim": nan}), Row("b", None, "sr", {"mae": inf})])
     with path.open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["case", "scale", "method", "psnr", "mae"],
@@ -111,9 +105,7 @@ def test_json_keeps_infinities_and_is_strict(tmp_path: Path) -> None:
         read_json(path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.json"
     write_json(path, 1)
 

@@ -62,9 +62,7 @@ def test_batches_channels_and_borders(name: str) -> None:
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_slice_wise_agrees_with_scikit_image(name: str, axis: int) -> None:
     p, t = images(1, 13, 15, 12)
-    expected = np.mean(
-        [oracle(a, b, name) for a, b in zip(p[0].unbind(axis), t[0].unbind(axis), strict=True)]
-    )
+    expected = np.mean([oracle(a, b, name) for a, b in zip(p[0].unbind(axis), t[0].unbind(axis), strict=True)])
     ours = ssim(p, t, data_range=1.0, definition=name, slice_axis=axis, spatial_dims=3)
     assert ours.item() == pytest.approx(expected, abs=1e-12)
 
@@ -164,9 +162,7 @@ def test_own_definition() -> None:
 
 def test_what_cannot_be_compared_is_one_line() -> None:
     p, t = images(1, 10, 30)
-    with pytest.raises(
-        InputError, match=r"gaussian11 needs at least 11 voxels on every axis, got \(10, 30\)"
-    ):
+    with pytest.raises(InputError, match=r"gaussian11 needs at least 11 voxels on every axis, got \(10, 30\)"):
         ssim(p, t, data_range=1.0)
     with pytest.raises(InputError, match=r"uniform7 needs at least 7 voxels .* got \(6, 26\)"):
         ssim(p, t, data_range=1.0, definition="uniform7", border=2)
