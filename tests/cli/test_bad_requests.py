@@ -49,10 +49,11 @@ def test_unwritable_output(doors: Any, kit: Any) -> None:
     assert blocked.read_text() == "in the way"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_read_only_folder(doors: Any, kit: Any) -> None:
     given = kit.nifti()
     doors.out.mkdir(mode=0o555)
+    if os.access(doors.out, os.W_OK):
+        pytest.skip("the superuser may write anywhere")
     doors.refuse_by_command("cannot be written: Permission denied", given, "--scale", "2", "--bundle", doors.root)
     doors.refuse_by_bundle("cannot be written: no permission", given, scale=2)
 
