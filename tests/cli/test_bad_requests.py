@@ -93,7 +93,7 @@ def monai_process(settings: dict[str, Any], **options: Any) -> subprocess.Comple
         [sys.executable, "-m", "monai.bundle", "run", *words],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": path},
         **options,
     )

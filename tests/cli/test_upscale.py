@@ -286,7 +286,7 @@ def test_terminated_process_leaves_nothing_half_written(
     first = process.stdout.readline()  # one case is done, others follow
     time.sleep(0.3)
     process.terminate()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert first.strip() == str(out / "0_sr.nii.gz")
@@ -308,7 +308,7 @@ def test_full_disk(phantom: Callable[..., np.ndarray], tiny_bundle: Path, tmp_pa
         *("upscale", tmp_path / "a.nii.gz", "-o", tmp_path / "out", "--scale", "2", "--bundle", tiny_bundle),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1, err
     assert len(errors(err)) == 1
     assert str(tmp_path / "out" / "a_sr.nii.gz") in errors(err)[0]
