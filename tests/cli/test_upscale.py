@@ -251,12 +251,14 @@ def test_stopped_while_writing(
         os.kill(os.getpid(), number)
         time.sleep(5)
 
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(saving, "write_volume", write_and_be_stopped)
     done = upscale(image, "-o", tmp_path / "out")
     assert done.status == (143 if number is signal.SIGTERM else 130)
     assert names(tmp_path / "out") == []
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    signal.signal(signal.SIGINT, inherited)
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
