@@ -168,8 +168,9 @@ def input_range(low: int, high: int, scale: Fraction, size: int, halo: int, alig
         align: start and stop are moved outwards to multiples of it (attention windows), the stop at most to
             `size`.
     """
-    start = max(0, floor(low / scale) - halo)
-    stop = min(size, -floor(-(high / scale)) + halo)
+    p, q = scale.numerator, scale.denominator  # floor and ceiling of low / scale and high / scale, in integers
+    start = max(0, low * q // p - halo)
+    stop = min(size, -(-high * q // p) + halo)
     return start - start % align, min(size, -(-stop // align) * align)
 
 

@@ -22,7 +22,12 @@ _WASTEFUL = 6  # times that halos may let every voxel be computed before the use
 
 def voxel_budget(spec: NetworkSpec, memory_mb: int) -> int:
     """Network input voxels whose activations fit the memory limit."""
-    return int(memory_mb * 2**20 / max(1, spec.bytes_per_voxel))
+    return int(memory_mb * 2**20 / bytes_per_voxel(spec))
+
+
+def bytes_per_voxel(spec: NetworkSpec) -> int:
+    """Of the forward pass, and of two copies of the tile and of its output, as the ensemble needs them."""
+    return spec.bytes_per_voxel + 8 * (spec.in_channels + spec.out_channels * prod(spec.scales or (1,)))
 
 
 def choose_tiles(
@@ -51,7 +56,7 @@ def choose_tiles(
     if planned and needed > budget:
         why = "looks at the whole image" if spec.halo is None else f"looks {halo} voxels around"
         raise InputError(
-            f"this network {why}, which takes {ceil(needed * spec.bytes_per_voxel / 2**20)} MiB of memory for this "
+            f"this network {why}, which takes {ceil(needed * bytes_per_voxel(spec) / 2**20)} MiB of memory for this "
             f"image; the limit is {memory_mb}: raise memory_mb"
         )
     times = round(sum(reads) / prod(shape))

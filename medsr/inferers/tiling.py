@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise, product
 from math import ceil, prod
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 
 from medsr.geometry import input_range
 
+_ONE = Fraction(1)
 _MOST_CUTS = 48  # tiles along one axis that the planner considers
 
 
@@ -27,9 +28,7 @@ class Tile:
 
     def read(self, shape: Sequence[int], halo: int, align: int) -> Tile:
         """The box that must be read: with the halo, outwards to multiples of `align`, within the image."""
-        ranges = [
-            input_range(a, b, Fraction(1), n, halo, align) for a, b, n in zip(self.low, self.high, shape, strict=True)
-        ]
+        ranges = [input_range(a, b, _ONE, n, halo, align) for a, b, n in zip(self.low, self.high, shape, strict=True)]
         return Tile(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges))
 
     def mirrored(self, shape: Sequence[int], axes: Collection[int]) -> Tile:
@@ -117,12 +116,13 @@ def plan_tiles(shape: Sequence[int], halo: int, most_voxels: int, align: int = 1
     return tiles_of(shape, [axis[i][2] for axis, i in zip(options, best, strict=True)])
 
 
+@lru_cache(maxsize=256)  # the groups of slices of a volume ask for the same plan
 def _axis_options(n: int, halo: int, align: int) -> list[tuple[int, int, list[int]]]:
     """For each number of parts of an axis: voxels of the longest read, of all reads, and where to cut."""
     options: list[tuple[int, int, list[int]]] = []
     for count in range(1, min(_MOST_CUTS, ceil(n / align)) + 1):
         cuts = balanced_cuts(n, count, align)
-        ranges = [input_range(low, high, Fraction(1), n, halo, align) for low, high in pairwise(cuts)]
+        ranges = [input_range(low, high, _ONE, n, halo, align) for low, high in pairwise(cuts)]
         reads = [stop - start for start, stop in ranges]
         options.append((max(reads), sum(reads), cuts))
     return options

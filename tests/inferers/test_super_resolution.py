@@ -60,7 +60,7 @@ def test_planned_by_memory_is_whole(made, noise, name):
     inferer = SuperResolutionInferer(scale, memory_mb=3 if dims == 2 and network.spec.interpolation else 1)
     planned = inferer(lr, network)
     assert inferer.last.tiles > 1
-    assert inferer.last.warnings == []
+    assert not any("did not fit" in warning for warning in inferer.last.warnings)
     whole = SuperResolutionInferer(scale, memory_mb=4096)
     torch.testing.assert_close(planned, whole(lr, network), atol=1e-5, rtol=0)
     assert whole.last.tiles == 1
