@@ -1,0 +1,1 @@
+"""Speed and memory of medsr on the machine at hand; run by hand, results kept with machine and date."""

@@ -1,0 +1,47 @@
+"""Results as JSON and as a text table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def text_of(value: Any) -> str:
+    """A cell: four digits are as many as a clock is worth."""
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys, aligned, numbers to the right."""
+    cells = [list(rows[0]), *([text_of(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    right = [isinstance(value, int | float) for value in rows[0].values()]
+    lines = [
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in cells
+    ]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """The whole record for people."""
+    machine = record["machine"]
+    head = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("versions", "instructions"))
+    versions = ", ".join(f"{key} {value}" for key, value in machine["versions"].items())
+    parts = [f"{head}\n{versions}\nsettings: {record['settings']}"]
+    for name, rows in record["tables"].items():
+        parts.append(f"{name}\n\n{table(rows)}" if rows else name)
+    return "\n\n".join([*parts, *(f"note: {note}" for note in record["notes"])])
+
+
+def write(record: Mapping[str, Any], path: Path) -> None:
+    """JSON and, beside it, the text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    path.with_suffix(".txt").write_text(render(record) + "\n")
