@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import LoggingOutputSuppressor
 
+from medsr.data.itkfiles import ras_affine
 from medsr.data.suffixes import MGH, NIFTI
-from medsr.data.volume import RAS_TO_LPS, check_affine, largest_corner_distance, one_line
+from medsr.data.volume import check_affine, largest_corner_distance, one_line
 from medsr.errors import InputError
 from medsr.geometry import spacing_of
 
@@ -77,14 +78,8 @@ def _itk_header(path: Path) -> Header:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _damaged(path, error) from error
-    ndim = reader.GetDimension()
-    used = min(ndim, 3)
-    direction = np.array(reader.GetDirection()).reshape(ndim, ndim)
-    lps = np.eye(4)
-    lps[:used, :used] = (direction * np.array(reader.GetSpacing()))[:used, :used]
-    lps[:used, 3] = reader.GetOrigin()[:used]
     shape = tuple(int(n) for n in reader.GetSize())
-    return Header(shape, check_affine(RAS_TO_LPS @ lps, path, "header"))
+    return Header(shape, check_affine(ras_affine(reader, []), path, "header"))
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
