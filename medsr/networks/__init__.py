@@ -1,7 +1,8 @@
 """Super-resolution networks by their papers' names."""
 
+from medsr.networks.preset import Preset
 from medsr.networks.recnn import ReCNN
-from medsr.networks.registry import NETWORKS, PRESETS, Preset, create
+from medsr.networks.registry import NETWORKS, PRESETS, create
 from medsr.networks.spec import Family, NetworkSpec
 from medsr.networks.srcnn3d import SRCNN3D
 

@@ -8,6 +8,7 @@ from monai.networks.layers.factories import Conv
 from torch import nn
 
 from medsr.errors import MedsrError
+from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 
 
@@ -83,3 +84,16 @@ class ReCNN(nn.Module):
         if self.residual:
             restored = restored + image[:, : self.out_channels]
         return restored
+
+
+PRESETS = {
+    "recnn-3l": Preset(ReCNN, {"depth": 3}, 114_177, multiply_adds_per_voxel=114_048),
+    "recnn-7l": Preset(ReCNN, {"depth": 7}, 556_801, multiply_adds_per_voxel=556_416),
+    "recnn-10l": Preset(ReCNN, {"depth": 10}, 888_769, multiply_adds_per_voxel=888_192),
+    "recnn-10l-guided": Preset(ReCNN, {"depth": 10, "in_channels": 2}, 890_497),
+    "recnn-10l-guided2": Preset(ReCNN, {"depth": 10, "in_channels": 3}, 892_225),
+    "recnn-10l-5x5x5": Preset(ReCNN, {"depth": 10, "kernel_size": 5}, 4_112_577),
+    "recnn-12l": Preset(ReCNN, {"depth": 12}, 1_110_081, multiply_adds_per_voxel=1_109_376),
+    "recnn-20l": Preset(ReCNN, {"depth": 20}, 1_995_329, multiply_adds_per_voxel=1_994_112),
+    "recnn-20l-guided": Preset(ReCNN, {"depth": 20, "in_channels": 2}, 1_997_057),
+}

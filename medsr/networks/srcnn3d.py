@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 
 
@@ -55,3 +56,6 @@ class SRCNN3D(nn.Module):
         """
         padded = F.pad(image, (6, 6, 6, 6, 6, 6), mode="replicate")
         return self.conv3(F.relu(self.conv2(F.relu(self.conv1(padded)))))
+
+
+PRESETS = {"srcnn3d": Preset(SRCNN3D, {}, 52_801, multiply_adds_per_voxel=52_704)}

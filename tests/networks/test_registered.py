@@ -66,7 +66,7 @@ def multiply_adds(net: nn.Module, size: int) -> int:
     return total
 
 
-@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.multiply_adds is not None])
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.multiply_adds_per_voxel is not None])
 def test_multiply_adds_as_published(name):
     net, step = network(name), network(name).spec.size_multiple
     dims = net.spec.spatial_dims
@@ -74,7 +74,7 @@ def test_multiply_adds_as_published(name):
     for _ in range(dims):  # what grows with the volume, padding at the borders aside
         values = [b - a for a, b in pairwise(values)]
     outputs = factorial(dims) * step**dims * prod(net.spec.scales or (1,))
-    assert values[0] == PRESETS[name].multiply_adds * outputs
+    assert values[0] == PRESETS[name].multiply_adds_per_voxel * outputs
 
 
 @presets

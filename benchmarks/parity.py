@@ -1,0 +1,48 @@
+"""Public implementations against ours: their small state dicts, inputs and outputs, where a folder of them is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medsr.networks import create, load_checkpoint
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file of the folder: the network that must reproduce it, and with which arguments.
+
+    Attributes:
+        network: class or preset.
+        arguments: what the file's `config` says, in our names.
+        scales: by key of the file's inputs, where the network has to be told.
+    """
+
+    network: str
+    arguments: Mapping[str, Any]
+    scales: Mapping[str, list[float]] = field(default_factory=dict)
+
+
+CASES: dict[str, Case] = {
+    "recnn_5L_n8": Case("ReCNN", {"depth": 5, "features": 8}),
+}
+
+
+def error(folder: Path, stem: str) -> float:
+    """Largest absolute difference between our outputs and the published ones, over all inputs of a file."""
+    case, published = CASES[stem], torch.load(folder / f"{stem}.pt", weights_only=True)
+    network = create(case.network, **case.arguments).eval()
+    load_checkpoint(network, published["state_dict"])
+    worst = 0.0
+    for key, expected in published["output"].items():
+        given = published["input"][key]
+        with torch.no_grad():
+            came = network(given[0] if isinstance(given, list) else given, case.scales.get(key))
+        if came.shape != expected.shape:
+            raise ValueError(f"{stem}, {key}: expected {tuple(expected.shape)}, got {tuple(came.shape)}")
+        worst = max(worst, (came - expected).abs().max().item())
+    return worst

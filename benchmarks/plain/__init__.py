@@ -1,0 +1,11 @@
+"""Each network once more, literally and unfused: the opponent of the benchmark and an oracle for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+# Class name -> function that takes a network and returns its plain forward pass, on the same parameters.
+FORMULATIONS: dict[str, Callable[[Any], Callable[[torch.Tensor], torch.Tensor]]] = {}

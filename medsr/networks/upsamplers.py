@@ -1,0 +1,89 @@
+"""From features on the LR grid to an image on the SR grid."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from medsr.errors import MedsrError
+from medsr.networks.blocks import convolution
+
+
+class PixelShuffle(nn.Module):
+    """Rearrange channels into voxels (Shi et al. 2016, equation 4), in 2D as torch does it, and in 3D alike.
+
+    Args:
+        spatial_dims: 2 or 3.
+        scale: r; the input has r^spatial_dims times the channels of the output.
+    """
+
+    def __init__(self, spatial_dims: int, scale: int) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C r^d, *spatial) to (B, C, *spatial times r)."""
+        r = self.scale
+        if self.spatial_dims == 2:
+            return torch.nn.functional.pixel_shuffle(x, r)
+        b, c, d, h, w = x.shape
+        x = x.reshape(b, c // r**3, r, r, r, d, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
+        return x.reshape(b, c // r**3, d * r, h * r, w * r)
+
+
+class SubpixelUpsampler(nn.Sequential):
+    """Sub-pixel convolution: twice for every factor 2, once for 3; no activation (Lim et al. 2017, section 3.3).
+
+    Args:
+        spatial_dims: 2 or 3.
+        features: channels of input and output.
+        scale: a power of two, or 3.
+
+    Raises:
+        MedsrError: another scale.
+    """
+
+    def __init__(self, spatial_dims: int, features: int, scale: int) -> None:
+        layers: list[nn.Module] = []
+        for factor in subpixel_stages(scale):
+            layers.append(convolution(spatial_dims, features, features * factor**spatial_dims))
+            layers.append(PixelShuffle(spatial_dims, factor))
+        super().__init__(*layers)
+
+
+def subpixel_stages(scale: int) -> list[int]:
+    """The factors of the stages: 2, 2, ... for a power of two; 3 for 3.
+
+    Raises:
+        MedsrError: another scale.
+    """
+    if scale == 3:
+        return [3]
+    if scale < 2 or scale & (scale - 1):
+        raise MedsrError(f"a sub-pixel upsampler enlarges by 3 or by a power of two, got {scale}")
+    return [2] * (scale.bit_length() - 1)
+
+
+def subpixel_tail_radii(scale: int, after: int = 1) -> list[tuple[int, int]]:
+    """(resolution, radius) of the stages and of the output convolution of radius `after`, input side first."""
+    radii, resolution = [], 1
+    for factor in subpixel_stages(scale):
+        radii.append((resolution, 1))
+        resolution *= factor
+    return [*radii, (resolution, after)]
+
+
+def halo_of(radii: Sequence[tuple[int, int]]) -> int:
+    """LR voxels that the SR voxels of one LR voxel depend on, to either side.
+
+    Args:
+        radii: (resolution, radius) of every layer in the order of computation; resolution is the size of its grid
+            relative to the LR grid, radius how many voxels of that grid it looks to either side.
+    """
+    at = max(resolution for resolution, _ in radii)
+    low, high = 0, at - 1
+    for resolution, radius in reversed(list(radii)):
+        low, high = low * resolution // at - radius, high * resolution // at + radius
+        at = resolution
+    return max(-(low // at), high // at)
