@@ -14,10 +14,10 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, LoadImaged, SaveImaged
 from torch import nn
 
-from medsr.data.volume import one_line
 from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
+from medsr.networks import load_checkpoint
 
 SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
 
@@ -127,28 +127,14 @@ def _top(key: str) -> str:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a flat state dict of tensors into a network, strictly and without running code from the file.
+    """Load a bundle's weights, see `load_checkpoint`.
 
     Raises:
-        InputError: the file is missing, not a state dict, or does not fit; the first offending keys are named.
+        InputError: see there; a missing file says what to do about it.
     """
     if not path.is_file():
         raise InputError(f"{path} is missing: train the bundle (configs/train.json) or copy its model.pt there")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of the unpickler
-        raise InputError(f"{path} is not a file of weights ({one_line(error, 120)}); copy it again") from None
-    if not isinstance(state, Mapping):
-        raise InputError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors")
-    expected = network.state_dict()
-    missing, extra = sorted(set(expected) - set(state)), sorted(set(state) - set(expected))
-    misshapen = [k for k in expected if k in state and expected[k].shape != state[k].shape]
-    problems = [
-        f"{w} {keys[0]}" for w, keys in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if keys
-    ]
-    if problems:
-        raise InputError(f"{path} does not fit the network: {', '.join(problems)}; is it another bundle's file?")
-    network.load_state_dict(state)
+    load_checkpoint(network, path)
 
 
 def list_bundles() -> Iterator[Bundle]:

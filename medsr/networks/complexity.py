@@ -1,0 +1,126 @@
+"""Parameters and multiply-adds by the conventions that publications use, which differ."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, Optional
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from medsr.errors import MedsrError
+from medsr.networks.blocks import MeanShift
+
+CONVENTIONS = {
+    "conv": "convolutions and linear layers, biases left out",
+    "thop": "as the `thop` tool counts: those, two per element of a layer norm, softmax and pooling, but no attention "
+    "products",
+    "all": "every product that is computed, attention included",
+}
+
+_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+_POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Elements of all parameters that are trained."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_leaf_parameters(network: nn.Module) -> int:
+    """As the `thop` tool counts: of torch's own layers only, so that bare parameters of composite modules are missed.
+
+    Missed are relative position bias tables, layer-scale vectors and the gammas of attention modules (Zhu 2022,
+    tables 5.1 and 5.5 were made so).
+    """
+    leaves = [m for m in network.modules() if type(m).__module__.startswith("torch.nn") and not list(m.children())]
+    return sum(p.numel() for leaf in leaves for p in leaf.parameters() if p.requires_grad)
+
+
+def multiply_adds(
+    network: nn.Module, size: Sequence[int], convention: str = "all", scale: Optional[Sequence[float]] = None
+) -> int:
+    """Of a forward pass for one image.
+
+    Args:
+        network: of `medsr.networks`, on any device; on "meta" nothing is computed.
+        size: of the network's input, one number per spatial axis.
+        convention: one of `CONVENTIONS`.
+        scale: passed to the network where it offers a choice.
+
+    Raises:
+        MedsrError: unknown convention.
+    """
+    if convention not in CONVENTIONS:
+        raise MedsrError(f"a convention is one of {', '.join(CONVENTIONS)}; got {convention!r}")
+    device = next(network.parameters()).device
+    image = torch.zeros(1, network.spec.in_channels, *size, device=device)  # type: ignore[union-attr]
+    arguments = (image,) if scale is None else (image, list(scale))
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            return _executed(network, arguments) if convention == "all" else _by_hooks(network, arguments, convention)
+    finally:
+        network.train(training)
+
+
+def _executed(network: nn.Module, arguments: tuple[Any, ...]) -> int:
+    """By torch's own counter, which sees every matrix product and convolution, and what intensity shifts would cost."""
+    shifts = _Counter(network, lambda module: isinstance(module, MeanShift), _mean_shift)
+    # The math backend is made of matrix products that are counted; fused attention is not on every device.
+    with shifts, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(*arguments)
+    return counter.get_total_flops() // 2 + shifts.total
+
+
+def _by_hooks(network: nn.Module, arguments: tuple[Any, ...], convention: str) -> int:
+    def wanted(module: nn.Module) -> bool:
+        if isinstance(module, (MeanShift, *_WEIGHTED)):
+            return True
+        return convention == "thop" and (
+            isinstance(module, (nn.LayerNorm, *_POOLING)) or hasattr(module, "softmax_shape")
+        )
+
+    with _Counter(network, wanted, _of_layer) as counter:
+        network(*arguments)
+    return counter.total
+
+
+class _Counter:
+    """Adds up what a function says of each call of some kinds of modules, as a context manager."""
+
+    def __init__(self, network: nn.Module, wanted: Callable[[nn.Module], bool], count: Any) -> None:
+        self.modules = [m for m in network.modules() if wanted(m)]
+        self.count, self.total = count, 0
+
+    def __enter__(self) -> "_Counter":
+        self.hooks = [m.register_forward_hook(self._add) for m in self.modules]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _add(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.total += self.count(module, inputs[0], output)
+
+
+def _mean_shift(module: nn.Module, given: torch.Tensor, output: torch.Tensor) -> int:
+    return output.numel() * output.shape[1]  # published as a 1x1 convolution
+
+
+def _of_layer(module: Any, given: torch.Tensor, output: torch.Tensor) -> int:
+    if isinstance(module, MeanShift):
+        return _mean_shift(module, given, output)
+    if isinstance(module, nn.LayerNorm):
+        return 2 * given.numel()
+    if hasattr(module, "softmax_shape"):  # attention; its linear layers are counted by themselves
+        rows, length = module.softmax_shape(given)
+        return rows * (3 * length - 1)
+    if isinstance(module, _POOLING):
+        return output.numel() * (prod(given.shape[2:]) // prod(output.shape[2:]) + 1)
+    if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+        return given.numel() * module.weight.numel() // module.weight.shape[0]
+    return output.numel() * module.weight.numel() // module.weight.shape[0]
