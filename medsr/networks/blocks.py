@@ -1,12 +1,37 @@
 """What several networks are built of: convolutions, activations, the residual block, intensity shifts."""
 
 from collections.abc import Sequence
+from typing import Optional
 
 import torch
-from monai.networks.layers.factories import Conv
+from monai.networks.layers.factories import Conv, Norm
 from torch import nn
 
 from medsr.errors import MedsrError
+
+
+def check_sizes(network: str, spatial_dims: int, in_channels: int, out_channels: int, **sizes: int) -> None:
+    """Refuse numbers that describe no generator.
+
+    Args:
+        network: its name, for the message.
+        spatial_dims: must be 2 or 3.
+        in_channels: must be at least 1.
+        out_channels: must be 1 to `in_channels`.
+        sizes: whatever else must be at least 1, by the name of the argument.
+
+    Raises:
+        MedsrError: one of them is out of range.
+    """
+    if spatial_dims not in (2, 3):
+        raise MedsrError(f"{network} works in 2 or 3 dimensions, got spatial_dims {spatial_dims}")
+    for name, size in {"in_channels": in_channels, **sizes}.items():
+        if size < 1:
+            raise MedsrError(f"{network} needs {name} of at least 1, got {size}")
+    if not 1 <= out_channels <= in_channels:
+        raise MedsrError(
+            f"{network} restores 1 to {in_channels} of its input channels, got out_channels {out_channels}"
+        )
 
 
 def convolution(
@@ -16,6 +41,12 @@ def convolution(
     layer: nn.Module = Conv[Conv.CONV, spatial_dims](
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
     )
+    return layer
+
+
+def batch_norm(spatial_dims: int, features: int) -> nn.Module:
+    """Batch normalisation as torch sets it up (Ioffe and Szegedy 2015)."""
+    layer: nn.Module = Norm[Norm.BATCH, spatial_dims](features)
     return layer
 
 
@@ -58,10 +89,15 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, features, *spatial) to the same."""
-        residual = self.body(x)
-        if self.res_scale != 1.0:
-            residual = residual * self.res_scale
-        return residual + x
+        return torch.add(x, self.body(x), alpha=self.res_scale)
+
+
+def residual_body(
+    spatial_dims: int, features: int, blocks: int, act: str = "relu", res_scale: float = 1.0
+) -> nn.Module:
+    """Residual blocks and a closing convolution: the part of EDSR that its skip connection spans (figure 3)."""
+    layers: list[nn.Module] = [ResidualBlock(spatial_dims, features, act, res_scale) for _ in range(blocks)]
+    return nn.Sequential(*layers, convolution(spatial_dims, features, features))
 
 
 class MeanShift(nn.Module):
@@ -87,6 +123,8 @@ class MeanShift(nn.Module):
         super().__init__()
         if len(mean) != channels or len(std) != channels:
             raise MedsrError(f"{channels} channel(s) need as many means and deviations, got {len(mean)} and {len(std)}")
+        if min(std) <= 0:
+            raise MedsrError(f"standard deviations are positive, got {list(std)}")
         shift, spread = torch.tensor(mean), torch.tensor(std)
         gain, offset = (spread, shift) if inverse else (1 / spread, -shift / spread)
         self.register_buffer("weight", torch.diag(gain).reshape(channels, channels, *[1] * spatial_dims))
@@ -94,15 +132,25 @@ class MeanShift(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, channels, *spatial) to the same."""
+        # All of the matrix, not its diagonal: some published programs let it train. Element by element, so that
+        # neither autocast nor TF32 rounds an image as they would in a convolution.
         shape = [-1] + [1] * (image.dim() - 2)
-        gain = torch.diagonal(self.weight.flatten(1)).reshape(shape)
-        return image * gain + self.bias.reshape(shape)
+        shifted = self.bias.reshape(shape)
+        for channel in range(self.bias.numel()):
+            shifted = torch.addcmul(shifted, image[:, channel : channel + 1], self.weight[:, channel])
+        return shifted
 
 
 def mean_shifts(
-    spatial_dims: int, channels: int, mean: Sequence[float] | float, std: Sequence[float] | float
+    spatial_dims: int,
+    channels: int,
+    mean: Sequence[float] | float,
+    std: Sequence[float] | float,
+    out_channels: Optional[int] = None,
 ) -> tuple[MeanShift, MeanShift]:
-    """The pair around a network; single numbers hold for all channels."""
+    """The pair around a network; single numbers hold for all channels, the output has the first of them."""
     means = [float(mean)] * channels if isinstance(mean, int | float) else [float(m) for m in mean]
     stds = [float(std)] * channels if isinstance(std, int | float) else [float(s) for s in std]
-    return MeanShift(spatial_dims, channels, means, stds), MeanShift(spatial_dims, channels, means, stds, inverse=True)
+    last = channels if out_channels is None else out_channels
+    after = MeanShift(spatial_dims, last, means[:last], stds[:last], inverse=True)
+    return MeanShift(spatial_dims, channels, means, stds), after

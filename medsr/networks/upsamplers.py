@@ -74,6 +74,15 @@ def subpixel_tail_radii(scale: int, after: int = 1) -> list[tuple[int, int]]:
     return [*radii, (resolution, after)]
 
 
+def subpixel_tail_bytes(spatial_dims: int, features: int, scale: int) -> int:
+    """Peak memory of the stages and the output convolution, in float32, per LR voxel.
+
+    The last shuffle holds its input and its output; oneDNN holds a reordered copy of what it reads and writes, too.
+    """
+    last = subpixel_stages(scale)[-1]
+    return 2 * 4 * features * (scale**spatial_dims + (scale // last) ** spatial_dims)
+
+
 def halo_of(radii: Sequence[tuple[int, int]]) -> int:
     """LR voxels that the SR voxels of one LR voxel depend on, to either side.
 
