@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medsr.errors import MedsrError
 from medsr.networks.blocks import MeanShift
+from medsr.networks.spec import NetworkSpec
 
 CONVENTIONS = {
     "conv": "convolutions and linear layers, biases left out",
@@ -54,8 +55,8 @@ def multiply_adds(
     """
     if convention not in CONVENTIONS:
         raise MedsrError(f"a convention is one of {', '.join(CONVENTIONS)}; got {convention!r}")
-    device = next(network.parameters()).device
-    image = torch.zeros(1, network.spec.in_channels, *size, device=device)  # type: ignore[union-attr]
+    device, spec = next(network.parameters()).device, cast(NetworkSpec, network.spec)
+    image = torch.zeros(1, spec.in_channels, *size, device=device)
     arguments = (image,) if scale is None else (image, list(scale))
     training = network.training
     network.eval()

@@ -34,6 +34,8 @@ class ReCNN(nn.Module):
         MedsrError: a combination of arguments that does not describe a network.
     """
 
+    SMALL = {"features": 4}  # a quick one, for trials and tests
+
     def __init__(
         self,
         spatial_dims: int = 3,

@@ -23,6 +23,8 @@ class SRCNN3D(nn.Module):
         features: filters of the first and second layer.
     """
 
+    SMALL = {"features": (4, 3)}  # a quick one, for trials and tests
+
     def __init__(self, in_channels: int = 1, out_channels: int = 1, features: tuple[int, int] = (64, 32)) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(in_channels, features[0], 9)
