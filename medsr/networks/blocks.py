@@ -65,6 +65,16 @@ def activation(name: str) -> nn.Module:
     raise MedsrError(f"an activation is one of relu, leaky_relu, prelu; got {name!r}")
 
 
+def draw_he_normal(network: nn.Module, gain: float) -> None:
+    """Draw the weights of all convolutions from N(0, 2 / fan_in) times `gain`; biases are zero (He et al. 2015)."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data.mul_(gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 class ResidualBlock(nn.Module):
     """Convolution, activation, convolution, times `res_scale`, plus the input (Lim et al. 2017, figure 2c).
 

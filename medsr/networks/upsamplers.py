@@ -1,6 +1,7 @@
 """From features on the LR grid to an image on the SR grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Optional
 
 import torch
 from torch import nn
@@ -27,28 +28,34 @@ class PixelShuffle(nn.Module):
         r = self.scale
         if self.spatial_dims == 2:
             return torch.nn.functional.pixel_shuffle(x, r)
-        b, c, d, h, w = x.shape
-        x = x.reshape(b, c // r**3, r, r, r, d, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
-        return x.reshape(b, c // r**3, d * r, h * r, w * r)
+        b, _, d, h, w = x.shape
+        c = x.shape[1] // (r * r * r)  # TorchScript makes a float of a power
+        x = x.reshape(b, c, r, r, r, d, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
+        return x.reshape(b, c, d * r, h * r, w * r)
 
 
 class SubpixelUpsampler(nn.Sequential):
-    """Sub-pixel convolution: twice for every factor 2, once for 3; no activation (Lim et al. 2017, section 3.3).
+    """Convolution and shuffle, for every factor 2 or once for 3 (Ledig et al. 2017, Lim et al. 2017).
 
     Args:
         spatial_dims: 2 or 3.
         features: channels of input and output.
         scale: a power of two, or 3.
+        after: makes the layer that follows every shuffle; nothing follows by default.
 
     Raises:
         MedsrError: another scale.
     """
 
-    def __init__(self, spatial_dims: int, features: int, scale: int) -> None:
+    def __init__(
+        self, spatial_dims: int, features: int, scale: int, after: Optional[Callable[[], nn.Module]] = None
+    ) -> None:
         layers: list[nn.Module] = []
         for factor in subpixel_stages(scale):
             layers.append(convolution(spatial_dims, features, features * factor**spatial_dims))
             layers.append(PixelShuffle(spatial_dims, factor))
+            if after is not None:
+                layers.append(after())
         super().__init__(*layers)
 
 
