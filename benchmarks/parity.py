@@ -20,15 +20,18 @@ class Case:
         network: class or preset.
         arguments: what the file's `config` says, in our names.
         scales: by key of the file's inputs, where the network has to be told.
+        margin: voxels at the border where ours differs knowingly, or which the published network does not return.
     """
 
     network: str
     arguments: Mapping[str, Any]
     scales: Mapping[str, list[float]] = field(default_factory=dict)
+    margin: int = 0
 
 
 CASES: dict[str, Case] = {
     "recnn_5L_n8": Case("ReCNN", {"depth": 5, "features": 8}),
+    "srcnn3d_tiny": Case("SRCNN3D", {"features": (8, 4)}, margin=6),
 }
 
 
@@ -42,6 +45,8 @@ def error(folder: Path, stem: str) -> float:
         given = published["input"][key]
         with torch.no_grad():
             came = network(given[0] if isinstance(given, list) else given, case.scales.get(key))
+        if case.margin:
+            came = came[(..., *[slice(case.margin, -case.margin)] * (came.ndim - 2))]
         if came.shape != expected.shape:
             raise ValueError(f"{stem}, {key}: expected {tuple(expected.shape)}, got {tuple(came.shape)}")
         worst = max(worst, (came - expected).abs().max().item())

@@ -14,10 +14,10 @@ from types import FrameType
 from typing import NoReturn
 
 from medsr import __version__
-from medsr.cli import bundles, data, upscale
+from medsr.cli import bundles, data, networks, upscale
 from medsr.errors import MedsrError
 
-COMMANDS = (upscale, bundles, data)  # each registers its subcommand
+COMMANDS = (upscale, bundles, networks, data)  # each registers its subcommand
 
 
 class _Parser(argparse.ArgumentParser):

@@ -98,8 +98,9 @@ def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: to
     if reference is not None:
         raise InputError("only networks that restore an interpolated image take a guidance image")
     if spec.family is not Family.FIXED or spec.scales is None:
-        raise InputError(f"networks of the {spec.family.value} family cannot be run by this inferer yet")
-    if scale != as_scale(list(spec.scales), len(scale)):
-        built = format_scale(as_scale(list(spec.scales), len(scale)))
-        raise GridError(f"the network enlarges by {built} only, got {format_scale(scale)}")
-    return LowResolution(lr, spec.scales, scale)
+        raise InputError(f"networks of the {spec.family.value} family do not enlarge images by themselves")
+    for built in (spec.scales, *spec.other_scales):
+        if scale == as_scale(list(built), len(scale)):
+            return LowResolution(lr, built, scale)
+    known = " or ".join(format_scale(as_scale(list(s), len(scale))) for s in (spec.scales, *spec.other_scales))
+    raise GridError(f"the network enlarges by {known} only, got {format_scale(scale)}")

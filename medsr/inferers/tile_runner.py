@@ -124,7 +124,8 @@ class TileRunner:
         if self.channels_last:
             layout = torch.channels_last_3d if image.ndim == 5 else torch.channels_last
             image = image.contiguous(memory_format=layout)
-        output = self.forward(image, self._ready[1])
+        choice = ([float(s) for s in source.scale],) if spec.other_scales else ()
+        output = self.forward(image, self._ready[1], *choice)
         sizes = [n * s for n, s in zip(image.shape[2:], source.scale, strict=True)]
         expected = (image.shape[0], spec.out_channels, *sizes)
         came = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__

@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def renamed(weights: Weights, patterns: Any) -> dict[str, torch.Tensor]:
-    """Weights under our names, by a table of (regular expression, replacement or None)."""
+    """Weights under our names, by a table of (regular expression, replacement as of `re.sub`, or None)."""
     result = {}
     for key, value in weights.items():
         for pattern, replacement in patterns:

@@ -34,6 +34,8 @@ class ReCNN(nn.Module):
         MedsrError: a combination of arguments that does not describe a network.
     """
 
+    # Published programs number the convolutions; here they lie in a sequence with the ReLUs between them.
+    PUBLISHED_KEYS = ((r"^convs\.(\d+)\.", lambda match: f"layers.{2 * int(match[1])}."),)
     SMALL = {"features": 4}  # a quick one, for trials and tests
 
     def __init__(

@@ -5,12 +5,16 @@ from typing import Any
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks import recnn, srcnn3d
+from medsr.networks import edsr, mdsr, msgan, recnn, srcnn3d, srresnet
 from medsr.networks.preset import Preset
 
 METHODS = (  # one line a method; each module holds its network and its PRESETS
+    edsr,
+    mdsr,
+    msgan,
     recnn,
     srcnn3d,
+    srresnet,
 )
 
 PRESETS: dict[str, Preset] = {name: preset for method in METHODS for name, preset in method.PRESETS.items()}
@@ -33,3 +37,14 @@ def create(name: str, **arguments: Any) -> nn.Module:
     if name in NETWORKS:
         return NETWORKS[name](**arguments)
     raise MedsrError(f"no network is called {name!r}; known: {', '.join([*NETWORKS, *PRESETS])}")
+
+
+def small(name: str, **arguments: Any) -> nn.Module:
+    """A preset with few features and layers, all its other choices kept: for smoke runs, trials and tests.
+
+    Args:
+        name: a preset or a class.
+        arguments: override those.
+    """
+    network = PRESETS[name].network if name in PRESETS else NETWORKS.get(name)
+    return create(name, **{**getattr(network, "SMALL", {}), **arguments})

@@ -23,6 +23,7 @@ class SRCNN3D(nn.Module):
         features: filters of the first and second layer.
     """
 
+    PUBLISHED_KEYS = ((r"^c(\d)\.", r"conv\1."),)
     SMALL = {"features": (4, 3)}  # a quick one, for trials and tests
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, features: tuple[int, int] = (64, 32)) -> None:

@@ -22,6 +22,7 @@ from medsr.errors import MedsrError
 from medsr.interpolation import KERNELS
 from medsr.networks import NETWORKS, PRESETS, Family, NetworkSpec, create
 from medsr.networks.complexity import count_leaf_parameters, count_parameters, multiply_adds
+from medsr.networks.registry import small
 
 FIRST = {preset.network.__name__: name for name, preset in reversed(PRESETS.items())}  # preset of each class
 COUNTED = [(name, {}) for name in PRESETS] + [(name, also[0]) for name, p in PRESETS.items() for also in p.also]
@@ -41,7 +42,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     """A small one with weights that all matter: those that start at zero, or almost, do not stay there."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = create(name, **{**getattr(PRESETS[name].network, "SMALL", {}), **arguments})
+        network = small(name, **arguments)
         for key, parameter in network.named_parameters():
             fan_in = max(parameter[0].numel(), 9) if parameter.ndim > 1 else 25
             parameter.data.add_(torch.randn_like(parameter), alpha=0.3 / fan_in**0.5)
@@ -246,7 +247,7 @@ def test_gradients_reach_every_parameter(name):
 
 @presets
 def test_state_dict_round_trip(name):
-    net, other = network(name), create(name, **getattr(PRESETS[name].network, "SMALL", {})).eval()
+    net, other = network(name), small(name).eval()
     x = image(net.spec, *SIDES[0])
     with torch.no_grad():
         assert not torch.allclose(other(x), net(x), rtol=1e-3, atol=0)  # which fills any cache of weights, too
@@ -301,7 +302,7 @@ def targets(output: torch.Tensor) -> torch.Tensor:
 @classes
 def test_learns_four_patches(name):
     torch.manual_seed(0)
-    net = create(name, **getattr(PRESETS[name].network, "SMALL", {})).train()
+    net = small(name).train()
     x = image(net.spec, 16, 16, 10, batch=4)
     wanted = [targets(output) for output in all_outputs(net, x)]
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
