@@ -27,7 +27,7 @@ def test_runs_take_turns():
 
 def test_counts_of_work():
     network = create("recnn-10l")
-    assert measure.multiply_adds(network) == PRESETS["recnn-10l"].multiply_adds
+    assert measure.multiply_adds(network) == PRESETS["recnn-10l"].multiply_adds_per_voxel
     with measure.VoxelCount(network) as count:
         network(torch.zeros(2, 1, 3, 4, 5))
     network(torch.zeros(1, 1, 3, 4, 5))

@@ -1,0 +1,223 @@
+"""The table of all networks: counts, published figures, parity, speed; `python -m benchmarks.networks --help`.
+
+Written as Markdown for the documentation. Every row is green, or says why it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import nn
+
+from benchmarks import machine, parity
+from benchmarks.measure import in_turns
+from benchmarks.plain import FORMULATIONS
+from medsr.cli.networks import choose, describe, reference_size
+from medsr.errors import MedsrError
+from medsr.inferers import ForwardInferer
+from medsr.networks import PRESETS, create
+from medsr.networks.registry import small
+from medsr.runtime import choose_device
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "networks.md"
+SLOWER = 1.1  # times the plain formulation that the clock's noise may make of the same work
+EXACT = 1e-5  # largest difference from published outputs, relative to the largest output of 1
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these presets or classes")
+    parser.add_argument("--parity", type=Path, metavar="DIR", help="folder of published state dicts and outputs")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="batch sizes that are timed (1 8)")
+    parser.add_argument("--repeats", type=int, default=5, help="measured runs of everything; 0 leaves time out (5)")
+    parser.add_argument("--threads", type=int, help="of the CPU (torch's default)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
+    parser.add_argument("--small", action="store_true", help="small networks: a smoke test, the figures mean nothing")
+    parser.add_argument("--output", type=Path, help=f"Markdown to write, such as docs/{DOCUMENT.name} (printed)")
+    parser.add_argument("--json", type=Path, help="the same, unrounded")
+    return parser.parse_args(arguments)
+
+
+def published_errors(folder: Path | None) -> dict[str, dict[str, float]]:
+    """By network name: file of published outputs, largest difference from them."""
+    errors: dict[str, dict[str, float]] = {}
+    for stem, case in parity.CASES.items():
+        if folder is not None and (folder / f"{stem}.pt").is_file():
+            errors.setdefault(case.network, {})[stem] = parity.error(folder, stem)
+    return errors
+
+
+def plain_error(name: str) -> float | None:
+    """Largest difference from the plain formulation of a small network with random weights, relative to its output."""
+    plain = FORMULATIONS.get(PRESETS[name].network.__name__)
+    if plain is None:
+        return None
+    torch.manual_seed(0)
+    network = small(name).eval()
+    for parameter in network.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.03)
+    spec: Any = network.spec
+    size = [19, 13, 9][: spec.spatial_dims] if spec.input_sizes is None else [spec.input_sizes[0]] * spec.spatial_dims
+    x = torch.rand(2, spec.in_channels, *size)
+    with torch.no_grad():
+        ours, theirs = network(x), plain(network)(x)
+    return ((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1)).item()
+
+
+def ways(name: str, network: nn.Module, device: torch.device) -> dict[str, Callable[[torch.Tensor], Any]]:
+    """How a network is run: as it is, with its channels last, plainly; on a GPU also with autocast and compiled."""
+    runs: dict[str, Callable[[torch.Tensor], Any]] = {"ours": network}
+    last = create(name).eval().to(device) if device.type == "cuda" else network
+    if device.type == "cuda":
+        last.to(memory_format=torch.channels_last)
+        autocast, compiled = ForwardInferer("bfloat16"), torch.compile(last)
+        runs["bfloat16"] = lambda x: autocast(x, last)
+        runs["bfloat16, compiled"] = lambda x: autocast(x, compiled)
+    plain = FORMULATIONS.get(type(network).__name__)
+    if plain is not None:
+        runs["plain"] = plain(network)
+    return runs
+
+
+def times(name: str, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, float]]:
+    """Median milliseconds by batch and way."""
+    torch.manual_seed(0)
+    network = (small if options.small else create)(name).eval().to(device)
+    spec: Any = network.spec
+    size = [16] * spec.spatial_dims if options.small and not spec.input_sizes else reference_size(spec)
+    if options.small and spec.input_sizes:
+        size = [spec.input_sizes[0]] * spec.spatial_dims
+    result = {}
+    for batch in options.batches if spec.spatial_dims == 2 else options.batches[:1]:
+        x = torch.rand(batch, spec.in_channels, *size, device=device)
+        runs = {way: partial(run, x) for way, run in ways(name, network, device).items()}
+        with torch.no_grad():
+            seconds = in_turns(runs, options.repeats, device)
+        result[str(batch)] = {way: 1e3 * value["median"] for way, value in seconds.items()}
+    return result
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """Green, or what is missing."""
+    problems = []
+    if row["parity"] and max(row["parity"].values()) > EXACT:
+        problems.append("differs from published outputs")
+    if row["plain error"] is not None and row["plain error"] > EXACT:
+        problems.append("differs from its plain formulation")
+    for batch, ways_ in row["ms"].items():
+        if "plain" in ways_ and ways_["ours"] > SLOWER * ways_["plain"]:
+            problems.append(f"slower than plain at batch {batch}")
+    return "; ".join(problems) or "green"
+
+
+def measure(name: str, options: argparse.Namespace, errors: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Everything about one preset."""
+    network = PRESETS[name].network.__name__
+    row = {**describe(name), "parity": {**errors.get(network, {}), **errors.get(name, {})}}
+    row["plain error"] = plain_error(name)
+    row["ms"] = times(name, options, choose_device(options.device)) if options.repeats else {}
+    return {**row, "verdict": verdict(row)}
+
+
+def markdown(rows: list[dict[str, Any]], command: str, about: dict[str, Any]) -> str:
+    """The document."""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    counts = [
+        {
+            "network": row["name"],
+            "paper": row["paper"],
+            "family": row["family"],
+            "scale": row["scale"],
+            "halo": row["halo"],
+            "parameters": f"{row['parameters']:,}",
+            "input": row["input"],
+            "M-conv (G)": f"{row['conv']:.4f}",
+            "M-all (G)": f"{row['all']:.4f}",
+            "published": row["published"],
+        }
+        for row in rows
+    ]
+    speed = [
+        {
+            "network": row["name"],
+            "published outputs, max difference": ", ".join(f"{e:.0e} ({f})" for f, e in row["parity"].items()) or "-",
+            "plain formulation": "-" if row["plain error"] is None else f"{row['plain error']:.0e}",
+            **{f"batch {b} (ms)": f"{w['ours']:.1f}" for b, w in row["ms"].items()},
+            **{
+                f"plain / ours, batch {b}": f"{w['plain'] / w['ours']:.2f}"
+                for b, w in row["ms"].items()
+                if "plain" in w
+            },
+            **{
+                f"{way}, batch {b} (ms)": f"{value:.1f}"
+                for b, w in row["ms"].items()
+                for way, value in w.items()
+                if way not in ("ours", "plain")
+            },
+            "verdict": row["verdict"],
+        }
+        for row in rows
+    ]
+    remarks = [f"- `{row['name']}`: {row['remark']}" for row in rows if row["remark"]]
+    return "\n".join(
+        [
+            "# Networks",
+            "",
+            f"Written by `{command}` on",
+            f"{about['date']}; do not edit. Classes are importable from `medsr.networks`;",
+            '`medsr.networks.create("rdst-e")` builds a preset. The scale of a preset is an argument; the figures are',
+            "for the one given first. `halo` is in input voxels. M-conv counts the multiply-adds of convolutions and",
+            "linear layers, M-all every product that is computed, attention included.",
+            "",
+            tabulate(counts, headers="keys", tablefmt="github", disable_numparse=True),
+            "",
+            "## Parity and speed",
+            "",
+            f"{about['processor']}, {about['threads']} thread(s), float32; {versions}. The plain formulation is the",
+            "same network with the same weights written down literally, timed in turns with ours in one process. Input",
+            "as above.",
+            "",
+            tabulate(speed, headers="keys", tablefmt="github", disable_numparse=True, missingval="-"),
+            "",
+            "## Remarks",
+            "",
+            *remarks,
+            "",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    errors = published_errors(options.parity)
+    rows = []
+    for name in choose(options.names):
+        rows.append(measure(name, options, errors))
+        print(f"{name}: {rows[-1]['verdict']}", file=sys.stderr)
+    about = machine.describe(choose_device(options.device))
+    command = "python -m benchmarks.networks --parity PARITY --output docs/networks.md"
+    document = markdown(rows, command, about)
+    if options.output:
+        options.output.write_text(document)
+    else:
+        print(document)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": about, "networks": rows}, indent=2) + "\n")
+    return 0 if all(row["verdict"] == "green" for row in rows) else 1
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except MedsrError as error:
+        raise SystemExit(f"benchmarks.networks: error: {error}") from None

@@ -1,0 +1,37 @@
+"""ReCNN and SRCNN3D, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from medsr.networks import SRCNN3D, ReCNN
+
+
+def recnn(network: ReCNN) -> Callable[[torch.Tensor], torch.Tensor]:
+    """L convolutions with ReLUs between them, plus the interpolated image."""
+    layers = [network.layers[i] for i in range(0, len(network.layers), 2)]
+    convolve = F.conv3d if network.spec.spatial_dims == 3 else F.conv2d
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        x = image
+        for i, layer in enumerate(layers):
+            x = convolve(x, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
+            x = torch.relu(x) if i < len(layers) - 1 else x
+        return x + image[:, : network.out_channels] if network.residual else x
+
+    return forward
+
+
+def srcnn3d(network: SRCNN3D) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Three valid convolutions on the image continued by its edge values."""
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        x = F.pad(image, [6] * 6, mode="replicate")
+        x = torch.relu(F.conv3d(x, network.conv1.weight, network.conv1.bias))
+        x = torch.relu(F.conv3d(x, network.conv2.weight, network.conv2.bias))
+        return F.conv3d(x, network.conv3.weight, network.conv3.bias)
+
+    return forward
