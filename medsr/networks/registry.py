@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks import edsr, mdsr, msgan, recnn, srcnn3d, srresnet
+from medsr.networks import edsr, mdsr, msgan, recnn, resnet_unet, segmentation_unet, srcnn3d, srresnet
 from medsr.networks.preset import Preset
 
 METHODS = (  # one line a method; each module holds its network and its PRESETS
@@ -13,6 +13,8 @@ METHODS = (  # one line a method; each module holds its network and its PRESETS
     mdsr,
     msgan,
     recnn,
+    resnet_unet,
+    segmentation_unet,
     srcnn3d,
     srresnet,
 )

@@ -1,0 +1,217 @@
+"""Generators that make every power of two on the way to their scale: MS-SRResNet and MS-GAN (Zhu 2022, chapter 3)."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Optional
+
+import torch
+from torch import nn
+
+from medsr.errors import MedsrError
+from medsr.networks.blocks import batch_norm, check_sizes, convolution
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
+from medsr.networks.srresnet import NormalisedBlock
+from medsr.networks.upsamplers import SubpixelUpsampler, halo_of, subpixel_stages, subpixel_tail_bytes
+
+_CHOICES = (
+    "no program is public; chosen here: 3x3 kernels everywhere, a skip connection over the blocks as Ledig et al. 2017 "
+    "have it, ReLU after the first convolution and after every shuffle, weights as torch draws them"
+)
+
+
+class FeatureExtractor(nn.Module):
+    """Residual blocks, a closing convolution with batch norm, plus the input (Zhu 2022, equations 3.3 and 3.4).
+
+    Unlike Ledig's, the blocks have a second activation, after the second batch norm and before the sum.
+    """
+
+    def __init__(self, spatial_dims: int, features: int, blocks: int) -> None:
+        super().__init__()
+        relu = nn.ReLU(inplace=True)
+        self.body = nn.Sequential(
+            *[NormalisedBlock(spatial_dims, features, relu, last=relu) for _ in range(blocks)],
+            convolution(spatial_dims, features, features),
+            batch_norm(spatial_dims, features),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, features, *spatial) to the same."""
+        return self.body(x) + x
+
+
+class _Progressive(nn.Module):
+    """Stages that each double the size of the feature maps, and a convolution per stage that makes an image of them.
+
+    Args:
+        stages: the first takes the image.
+        images: convolutions, one per stage.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module], images: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.images = nn.ModuleList(images)
+
+    def forward(self, lr: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
+        """Enlarge an image by the whole scale; the smaller images are not made.
+
+        Args:
+            lr: (B, in_channels, *spatial), any size.
+            scale: not used, it is built in.
+
+        Returns:
+            (B, out_channels, *spatial times the scale).
+        """
+        x = lr
+        for stage in self.stages:
+            x = stage(x)
+        return self.images[-1](x)
+
+    def outputs(self, lr: torch.Tensor) -> list[torch.Tensor]:
+        """The images of all stages, that of twice the size first: for the loss of equation 3.21.
+
+        Args:
+            lr: (B, in_channels, *spatial), any size.
+
+        Returns:
+            One (B, out_channels, *spatial times 2, 4, ...) per stage.
+        """
+        made, x = [], lr
+        for stage, image in zip(self.stages, self.images, strict=True):
+            x = stage(x)
+            made.append(image(x))
+        return made
+
+
+def _doublings(network: str, scale: int) -> int:
+    """How often a scale doubles.
+
+    Raises:
+        MedsrError: not a power of two.
+    """
+    if scale == 3:
+        raise MedsrError(f"{network} enlarges by a power of two, got 3")
+    return len(subpixel_stages(scale))
+
+
+class MSSRResNet(_Progressive):
+    """SRResNet whose upsampler also puts out the image after its first stage (section 3.2.3, figure 3.3, top).
+
+    One feature extractor on the LR grid, then a x2 sub-pixel stage for every factor 2 of the scale, each followed by
+    a convolution that makes an image. `outputs` has all of them, `forward` the last. See `spec.deviations` for what
+    the dissertation leaves open.
+
+    Args:
+        in_channels: of the LR image.
+        out_channels: of the SR images, which are the first of the LR image; all by default.
+        scale: a power of two.
+        blocks: residual blocks.
+        features: channels.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        scale: int = 4,
+        blocks: int = 16,
+        features: int = 64,
+        spatial_dims: int = 2,
+    ) -> None:
+        out_channels = in_channels if out_channels is None else out_channels
+        check_sizes("MS-SRResNet", spatial_dims, in_channels, out_channels, blocks=blocks, features=features)
+        doublings, relu = _doublings("MS-SRResNet", scale), partial(nn.ReLU, inplace=True)
+        stages = [SubpixelUpsampler(spatial_dims, features, 2, relu) for _ in range(doublings)]
+        head = (convolution(spatial_dims, in_channels, features), relu())
+        first = nn.Sequential(*head, FeatureExtractor(spatial_dims, features, blocks), stages[0])
+        super().__init__(
+            [first, *stages[1:]], [convolution(spatial_dims, features, out_channels) for _ in range(doublings)]
+        )
+        radii = [(1, 2 * blocks + 2), *((2**i, 1) for i in range(doublings)), (scale, 1)]
+        self.spec = NetworkSpec(
+            family=Family.FIXED,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            scales=(scale,) * spatial_dims,
+            halo=halo_of(radii),
+            bytes_per_voxel=subpixel_tail_bytes(spatial_dims, features, scale),
+            paper="Zhu 2022, section 3.2.3 (MS-SRResNet)",
+            deviations=_CHOICES,
+        )
+
+
+class MSGANGenerator(_Progressive):
+    """Generator of MS-GAN: one SRResNet for every factor 2 (section 3.2.3, equation 3.13, figure 3.3, bottom).
+
+    Each has its own feature extractor and sub-pixel stage, and a convolution that makes an image. The next one
+    continues with the enlarged feature maps, not with the image. `outputs` has all images, `forward` the last. See
+    `spec.deviations` for what the dissertation leaves open.
+
+    Args:
+        in_channels: of the LR image.
+        out_channels: of the SR images, which are the first of the LR image; all by default.
+        scale: a power of two.
+        blocks: residual blocks of each network.
+        features: channels.
+        second_head: let the second and later networks begin with a convolution and ReLU, too, as a literal "two
+            SRResNets" would; equation 3.13 has none.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        scale: int = 4,
+        blocks: int = 16,
+        features: int = 64,
+        second_head: bool = False,
+        spatial_dims: int = 2,
+    ) -> None:
+        out_channels = in_channels if out_channels is None else out_channels
+        check_sizes("MS-GAN", spatial_dims, in_channels, out_channels, blocks=blocks, features=features)
+        doublings, relu = _doublings("MS-GAN", scale), partial(nn.ReLU, inplace=True)
+        stages, radii = [], []
+        for i in range(doublings):
+            with_head = i == 0 or second_head
+            head = [convolution(spatial_dims, features if i else in_channels, features), relu()] if with_head else []
+            extractor = FeatureExtractor(spatial_dims, features, blocks)
+            stages.append(nn.Sequential(*head, extractor, SubpixelUpsampler(spatial_dims, features, 2, relu)))
+            radii.append((2**i, int(with_head) + 2 * blocks + 2))  # head, blocks, closing convolution, sub-pixel stage
+        super().__init__(stages, [convolution(spatial_dims, features, out_channels) for _ in stages])
+        self.spec = NetworkSpec(
+            family=Family.FIXED,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            scales=(scale,) * spatial_dims,
+            halo=halo_of([*radii, (scale, 1)]),
+            bytes_per_voxel=subpixel_tail_bytes(spatial_dims, features, scale),
+            paper="Zhu 2022, section 3.2.3 (MS-GAN)",
+            deviations=_CHOICES,
+        )
+
+
+PRESETS = {
+    "ms-srresnet": Preset(MSSRResNet, {}, 1_520_066, remark="no count is published; of section 3.2.3 read literally"),
+    "ms-gan": Preset(
+        MSGANGenerator,
+        {},
+        2_742_914,
+        remark="no count is published; of section 3.2.3 read literally",
+        also=(({"second_head": True}, 2_779_842),),
+    ),
+}
