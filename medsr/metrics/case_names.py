@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, split_suffix
+
 __all__ = ["case_names"]
 
-# Only known endings are removed: a DICOM folder is called 1.2.840.113619.2, and .113619.2 is no file type.
-_ENDINGS = (
-    ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".hdr", ".img", ".dcm", ".ima",
-    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz", ".pt",
-)  # fmt: skip
+# Besides those of volumes. Only known endings are removed: a DICOM folder is called 1.2.840.113619.2, and .113619.2 is
+# no file type.
+_FLAT = (".hdr", ".img", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz", ".pt")
 
 
 def case_names(files: Sequence[str]) -> list[str]:
@@ -35,8 +35,9 @@ def case_names(files: Sequence[str]) -> list[str]:
 
 def _parts(file: str) -> tuple[str, ...]:
     parts = PurePath(file).parts or (file,)
-    ending = next((e for e in _ENDINGS if parts[-1].lower().endswith(e) and len(parts[-1]) > len(e)), "")
-    return (*parts[:-1], parts[-1][: len(parts[-1]) - len(ending)])
+    stem, suffix = split_suffix(parts[-1])
+    known = suffix.lower() in (*IMAGE_SUFFIXES, *DICOM, *_FLAT)
+    return (*parts[:-1], stem if known else parts[-1])
 
 
 def _tail(parts: Sequence[str], depth: int) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
-from medsr.errors import InputError, OutputError
+from medsr.data.atomic import atomic_path
+from medsr.errors import InputError
 from medsr.geometry import Scale, as_scale, exact_scale, format_scale
 
 __all__ = ["Row", "read_csv", "read_json", "write_csv", "write_json"]
@@ -137,18 +137,5 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write to a temporary name beside `path`, then rename: nobody ever sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose a writable folder") from None
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
