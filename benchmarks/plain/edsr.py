@@ -1,0 +1,37 @@
+"""EDSR as Lim et al. 2017 write it, one operation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.plain.layers import conv, shift, upsample
+from medsr.networks.edsr import EDSR
+
+
+def activate(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """ReLU, or LeakyReLU with the layer's slope."""
+    return torch.where(x > 0, x, x * layer.negative_slope) if isinstance(layer, nn.LeakyReLU) else F.relu(x)
+
+
+def residual_blocks(x: torch.Tensor, blocks: Any) -> torch.Tensor:
+    """Convolution, activation, convolution, times a factor, plus the input, as often as there are blocks."""
+    for block in blocks:
+        first, act, second = block.body
+        x = x + block.res_scale * conv(activate(conv(x, first), act), second)
+    return x
+
+
+def edsr(network: EDSR) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's plain forward pass, on the same parameters."""
+
+    def forward(lr: torch.Tensor) -> torch.Tensor:
+        first = conv(shift(lr, network.sub_mean), network.head[0])
+        x = first + conv(residual_blocks(first, network.body[:-1]), network.body[-1])
+        return shift(conv(upsample(x, network.tail[0]), network.tail[1]), network.add_mean)
+
+    return forward
