@@ -7,7 +7,8 @@ slices, possibly tilted, or an error that names the files.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from medsr.data.archives import is_archive, unpacked
 from medsr.data.dicom_geometry import stack_affine
 from medsr.data.dicom_pixels import decode, quiet_pydicom
 from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
@@ -174,6 +176,39 @@ def choose_series(path: Path, series: str | None = None) -> DicomSeries:
             f"the environment variable {SERIES_VARIABLE}=UID"
         )
     return found[0]
+
+
+def source_headers(path: str | os.PathLike[str], series: str | None = None) -> list[pydicom.Dataset]:
+    """Returns everything but the pixels of the images that `read_dicom` makes a volume of.
+
+    Args:
+        path: folder, .zip or file, as for `read_dicom`.
+        series: SeriesInstanceUID, needed when there are several.
+
+    Returns:
+        One data set per slice, in the order of the volume's last axis; of an enhanced multi-frame image the one data
+        set it has.
+
+    Raises:
+        InputError: as `read_dicom`, as far as headers go.
+    """
+    with _folder_of(Path(path).expanduser()) as folder:
+        chosen = choose_series(folder, series)
+        for file, header in zip(chosen.files, chosen.headers, strict=True):
+            _check_image(file, header)
+        order, _ = stack_affine(folder, chosen.files, chosen.headers, [])
+        with quiet_pydicom():
+            return [pydicom.dcmread(chosen.files[k], stop_before_pixels=True, force=True) for k in order]
+
+
+@contextmanager
+def _folder_of(path: Path) -> Iterator[Path]:
+    """Yields a path to read: an archive unpacked, anything else as it is."""
+    if is_archive(path):
+        with unpacked(path) as folder:
+            yield folder
+    else:
+        yield path
 
 
 def read_dicom(path: Path, series: str | None = None) -> Volume:
