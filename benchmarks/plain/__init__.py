@@ -7,10 +7,30 @@ from typing import Any
 
 import torch
 
+from benchmarks.plain.discriminators import meta_srgan_discriminator, msgan_discriminator, srgan_discriminator
+from benchmarks.plain.edsr import edsr
+from benchmarks.plain.han import han
+from benchmarks.plain.lesion_detector import lesion_detector
+from benchmarks.plain.mdsr import mdsr
+from benchmarks.plain.msgan import msgan, mssrresnet
+from benchmarks.plain.rcan import rcan
 from benchmarks.plain.recnn import recnn, srcnn3d
+from benchmarks.plain.srresnet import msrresnet, srresnet
 
 # Class name -> function that takes a network and returns its plain forward pass, on the same parameters.
 FORMULATIONS: dict[str, Callable[[Any], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "EDSR": edsr,
+    "HAN": han,
+    "LesionDetector": lesion_detector,
+    "MDSR": mdsr,
+    "MetaSRGANDiscriminator": meta_srgan_discriminator,
+    "MSGANDiscriminator": msgan_discriminator,
+    "MSGANGenerator": msgan,
+    "MSRResNet": msrresnet,
+    "MSSRResNet": mssrresnet,
+    "RCAN": rcan,
     "ReCNN": recnn,
     "SRCNN3D": srcnn3d,
+    "SRGANDiscriminator": srgan_discriminator,
+    "SRResNet": srresnet,
 }

@@ -5,13 +5,30 @@ from typing import Any
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks import edsr, mdsr, msgan, recnn, resnet_unet, segmentation_unet, srcnn3d, srresnet
+from medsr.networks import (
+    discriminators,
+    edsr,
+    han,
+    lesion_detector,
+    mdsr,
+    msgan,
+    rcan,
+    recnn,
+    resnet_unet,
+    segmentation_unet,
+    srcnn3d,
+    srresnet,
+)
 from medsr.networks.preset import Preset
 
 METHODS = (  # one line a method; each module holds its network and its PRESETS
+    discriminators,
     edsr,
+    han,
+    lesion_detector,
     mdsr,
     msgan,
+    rcan,
     recnn,
     resnet_unet,
     segmentation_unet,

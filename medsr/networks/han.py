@@ -1,0 +1,176 @@
+"""HAN: RCAN whose layers, channels and positions are weighed together (Niu et al. 2020)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+import torch
+from torch import nn
+
+from medsr.networks.blocks import check_sizes, convolution, mean_shifts
+from medsr.networks.preset import Preset
+from medsr.networks.rcan import ResidualGroup, check_reduction
+from medsr.networks.spec import Family, NetworkSpec
+from medsr.networks.upsamplers import SubpixelUpsampler, subpixel_tail_bytes
+
+
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """Inner products of all pairs of rows, (B, N, K) to (B, N, N), in float32 also under autocast.
+
+    They are sums over all voxels, of which a softmax takes differences: half precision has too few digits for that.
+    """
+    if torch.jit.is_scripting():
+        return torch.bmm(rows, rows.transpose(1, 2))
+    else:
+        device = rows.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return torch.bmm(rows.float(), rows.float().transpose(1, 2))
+        return torch.bmm(rows, rows.transpose(1, 2))
+
+
+class LayerAttention(nn.Module):
+    """Add to the maps of each layer those of all layers, the less alike the more (LAM, section 3.2).
+
+    The published program gives the softmax the largest product of a row minus the products: layers with a small
+    inner product count most. The softmax of the negative products is the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, layers: torch.Tensor) -> torch.Tensor:
+        """(B, layers, K) to the same."""
+        attention = torch.softmax(-gram(layers), dim=-1)
+        identity = torch.eye(layers.shape[1], dtype=attention.dtype, device=layers.device)
+        return torch.bmm((identity + self.gamma * attention).to(layers.dtype), layers)  # the sum in the same product
+
+    def softmax_shape(self, given: torch.Tensor) -> tuple[int, int]:
+        """Rows and length of the softmax, for `medsr.networks.complexity`."""
+        return given.shape[0] * given.shape[1], given.shape[1]
+
+
+class ChannelSpatialAttention(nn.Module):
+    """Weigh every position of every channel by a 3D convolution over both (CSAM, section 3.3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.conv = nn.Conv3d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, features, H, W) to the same."""
+        attention = torch.sigmoid(self.conv(x.unsqueeze(1))).squeeze(1)
+        return torch.addcmul(x, x, self.gamma * attention)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        # A 2D network may be told to keep its weights channels last, which torch refuses for this one of 5 axes.
+        return super()._apply(lambda tensor: fn(tensor.flatten()).reshape(tensor.shape), recurse)
+
+
+class HAN(nn.Module):
+    """Holistic attention network (Niu et al. 2020, section 3).
+
+    The body of RCAN; the outputs of its groups and of its last convolution pass the layer attention, the last of
+    them the channel-spatial attention, both are fused by a convolution and added to the first features; then a
+    sub-pixel upsampler and an output convolution. Both attentions start with weight zero, everything else as torch
+    draws it. They look at the whole image, so an image in tiles is not quite the whole image.
+
+    Args:
+        in_channels: of the image.
+        out_channels: restored, the first ones; all of them by default.
+        scale: a power of two, or 3.
+        features: channels of all layers (the paper's pretrained RCAN has 64).
+        groups: residual groups (10).
+        blocks: attention blocks in each (20).
+        reduction: of RCAN's channel attention (16).
+        mean: subtracted from the image and added in the end, one number or one per channel.
+        std: the image is divided by, in the same way. The authors' checkpoints bring the means of their RGB images,
+            for intensities 0..255.
+
+    Raises:
+        MedsrError: a combination of arguments that does not describe a network.
+    """
+
+    SMALL = {"features": 8, "groups": 2, "blocks": 1, "reduction": 2}  # a quick one, for trials and tests
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        scale: int = 4,
+        features: int = 64,
+        groups: int = 10,
+        blocks: int = 20,
+        reduction: int = 16,
+        mean: Sequence[float] | float = 0.0,
+        std: Sequence[float] | float = 1.0,
+    ) -> None:
+        super().__init__()
+        out = in_channels if out_channels is None else out_channels
+        check_sizes("HAN", 2, in_channels, out, features=features, groups=groups, blocks=blocks)
+        check_reduction("HAN", features, reduction)
+        self.sub_mean, self.add_mean = mean_shifts(2, in_channels, mean, std, out)
+        self.head = nn.Sequential(convolution(2, in_channels, features))
+        body: list[nn.Module] = [ResidualGroup(2, features, blocks, reduction) for _ in range(groups)]
+        self.body = nn.Sequential(*body, convolution(2, features, features))
+        self.la = LayerAttention()
+        self.last_conv = convolution(2, (groups + 1) * features, features)
+        self.csa = ChannelSpatialAttention()
+        self.last = convolution(2, 2 * features, features)
+        self.tail = nn.Sequential(SubpixelUpsampler(2, features, scale), convolution(2, features, out))
+        # The outputs of all layers, weighed, and as oneDNN reorders them for the convolution; later comes the tail.
+        attention = 4 * features * (3 * (groups + 1) + 3)
+        self.spec = NetworkSpec(
+            family=Family.FIXED,
+            spatial_dims=2,
+            in_channels=in_channels,
+            out_channels=out,
+            scales=(scale, scale),
+            bytes_per_voxel=max(attention, 4 * features + subpixel_tail_bytes(2, features, scale)),
+            paper="Niu et al. 2020, section 3",
+        )
+
+    def _attended(self, x: torch.Tensor) -> torch.Tensor:
+        """First features to those that are enlarged, both (B, features, H, W)."""
+        outputs = [x]
+        for layer in self.body:
+            outputs.append(layer(outputs[-1]))
+        last = outputs[-1]
+        outputs.reverse()  # published checkpoints have the newest first
+        layers = torch.stack(outputs[:-1], 1)
+        outputs.clear()
+        weighed = self.la(layers.flatten(2)).reshape(layers.shape).flatten(1, 2)
+        return x + self.last(torch.cat([self.csa(last), self.last_conv(weighed)], 1))
+
+    def forward(self, lr: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
+        """Super-resolve an image.
+
+        Args:
+            lr: (B, in_channels, H, W), any size.
+            scale: ignored.
+
+        Returns:
+            (B, out_channels, H times the network's scale, W times).
+        """
+        return self.add_mean(self.tail(self._attended(self.head(self.sub_mean(lr)))))
+
+
+PRESETS = {
+    "han": Preset(HAN, {}, parameters=16_069_439),
+    "han-rgb": Preset(
+        HAN,
+        {"in_channels": 3},
+        parameters=16_071_745,
+        multiply_adds={"all": 21.0105},
+    ),
+    "han-zhu2022": Preset(
+        HAN,
+        {"features": 128},
+        parameters=64_194_143,
+        leaf_parameters=64_194_141,
+        multiply_adds={"conv": 83.8321, "thop": 83.8649, "all": 83.8718},
+        published="64.19 M, 83.86 G (Zhu 2022, table 5.1)",
+        remark="the dissertation kept the 128 features that the authors' program has by default",
+    ),
+}

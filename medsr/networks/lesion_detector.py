@@ -1,0 +1,178 @@
+"""LD: where the lesion is, so that super-resolution may be trained on it alone (Zhu 2022, chapter 3)."""
+
+from collections.abc import Sequence
+from math import floor, isfinite
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medsr.errors import MedsrError
+from medsr.networks.blocks import batch_norm, convolution
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
+
+
+class ResidualBlock(nn.Module):
+    """Twice convolution, batch norm and ReLU, plus the input (equation 3.3).
+
+    Where the block has more channels than its input, those the input lacks are zero (He et al. 2016, option A), or
+    the input passes a 1x1 convolution (`projection`).
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, features: int, projection: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            convolution(spatial_dims, channels, features),
+            batch_norm(spatial_dims, features),
+            nn.ReLU(inplace=True),
+            convolution(spatial_dims, features, features),
+            batch_norm(spatial_dims, features),
+            nn.ReLU(inplace=True),
+        )
+        projected = projection and channels != features
+        self.shortcut = convolution(spatial_dims, channels, features, 1) if projected else nn.Identity()
+        self.padding = [0, 0] * spatial_dims + [0, features - channels]
+        self.padded = channels != features and not projected
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, channels, *spatial) to (B, features, *spatial)."""
+        shortcut = F.pad(x, self.padding) if self.padded else self.shortcut(x)
+        return shortcut + self.body(x)
+
+
+class LesionDetector(nn.Module):
+    """Resizing head, encoder of max-pooled residual levels, linear layers (Zhu 2022, section 3.2.2, figure 3.2).
+
+    The image is resized to `input_size` whatever its size, so that one network trained on HR images serves LR
+    images. A level is two residual blocks and a max-pooling. The result is the centre of the lesion in fractions of
+    the image: 0 is its first edge and 1 its last, so the centre of voxel i of n is (i + 1/2) / n, on the LR and the HR
+    grid alike; see `lesion_box`.
+
+    Args:
+        in_channels: of the image.
+        input_size: what the sides are resized to, at least 2 to the number of levels.
+        features: channels of each level, not falling without `projection`.
+        hidden: features of the linear layers before the last.
+        projection: 1x1 convolutions in the shortcuts where the channels change. The text speaks of four
+            convolutions per level and of no such ones, hence off.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"input_size": 16, "features": (4, 8), "hidden": (16, 8)}  # a quick one, for trials and tests
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        input_size: int = 128,
+        features: Sequence[int] = (32, 64, 128, 128, 128),
+        hidden: Sequence[int] = (1024, 128),
+        projection: bool = False,
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *features]
+        if spatial_dims not in (2, 3) or min(*widths, *hidden) < 1 or not features:
+            raise MedsrError(
+                "LesionDetector works in 2 or 3 dimensions with at least 1 channel in each of its levels, got "
+                f"spatial_dims {spatial_dims}, in_channels {in_channels}, features {list(features)}, "
+                f"hidden {list(hidden)}"
+            )
+        if sorted(widths) != widths and not projection:
+            raise MedsrError(f"LesionDetector's channels do not fall from the image to the last level, got {widths}")
+        side = input_size // 2 ** len(features)
+        if side < 1:
+            raise MedsrError(
+                f"LesionDetector halves its input {len(features)} times, so input_size is at least "
+                f"{2 ** len(features)}, got {input_size}"
+            )
+        self.input_size = [input_size] * spatial_dims
+        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
+        levels: list[nn.Module] = []
+        for channels, width in zip(widths[:-1], features, strict=True):
+            levels += [
+                ResidualBlock(spatial_dims, channels, width, projection),
+                ResidualBlock(spatial_dims, width, width, projection),
+                nn.MaxPool2d(2) if spatial_dims == 2 else nn.MaxPool3d(2),
+            ]
+        self.body = nn.Sequential(*levels)
+        sizes = [widths[-1] * side**spatial_dims, *hidden]
+        tail: list[nn.Module] = []
+        for given, size in zip(sizes[:-1], hidden, strict=True):
+            tail += [nn.Linear(given, size), nn.ReLU(inplace=True)]
+        self.tail = nn.Sequential(*tail, nn.Linear(sizes[-1], spatial_dims))
+        self.spec = NetworkSpec(
+            family=Family.DETECTOR,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=spatial_dims,
+            bytes_per_voxel=6 * 4 * features[0],  # of an image of the input size; no image needs more
+            paper="Zhu 2022, sections 3.2.2 and 3.3.3",
+            deviations="chosen here, because no program is public: the input size, bilinear resizing, coordinates as "
+            "fractions of the image, channels of zeros where a shortcut lacks some, no ReLU on the coordinates",
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Locate the lesion.
+
+        Args:
+            image: (B, in_channels, *spatial), any size.
+
+        Returns:
+            (B, spatial_dims), fractions of the image along its axes.
+        """
+        resized = F.interpolate(image, size=self.input_size, mode=self.mode, align_corners=False)
+        return self.tail(self.body(resized).flatten(1))
+
+
+def lesion_box(centre: Sequence[float], image_size: Sequence[int], roi_size: Sequence[int]) -> tuple[slice, ...]:
+    """The region of interest around a detected centre, moved where it would leave the image.
+
+    To crop a pair, take the box on the LR grid and multiply its bounds by the scale for the HR image.
+
+    Args:
+        centre: fractions of the image along its axes, one row of a `LesionDetector`'s output.
+        image_size: voxels.
+        roi_size: voxels, at most the image.
+
+    Returns:
+        One slice per axis.
+
+    Raises:
+        MedsrError: a region larger than the image, a centre that is not finite, or of another number of axes.
+    """
+    centre = [float(fraction) for fraction in centre]
+    if not len(centre) == len(image_size) == len(roi_size) or not all(map(isfinite, centre)):
+        raise MedsrError(
+            f"a box needs one finite centre, image side and region side per axis, got {centre}, {list(image_size)} "
+            f"and {list(roi_size)}"
+        )
+    box = []
+    for fraction, side, wanted in zip(centre, image_size, roi_size, strict=True):
+        if not 1 <= wanted <= side:
+            raise MedsrError(
+                f"a region of {list(roi_size)} voxels is not within an image of {list(image_size)}; choose a smaller"
+            )
+        start = min(max(floor(fraction * side - wanted / 2 + 0.5), 0), side - wanted)
+        box.append(slice(start, start + wanted))
+    return tuple(box)
+
+
+PRESETS = {
+    "lesion-detector": Preset(
+        LesionDetector,
+        {},
+        parameters=4_088_098,
+        remark="by hand: the dissertation gives no number and no size to which it resizes; 128 is chosen here",
+        also=(
+            ({"input_size": 160}, 5_267_746),
+            ({"input_size": 192}, 6_709_538),
+            ({"input_size": 240}, 8_413_474),
+            ({"input_size": 256}, 10_379_554),
+            ({"projection": True}, 4_088_098 + 10_496),
+        ),
+    ),
+}
