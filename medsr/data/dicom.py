@@ -1,4 +1,4 @@
-"""DICOM series: which files belong together, whether they form a volume, and where it lies.
+"""DICOM series as volumes: from a folder, an archive or a file to voxels and their place in space.
 
 Most readers average uneven gaps away and let a missing slice pass. Here a series is either a regular stack of
 slices, possibly tilted, or an error that names the files.
@@ -7,7 +7,7 @@ slices, possibly tilted, or an error that names the files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,165 +17,87 @@ import numpy as np
 import pydicom
 
 from medsr.data.archives import is_archive, unpacked
+from medsr.data.dicom_errors import header_errors
 from medsr.data.dicom_geometry import stack_affine
-from medsr.data.dicom_pixels import decode, quiet_pydicom
-from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
-from medsr.data.volume import RAS_TO_LPS, Volume, check_affine, describe, one_line, to_float32
-from medsr.errors import InputError
+from medsr.data.dicom_pixels import read_pixels
+from medsr.data.dicom_planes import Plane, planes_of
+from medsr.data.dicom_series import SERIES_VARIABLE, DicomSeries, choose_series, find_series, is_dicom
+from medsr.data.volume import RAS_TO_LPS, Volume, check_affine, check_size, describe, to_float32
 
-SERIES_VARIABLE = "MEDSR_DICOM_SERIES"  # environment variable that chooses where a folder holds several series
-
-_TAGS = [
-    "SOPClassUID",
-    "ImageType",
-    "Modality",
-    "SeriesDescription",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "BitsStored",
-    "PixelRepresentation",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "ModalityLUTSequence",
+__all__ = [
+    "SERIES_VARIABLE",
+    "DicomSeries",
+    "choose_series",
+    "find_series",
+    "is_dicom",
+    "read_dicom",
+    "source_frames",
+    "source_headers",
 ]
 
 
 @dataclass(frozen=True)
-class DicomSeries:
-    """The image files of one SeriesInstanceUID, in natural order of their names.
+class _Stack:
+    """The slices of one series in the order of the volume, and where it lies (LPS)."""
 
-    Attributes:
-        uid: SeriesInstanceUID.
-        files: paths of the images.
-        headers: their data sets without pixels, in the same order.
-    """
-
-    uid: str
-    files: tuple[Path, ...]
-    headers: tuple[Any, ...]
+    series: DicomSeries
+    planes: tuple[Plane, ...]
+    lps: np.ndarray
+    warnings: list[str]
 
     @property
-    def description(self) -> str:
-        """SeriesDescription, or "" where there is none."""
-        return str(self.headers[0].get("SeriesDescription") or "").strip()
+    def headers(self) -> dict[Path, Any]:
+        return dict(zip(self.series.files, self.series.headers, strict=True))
 
     @property
-    def modality(self) -> str:
-        """Modality, or "" where there is none."""
-        return str(self.headers[0].get("Modality") or "")
-
-    def __str__(self) -> str:
-        localizer = " localizer" if all("LOCALIZER" in (h.get("ImageType") or []) for h in self.headers) else ""
-        return (
-            f"'{self.description or 'no description'}' "
-            f"({self.modality}{localizer}, {len(self.files)} images, UID {self.uid})"
-        )
+    def files(self) -> list[Path]:
+        """In the order of the volume, each once."""
+        return list(dict.fromkeys(plane.file for plane in self.planes))
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its magic word, or by suffix when it lacks the preamble.
+def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = None) -> Volume:
+    """Reads one DICOM series as a volume.
 
-    Raises:
-        OSError: the file cannot be read. It may be a slice, so it is not passed over.
-    """
-    name = path.name.lower()
-    if name == "dicomdir" or name.startswith(".") or name.endswith(IMAGE_SUFFIXES) or not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        start = file.read(132)
-    return start[128:] == b"DICM" or (name.endswith(DICOM) and len(start) == 132)
+    Array axes are columns, rows and slices (sorted along the slice normal), as in ITK. A tilted gantry gives
+    a sheared affine, exactly as acquired, and a warning.
 
-
-def find_series(path: Path) -> list[DicomSeries]:
-    """Returns the image series in a folder and its subfolders, in the order of their series numbers.
-
-    Files that are not DICOM, DICOMDIR, and objects that are not images (reports, segmentations, RT) are
-    passed over.
+    Values are stored values times RescaleSlope plus RescaleIntercept, slice by slice. MONOCHROME1 (small values are
+    shown bright) does not change them; ``meta["photometric"]`` keeps the word for a result that is shown again.
 
     Args:
-        path: a folder, or one file, which then is a series of one image.
+        path: folder with the series (subfolders included), a .zip of one, or one file: an enhanced multi-frame image
+            is a volume, a classic image one slice.
+        series: SeriesInstanceUID, needed when there are several.
+        max_voxels: see `read_volume`.
 
     Raises:
-        InputError: a DICOM file cannot be read.
+        InputError: the files do not form one regular stack of slices, or cannot be decoded.
     """
-    groups: dict[str, list[tuple[Path, Any]]] = {}
-    for file in [path] if path.is_file() else _files_below(path):
-        try:
-            header = _read_header(file) if is_dicom(file) else None
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its permissions") from error
-        if header is not None:
-            groups.setdefault(str(header.get("SeriesInstanceUID") or "none"), []).append((file, header))
-    series = [DicomSeries(uid, *map(tuple, zip(*group, strict=True))) for uid, group in groups.items()]
-    return sorted(series, key=lambda s: (int(s.headers[0].get("SeriesNumber") or 0), natural_key(s.uid)))
-
-
-def _files_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
-        found.extend(Path(root, name) for name in sorted(names, key=natural_key))
-    return found
-
-
-def _read_header(path: Path) -> Any | None:
-    """Returns the header of an image, None for another kind of DICOM object."""
-    try:
-        with quiet_pydicom():
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-            kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-            name = "" if kind is None else pydicom.uid.UID(kind).name
-            if kind is None or ("Image Storage" in name and "Rows" not in header):
-                raise ValueError("the header is incomplete")
-            # A private class has no name; it is an image if it says how large.
-            is_image = "Image Storage" in name or (name == kind and "Rows" in header)
-    except Exception as error:  # pydicom raises anything from EOFError to NotImplementedError
-        raise InputError(
-            f"{path}: expected a DICOM image, got a damaged file ({one_line(error)}); copy it again or remove it"
-        ) from error
-    return header if is_image else None
-
-
-def choose_series(path: Path, series: str | None = None) -> DicomSeries:
-    """Returns the series to read from a folder.
-
-    Args:
-        path: folder or file.
-        series: its SeriesInstanceUID. None takes the only one, else the one that the environment variable
-            ``MEDSR_DICOM_SERIES`` names.
-
-    Raises:
-        InputError: no images, several series and no choice, or no series of that UID.
-    """
-    found = find_series(path)
-    listed = "; ".join(str(s) for s in found[:6]) + ("; ..." if len(found) > 6 else "")
-    if not found:
-        raise InputError(
-            f"{path}: expected an image file or a folder of DICOM images, got no DICOM image; check the "
-            "path, and of other formats name a file, not a folder"
+    with _opened(path) as folder:
+        stack = _find_stack(folder, series)
+        first = stack.planes[0]
+        check_size((first.size[1], first.size[0], len(stack.planes)), path, max_voxels)
+        if path.is_file() and first.frame is None and len(stack.planes) == 1 and folder == path:
+            stack.warnings.append("one DICOM file is one slice: give its folder to read the whole series")
+        affine = check_affine(RAS_TO_LPS @ stack.lps, path, "DICOM headers")
+        data = to_float32(read_pixels(stack.planes, stack.headers, stack.warnings), path, stack.warnings)
+        if first.photometric == "MONOCHROME1":
+            stack.warnings.append(
+                "MONOCHROME1: the values are kept as stored, small ones were meant to be shown bright"
+            )
+        with header_errors(first.file):
+            dtype = _stored_dtype(stack.headers[first.file])
+        meta = describe(
+            filename=str(path),
+            format="dicom",
+            original_dtype=dtype,
+            series_uid=stack.series.uid,
+            series_description=stack.series.description,
+            modality=stack.series.modality,
+            photometric=first.photometric,
+            warnings=stack.warnings,
         )
-    wanted = series or (os.environ.get(SERIES_VARIABLE) if len(found) > 1 else None)
-    if wanted:
-        for candidate in found:
-            if candidate.uid == wanted:
-                return candidate
-        raise InputError(f"{path}: expected series {wanted}, got {listed}; choose one of these UIDs")
-    if len(found) > 1:
-        raise InputError(
-            f"{path}: expected one DICOM series, got {len(found)}: {listed}; choose one with series=UID or "
-            f"the environment variable {SERIES_VARIABLE}=UID"
-        )
-    return found[0]
+    return Volume(data, affine, meta)
 
 
 def source_headers(path: str | os.PathLike[str], series: str | None = None) -> list[pydicom.Dataset]:
@@ -192,17 +114,36 @@ def source_headers(path: str | os.PathLike[str], series: str | None = None) -> l
     Raises:
         InputError: as `read_dicom`, as far as headers go.
     """
-    with _folder_of(Path(path).expanduser()) as folder:
-        chosen = choose_series(folder, series)
-        for file, header in zip(chosen.files, chosen.headers, strict=True):
-            _check_image(file, header)
-        order, _ = stack_affine(folder, chosen.files, chosen.headers, [])
-        with quiet_pydicom():
-            return [pydicom.dcmread(chosen.files[k], stop_before_pixels=True, force=True) for k in order]
+    with _opened(Path(path).expanduser()) as folder:
+        headers: list[pydicom.Dataset] = []
+        for file in _find_stack(folder, series).files:
+            with header_errors(file):
+                headers.append(pydicom.dcmread(file, stop_before_pixels=True, force=True))
+        return headers
+
+
+def source_frames(path: str | os.PathLike[str], series: str | None = None) -> list[tuple[int, int]]:
+    """Returns where each slice of the volume comes from.
+
+    Args:
+        path: folder, .zip or file, as for `read_dicom`.
+        series: SeriesInstanceUID, needed when there are several.
+
+    Returns:
+        Per slice: the place of its data set in `source_headers`, and the number of the frame in it as DICOM counts,
+        from 1; 0 for a classic image, which has no frames.
+
+    Raises:
+        InputError: as `read_dicom`, as far as headers go.
+    """
+    with _opened(Path(path).expanduser()) as folder:
+        stack = _find_stack(folder, series)
+        places = {file: k for k, file in enumerate(stack.files)}
+        return [(places[plane.file], 0 if plane.frame is None else plane.frame + 1) for plane in stack.planes]
 
 
 @contextmanager
-def _folder_of(path: Path) -> Iterator[Path]:
+def _opened(path: Path) -> Iterator[Path]:
     """Yields a path to read: an archive unpacked, anything else as it is."""
     if is_archive(path):
         with unpacked(path) as folder:
@@ -211,64 +152,19 @@ def _folder_of(path: Path) -> Iterator[Path]:
         yield path
 
 
-def read_dicom(path: Path, series: str | None = None) -> Volume:
-    """Reads one DICOM series as a volume.
-
-    Array axes are columns, rows and slices (sorted along the slice normal), as in ITK. A tilted gantry gives
-    a sheared affine, exactly as acquired, and a warning. MONOCHROME1 (display inverted) is refused: it occurs
-    in projection radiography, and whether its numbers were meant inverted cannot be known.
-
-    Args:
-        path: folder with the series (subfolders included), or one file, which gives one slice.
-        series: SeriesInstanceUID, needed when there are several.
-
-    Raises:
-        InputError: the files do not form one regular stack of slices, or cannot be decoded.
-    """
+def _find_stack(path: Path, series: str | None) -> _Stack:
     chosen = choose_series(path, series)
     warnings: list[str] = []
-    for file, header in zip(chosen.files, chosen.headers, strict=True):
-        _check_image(file, header)
-    order, lps = stack_affine(path, chosen.files, chosen.headers, warnings)
-    if path.is_file():
-        warnings.append("one DICOM file is one slice: give its folder to read the whole series")
-    first = chosen.headers[0]
-    data = np.empty((int(first.Columns), int(first.Rows), len(order)), dtype=np.float32)
-    for index, k in enumerate(order):
-        data[:, :, index] = decode(chosen.files[k], chosen.headers[k]).T
-    data = to_float32(data, path, warnings)
-    affine = check_affine(RAS_TO_LPS @ lps, path, "DICOM headers")
-    meta = describe(
-        filename=str(path),
-        format="dicom",
-        original_dtype=_stored_dtype(chosen.headers),
-        series_uid=chosen.uid,
-        series_description=chosen.description,
-        modality=chosen.modality,
-        warnings=warnings,
-    )
-    return Volume(data, affine, meta)
+    planes = [
+        plane for file, header in zip(chosen.files, chosen.headers, strict=True) for plane in planes_of(file, header)
+    ]
+    with np.errstate(all="ignore"):  # what overflows is found by `check_affine`
+        order, lps = stack_affine(path, planes, warnings)
+    return _Stack(chosen, tuple(planes[k] for k in order), lps, warnings)
 
 
-def _check_image(path: Path, header: Any) -> None:
-    """Raises InputError for an image that cannot be a slice of a grey volume."""
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise InputError(
-            f"{path}: expected one slice per file, got a multi-frame image of {header.NumberOfFrames} "
-            "frames; convert it to NIfTI first, e.g. with dcm2niix"
-        )
-    colour = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
-    if colour != "MONOCHROME2" or int(header.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{path}: expected MONOCHROME2 grey values, got {colour}; convert the series to grey first")
-    if header.get("ModalityLUTSequence"):
-        raise InputError(f"{path}: expected a linear rescale, got a Modality LUT; convert the series to NIfTI first")
-    slope = header.get("RescaleSlope")
-    if slope is not None and float(slope) == 0:
-        raise InputError(f"{path}: expected a RescaleSlope other than 0, got 0; repair the header")
-
-
-def _stored_dtype(headers: Sequence[Any]) -> str:
-    header = headers[0]
+def _stored_dtype(header: Any) -> str:
     if "BitsStored" not in header:
         return "float"
-    return f"{'int' if header.get('PixelRepresentation') else 'uint'}{8 if header.BitsStored <= 8 else 16}"
+    bits = next((bits for bits in (8, 16) if header.BitsStored <= bits), 32)
+    return f"{'int' if header.get('PixelRepresentation') else 'uint'}{bits}"

@@ -14,6 +14,7 @@ from medsr.data.volume import (
     RAS_TO_LPS,
     Volume,
     check_affine,
+    check_size,
     check_spacing,
     describe,
     one_line,
@@ -31,10 +32,14 @@ _UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-
 _ELEMENT_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
-def read_itk(path: Path) -> Volume:
+def read_itk(path: Path, max_voxels: int | None = None) -> Volume:
     """Reads ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd``.
 
     SimpleITK fills in a spacing of 1 where a header has none, so the header is looked at here as well.
+
+    Args:
+        path: the file.
+        max_voxels: see `check_size`.
 
     Raises:
         InputError: the file is not an image of this format, is cut short, states no spacing, or is not one
@@ -54,6 +59,7 @@ def read_itk(path: Path) -> Volume:
         reader.ReadImageInformation()
         shape = spatial_shape(reader.GetSize(), path)
         _check_voxels(reader, path)
+        check_size(shape, path, max_voxels)
         image = reader.Execute()
     except InputError:
         raise

@@ -18,6 +18,7 @@ from medsr.data.volume import (
     Volume,
     check_affine,
     check_dtype,
+    check_size,
     check_spacing,
     describe,
     largest_corner_distance,
@@ -32,11 +33,18 @@ from medsr.geometry import spacing_of
 _UNIT_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
-def read_nifti(path: Path) -> Volume:
+_GZIP_RATIO = 1032  # the most that deflate can pack
+
+
+def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
     """Reads ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh``.
 
     The sform is used when it is coded, else the qform, else the voxel sizes alone (nibabel's rule). scl_slope
     and scl_inter are applied.
+
+    Args:
+        path: the file.
+        max_voxels: see `check_size`.
 
     Raises:
         InputError: the file is not an image of this format, is cut short, or is not one finite 3D volume.
@@ -57,6 +65,8 @@ def read_nifti(path: Path) -> Volume:
             raise InputError(f"{path}: expected a NIfTI or MGH image, got {type(image).__name__}; convert it first")
         shape = spatial_shape(_stated_shape(header) if is_nifti else image.shape, path)
         check_dtype(image.get_data_dtype(), path)
+        check_size(shape, path, max_voxels)
+        _check_length(path, int(np.prod(shape, dtype=object)) * image.get_data_dtype().itemsize)
         warnings: list[str] = []
         if is_nifti:
             affine, meta = _nifti_affine(header, shape, path, warnings)
@@ -91,6 +101,16 @@ def _unfixed_header(image: Any, path: Path) -> Any:
     """Returns the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
     with ImageOpener(str(path)) as file:
         return type(image).header_class.from_fileobj(file, check=False)
+
+
+def _check_length(path: Path, needed: int) -> None:
+    """Refuses a file that cannot hold its voxels: nibabel makes room for what the header says."""
+    stored = path.stat().st_size
+    packed = path.name.lower().endswith((".gz", ".mgz"))
+    if needed > stored * (_GZIP_RATIO if packed else 1):
+        raise InputError(
+            f"{path}: expected {needed} bytes of voxels, got a file of {stored} bytes: it is cut short; copy it again"
+        )
 
 
 def _stated_shape(header: Any) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from medsr.data.archives import is_archive
 from medsr.data.dicom import is_dicom, read_dicom
 from medsr.data.itkfiles import read_itk
 from medsr.data.nifti import read_nifti
@@ -25,14 +26,16 @@ __all__ = ["ImageSource", "Volume", "VolumeReader", "find_images", "read_volume"
 _LOGGER = logging.getLogger(__name__)
 
 
-def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
+def read_volume(path: PathLike, *, series: str | None = None, max_voxels: int | None = None) -> Volume:
     """Reads one 3D image.
 
     Args:
-        path: a NIfTI, MGH, NRRD or MetaImage file, a folder with a DICOM series, or one DICOM file (one
-            slice).
+        path: a NIfTI, MGH, NRRD or MetaImage file, a folder or .zip with a DICOM series, or one DICOM file
+            (enhanced multi-frame, or one slice).
         series: SeriesInstanceUID to read from a DICOM folder that holds several; without it the environment
             variable ``MEDSR_DICOM_SERIES`` decides.
+        max_voxels: the most voxels that the image may have; without it the environment variable
+            ``MEDSR_MAX_VOXELS`` decides, without that 2^30.
 
     Returns:
         The volume: float32 intensities in the file's units, RAS affine in mm, and where they came from.
@@ -46,19 +49,19 @@ def read_volume(path: PathLike, *, series: str | None = None) -> Volume:
         if not path.exists():
             raise InputError(f"{path}: expected an image file or a DICOM folder, got nothing there; check the path")
         if path.is_dir():
-            return read_dicom(path, series)
+            return read_dicom(path, series, max_voxels)
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected an image, got an empty file (0 bytes); copy the file again")
         if name.endswith(NIFTI + MGH):
-            return read_nifti(path)
+            return read_nifti(path, max_voxels)
         if name.endswith(NRRD + METAIMAGE):
-            return read_itk(path)
-        if is_dicom(path):
-            return read_dicom(path, series)
+            return read_itk(path, max_voxels)
+        if is_archive(path) or is_dicom(path):
+            return read_dicom(path, series, max_voxels)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}; check its permissions") from error
     raise InputError(
-        f"{path}: expected {', '.join(IMAGE_SUFFIXES)} or DICOM ({', '.join(DICOM)}, or a folder), "
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES)} or DICOM ({', '.join(DICOM)}, a folder or .zip), "
         f"got {'a damaged DICOM file' if name.endswith(DICOM) else 'another kind of file'}; convert it first"
     )
 
@@ -76,10 +79,12 @@ class VolumeReader(ImageReader):
 
     Args:
         series: passed to ``read_volume``.
+        max_voxels: passed to ``read_volume``.
     """
 
-    def __init__(self, series: str | None = None) -> None:
+    def __init__(self, series: str | None = None, max_voxels: int | None = None) -> None:
         self.series = series
+        self.max_voxels = max_voxels
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Accepts every name: a file that cannot be read is this reader's to refuse."""
@@ -101,7 +106,7 @@ class VolumeReader(ImageReader):
         Raises:
             InputError: as ``read_volume``, or the files of one case do not share one grid.
         """
-        volumes = [read_volume(path, series=self.series) for path in img]
+        volumes = [read_volume(path, series=self.series, max_voxels=self.max_voxels) for path in img]
         first = volumes[0]
         for path, volume in zip(img[1:], volumes[1:], strict=True):
             if volume.data.shape != first.data.shape:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,11 @@ SAME_GRID_MM = 1e-3
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 # Above this magnitude float32 no longer holds every integer.
-_FLOAT32_EXACT_INTEGER = 2**24
+FLOAT32_EXACT_INTEGER = 2**24
+
+# A header of a few bytes can ask for any amount of memory. This is 1024 x 1024 x 1024 voxels, 4 GiB in float32.
+MAX_VOXELS = 2**30
+MAX_VOXELS_VARIABLE = "MEDSR_MAX_VOXELS"  # environment variable that replaces it
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,30 @@ def spatial_shape(shape: tuple[int, ...], path: Path | str) -> tuple[int, int, i
     return (head[0], head[1], head[2] if len(head) == 3 else 1)
 
 
+def check_size(shape: Sequence[int], path: Path | str, max_voxels: int | None = None) -> None:
+    """Refuses an image of more voxels than allowed, before room is made for them.
+
+    Args:
+        shape: as the header states it.
+        path: the file, for the message.
+        max_voxels: the limit; None takes the environment variable ``MEDSR_MAX_VOXELS``, else 2^30.
+
+    Raises:
+        InputError: the image is larger, or the variable is no number.
+    """
+    if max_voxels is None:
+        stated = os.environ.get(MAX_VOXELS_VARIABLE, str(MAX_VOXELS))
+        if not stated.strip().isdecimal():
+            raise InputError(f"expected a number of voxels in {MAX_VOXELS_VARIABLE}, got {stated!r}; correct it")
+        max_voxels = int(stated)
+    voxels = math.prod(int(n) for n in shape)
+    if voxels > max_voxels:
+        raise InputError(
+            f"{path}: expected at most {max_voxels} voxels, got {voxels} ({' x '.join(str(n) for n in shape)}) by the "
+            f"header; crop the image, or raise the limit by {MAX_VOXELS_VARIABLE} (max_voxels in Python)"
+        )
+
+
 def to_float32(array: np.ndarray, path: Path | str, warnings: list[str]) -> np.ndarray:
     """Returns intensities as contiguous float32 after checking that every one of them is a finite number.
 
@@ -157,7 +188,7 @@ def to_float32(array: np.ndarray, path: Path | str, warnings: list[str]) -> np.n
         _check_finite(array, path)
     elif array.dtype.itemsize >= 4 and array.size:
         extreme = max(abs(int(array.min())), abs(int(array.max())))
-        if extreme > _FLOAT32_EXACT_INTEGER:
+        if extreme > FLOAT32_EXACT_INTEGER:
             warnings.append(f"intensities reach {extreme}: integers above 2^24 are rounded in float32")
     with np.errstate(over="ignore"):
         # "O": a memory map is copied, so that the file may change or vanish afterwards.
