@@ -110,8 +110,9 @@ class ResNetEncoder(nn.Module):
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """The stages that learn slowest (stem to `layer2`) and the others, for learning rates that differ."""
-        late = [*self.layer3.parameters(), *self.layer4.parameters()]
-        return [[p for p in self.parameters() if all(p is not other for other in late)], late]
+        early = (self.conv1, self.bn1, self.layer1, self.layer2)
+        late = (self.layer3, self.layer4)
+        return [[p for module in group for p in module.parameters()] for group in (early, late)]
 
     def reach(self, wanted: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The pixels along an axis of the image, first and last, that parts of the features depend on.
@@ -133,8 +134,8 @@ class ResNetEncoder(nn.Module):
 def for_channels(weights: Mapping[str, torch.Tensor], channels: int) -> dict[str, torch.Tensor]:
     """Weights of an encoder for three channels, made to fit images of another number.
 
-    As segmentation_models_pytorch does: one channel takes the sum of the three kernels, more repeat them in turn,
-    scaled by 3 / channels, so that an image with equal channels gives the same features as before.
+    As segmentation_models_pytorch does: one channel takes the sum of the three kernels, others repeat them in turn,
+    times 3 / channels, so that features keep their size.
 
     Args:
         weights: of a `ResNetEncoder`; of all, only "conv1.weight" (features, 3, 7, 7) changes.

@@ -1,0 +1,104 @@
+"""ResNet-34 U-Net with a sub-pixel decoder as fastai's program computes it, one operation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.plain.layers import conv, shuffle
+from medsr.networks.resnet_unet import ResNetUNet
+
+
+def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """Batch normalisation by the running statistics."""
+    return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
+
+
+def basic_block(x: torch.Tensor, block: Any, stride: int) -> torch.Tensor:
+    """Two convolutions around a shortcut."""
+    y = F.relu(norm(conv(x, block.conv1, stride), block.bn1))
+    y = norm(conv(y, block.conv2), block.bn2)
+    if x.shape != y.shape:
+        x = norm(conv(x, block.downsample[0], stride), block.downsample[1])
+    return F.relu(y + x)
+
+
+def resnet_features(image: torch.Tensor, encoder: Any) -> list[torch.Tensor]:
+    """Stem and four stages, finest first."""
+    features = [F.relu(norm(conv(image, encoder.conv1, 2), encoder.bn1))]
+    x = F.max_pool2d(features[0], 3, stride=2, padding=1)
+    for name, stride in (("layer1", 1), ("layer2", 2), ("layer3", 2), ("layer4", 2)):
+        for i, block in enumerate(getattr(encoder, name)):
+            x = basic_block(x, block, stride if i == 0 else 1)
+        features.append(x)
+    return features
+
+
+def weighted(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """A convolution, weight-normalised where it has a `weight_g`."""
+    kernels = layer.weight
+    if hasattr(layer, "weight_g"):
+        kernels = layer.weight_g * kernels / kernels.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
+    return F.conv2d(x, kernels, layer.bias, padding=kernels.shape[-1] // 2)
+
+
+def conv_layer(x: torch.Tensor, layers: Any) -> torch.Tensor:
+    """Convolution, ReLU, batch normalisation, self-attention: those that there are."""
+    for layer in layers:
+        if hasattr(layer, "gamma"):
+            x = attention(x, layer)
+        elif hasattr(layer, "running_mean"):
+            x = norm(x, layer)
+        else:
+            x = weighted(x, layer) if hasattr(layer, "weight") else F.relu(x)
+    return x
+
+
+def attention(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """Softmax over the positions of f, of all products of f and g, weighs h (Zhang et al. 2019, equations 1 and 2)."""
+    flat = x.flatten(2)
+    f, g, h = (
+        torch.einsum("oi,bin->bon", part.weight[:, :, 0] / (part.weight_u @ part.weight[:, :, 0] @ part.weight_v), flat)
+        for part in (layer.query, layer.key, layer.value)
+    )
+    beta = torch.softmax(f.transpose(1, 2) @ g, dim=1)
+    return layer.gamma * (h @ beta).reshape(x.shape) + x
+
+
+def subpixel(x: torch.Tensor, layer: Any) -> torch.Tensor:
+    """1x1 convolution, ReLU, shuffle, average of 2x2 pixels."""
+    x = shuffle(F.relu(conv_layer(x, layer.conv)), 2)
+    if layer.blur:
+        x = F.avg_pool2d(F.pad(x, (1, 0, 1, 0), mode="replicate"), 2, stride=1)
+    return x
+
+
+def sized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Interpolated by nearest neighbours where the size differs."""
+    size = like.shape[2:]
+    return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
+
+
+def resnet_unet(network: ResNetUNet) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's plain forward pass, on the same parameters."""
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        image = (image - network.mean) / network.std
+        *skips, x = resnet_features(image, network.encoder)
+        x = F.relu(norm(x, network.norm))
+        for layers in network.middle:
+            x = conv_layer(x, layers)
+        for block, skip in zip(network.blocks, reversed(skips), strict=True):
+            joined = torch.cat([sized(subpixel(x, block.shuf), skip), norm(skip, block.bn)], dim=1)
+            x = conv_layer(conv_layer(F.relu(joined), block.conv1), block.conv2)
+        x = sized(subpixel(x, network.shuf), image)
+        if network.last_cross:
+            x = torch.cat([x, image], dim=1)
+            x = x + conv_layer(conv_layer(x, network.residual[0]), network.residual[1])
+        x = conv_layer(x, network.last)
+        return x * network.std[: x.shape[1]] + network.mean[: x.shape[1]]
+
+    return forward

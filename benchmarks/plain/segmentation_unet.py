@@ -1,0 +1,44 @@
+"""Segmentation U-Net as smp.Unet computes it, one operation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.plain.layers import conv
+from benchmarks.plain.resnet_unet import norm, resnet_features
+from medsr.networks.segmentation_unet import SegmentationUNet
+
+
+def conv_norm_relu(x: torch.Tensor, layers: Any) -> torch.Tensor:
+    """Convolution, batch normalisation, ReLU."""
+    return F.relu(norm(conv(x, layers[0]), layers[1]))
+
+
+def decoded(features: list[torch.Tensor], decoder: Any) -> torch.Tensor:
+    """Repeat pixels, join the skip while there is one, convolve twice."""
+    *skips, x = features
+    for block in decoder.blocks:
+        x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        if skips:
+            x = torch.cat([x, skips.pop()], dim=1)
+        x = conv_norm_relu(conv_norm_relu(x, block.conv1), block.conv2)
+    return x
+
+
+def segmentation_unet(network: SegmentationUNet) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's plain forward pass, on the same parameters; sides that are no multiples of 32 are extended."""
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        height, width = image.shape[2:]
+        while image.shape[2] % 32:
+            image = torch.cat([image, image[:, :, -1:]], dim=2)
+        while image.shape[3] % 32:
+            image = torch.cat([image, image[..., -1:]], dim=3)
+        features = resnet_features(image, network.encoder)
+        return conv(decoded(features, network.decoder), network.segmentation_head[0])[:, :, :height, :width]
+
+    return forward
