@@ -31,7 +31,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="enlarge images",
         description="Enlarge images by a scale or to a target spacing. Name the inputs first.",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="image, folder, DICOM folder, or .txt list")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="image, folder, DICOM folder/zip, .txt list")
+    parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where DICOM inputs hold several series")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder, or a file name for one input")
     parser.add_argument("--bundle", default="recnn3d", help="name or folder of a bundle (default: recnn3d)")
     wanted = parser.add_mutually_exclusive_group(required=True)
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from medsr.data.sources import find_images
     from medsr.outputs import output_paths
 
-    sources = find_images(arguments.inputs)
+    sources = find_images(arguments.inputs, series=arguments.series)
     directory, extension, name_of = _naming(arguments, sources)
     jobs = [(s, output_paths(directory, name_of(s), "", extension)) for s in sources]
     _check_outputs(directory, jobs)
@@ -138,6 +139,7 @@ def _upscaler(arguments: argparse.Namespace, directory: Path, extension: str) ->
         arguments.bundle,
         scale=_one_or_many(arguments.scale),
         spacing=_one_or_many(arguments.spacing),
+        **({"series": arguments.series} if arguments.series else {}),
         device=arguments.device,
         precision=arguments.precision,
         memory_mb=arguments.memory,

@@ -8,13 +8,15 @@ from pathlib import Path
 from medsr.data.sources import find_images
 
 
-def inference_items(inputs: str | Path | Sequence[str | Path]) -> list[dict[str, str]]:
+def inference_items(inputs: str | Path | Sequence[str | Path], series: str | None = None) -> list[dict[str, str]]:
     """One item per image below the inputs: its path as `image` and the name of its results as `stem`.
 
     Args:
-        inputs: an image file, a folder of images, a DICOM folder, a `.txt` list of paths, or several of them.
+        inputs: an image file, a folder of images, a DICOM folder, a `.zip` of one, a `.txt` list of paths, or several
+            of them.
+        series: SeriesInstanceUID to read from folders and archives that hold several.
 
     Raises:
         InputError: nothing was found, or a path is no image.
     """
-    return [{"image": str(source.path), "stem": source.stem} for source in find_images(inputs)]
+    return [{"image": str(source.path), "stem": source.stem} for source in find_images(inputs, series=series)]

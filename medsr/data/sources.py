@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from medsr.data.archives import is_archive
 from medsr.data.dicom import is_dicom
 from medsr.data.suffixes import IMAGE_SUFFIXES, natural_key, split_suffix
 from medsr.errors import InputError
@@ -18,7 +19,7 @@ class ImageSource:
     """One image to read.
 
     Attributes:
-        path: a file, or a folder that holds one DICOM series.
+        path: a file, an archive of DICOM images, or a folder that holds one DICOM series.
         stem: case name for results, unique among the sources found together.
         is_dicom: whether ``read_volume`` will read DICOM.
     """
@@ -28,19 +29,24 @@ class ImageSource:
     is_dicom: bool = False
 
 
-def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[ImageSource]:
+def find_images(
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, series: str | None = None
+) -> list[ImageSource]:
     """Finds the images behind a list of inputs.
 
     An input is an image file; a folder, whose image files are taken (not those of its subfolders) and in
-    which, at any depth, each folder with DICOM files is one image; or a ``.txt`` file with one such path a
-    line, relative to its own folder (empty lines and lines starting with # do not count). Hidden files are
-    passed over, and a file named twice counts once.
+    which, at any depth, each folder with DICOM files is one image; a ``.zip`` of DICOM files, which is one image
+    where it is named itself; or a ``.txt`` file with one such path a line, relative to its own folder (empty lines
+    and lines starting with # do not count). Hidden files are passed over, and a file named twice counts once.
+
+    Where a series is chosen, a folder that is named and holds DICOM files at any depth (a study) is one image.
 
     The result's name is the file name without suffix, or the DICOM folder's name. Where two images would
     share one, the names of their parent folders are put before it ("sub-01_T1", "sub-02_T1").
 
     Args:
         inputs: one path or several.
+        series: SeriesInstanceUID that will be read from every input.
 
     Returns:
         The images, inputs in their order, contents of folders in natural order ("2" before "10").
@@ -52,7 +58,7 @@ def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
     named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found: dict[Path, tuple[Path, bool]] = {}
     for name in named:
-        for path, dicom in _expand(Path(name).expanduser()):
+        for path, dicom in _expand(Path(name).expanduser(), series):
             found.setdefault(path.resolve(), (path, dicom))  # a name and a link to it are one image
     if not found:
         raise InputError("expected at least one input image, got an empty list; name a file or a folder")
@@ -60,22 +66,23 @@ def find_images(inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]
     return [ImageSource(path, stem, dicom) for (path, dicom), stem in zip(found.values(), stems, strict=True)]
 
 
-def _expand(path: Path, depth: int = 0) -> list[tuple[Path, bool]]:
+def _expand(path: Path, series: str | None, depth: int = 0) -> list[tuple[Path, bool]]:
     """Returns the images of one input and whether each is DICOM."""
     if path.is_dir():
-        return _expand_folder(path)
+        return [(path, True)] if series and _dicom_folders(path) else _expand_folder(path)
     if not path.exists():
         raise InputError(f"{path}: expected an image file, a folder or a list, got nothing there; check the path")
     if path.suffix.lower() == ".txt":
         if depth:
             raise InputError(f"{path}: expected images in a list, got another list; put its lines into one list")
-        return _expand_list(path)
+        return _expand_list(path, series)
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         return [(path, False)]
-    if _is_dicom(path):
+    if is_archive(path) or _is_dicom(path):
         return [(path, True)]
     raise InputError(
-        f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM or a .txt list, got another kind of file; convert it"
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM (also in a .zip) or a .txt list, got another kind of "
+        "file; convert it"
     )
 
 
@@ -112,7 +119,7 @@ def _dicom_folders(folder: Path) -> list[Path]:
     return found
 
 
-def _expand_list(path: Path) -> list[tuple[Path, bool]]:
+def _expand_list(path: Path, series: str | None) -> list[tuple[Path, bool]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -122,7 +129,7 @@ def _expand_list(path: Path) -> list[tuple[Path, bool]]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            images += _expand(path.parent / Path(line.strip()).expanduser(), depth=1)
+            images += _expand(path.parent / Path(line.strip()).expanduser(), series, depth=1)
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from error
     if not images:
