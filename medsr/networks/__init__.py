@@ -1,6 +1,7 @@
 """Super-resolution networks by their papers' names."""
 
 from medsr.networks.checkpoints import load_checkpoint
+from medsr.networks.convnet import ConvNetSR
 from medsr.networks.discriminators import MetaSRGANDiscriminator, MSGANDiscriminator, SRGANDiscriminator
 from medsr.networks.edsr import EDSR
 from medsr.networks.han import HAN
@@ -9,13 +10,16 @@ from medsr.networks.mdsr import MDSR
 from medsr.networks.msgan import MSGANGenerator, MSSRResNet
 from medsr.networks.preset import Preset
 from medsr.networks.rcan import RCAN
+from medsr.networks.rdn import RDN
 from medsr.networks.recnn import ReCNN
 from medsr.networks.registry import NETWORKS, PRESETS, create
 from medsr.networks.resnet import ResNetEncoder
 from medsr.networks.resnet_unet import ResNetUNet
+from medsr.networks.rrdbnet import RRDBNet
 from medsr.networks.segmentation_unet import SegmentationUNet
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.srcnn3d import SRCNN3D
+from medsr.networks.srcnn import SRCNN, SRCNN3D
+from medsr.networks.srdensenet import SRDenseNet
 from medsr.networks.srresnet import MSRResNet, SRResNet
 
 __all__ = [
@@ -25,7 +29,10 @@ __all__ = [
     "NETWORKS",
     "PRESETS",
     "RCAN",
+    "RDN",
+    "SRCNN",
     "SRCNN3D",
+    "ConvNetSR",
     "Family",
     "LesionDetector",
     "MSGANDiscriminator",
@@ -35,9 +42,11 @@ __all__ = [
     "MetaSRGANDiscriminator",
     "NetworkSpec",
     "Preset",
+    "RRDBNet",
     "ReCNN",
     "ResNetEncoder",
     "ResNetUNet",
+    "SRDenseNet",
     "SRGANDiscriminator",
     "SRResNet",
     "SegmentationUNet",

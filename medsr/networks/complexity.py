@@ -78,11 +78,12 @@ def _executed(network: nn.Module, arguments: tuple[Any, ...]) -> int:
 
 def _by_hooks(network: nn.Module, arguments: tuple[Any, ...], convention: str) -> int:
     def wanted(module: nn.Module) -> bool:
-        if isinstance(module, (MeanShift, *_WEIGHTED)):
+        if isinstance(module, _WEIGHTED) or hasattr(module, "products_per_voxel"):
             return True
-        return convention == "thop" and (
-            isinstance(module, (nn.LayerNorm, *_POOLING)) or hasattr(module, "softmax_shape")
-        )
+        if convention != "thop":
+            return isinstance(module, MeanShift)
+        # The tool goes by the very type of a layer, and published intensity shifts are of a type of their own.
+        return isinstance(module, (nn.LayerNorm, *_POOLING)) or hasattr(module, "softmax_shape")
 
     with _Counter(network, wanted, _of_layer) as counter:
         network(*arguments)
@@ -115,6 +116,8 @@ def _mean_shift(module: nn.Module, given: torch.Tensor, output: torch.Tensor) ->
 def _of_layer(module: Any, given: torch.Tensor, output: torch.Tensor) -> int:
     if isinstance(module, MeanShift):
         return _mean_shift(module, given, output)
+    if hasattr(module, "products_per_voxel"):  # computes with the weights of layers that it does not call
+        return output[:, 0].numel() * module.products_per_voxel()
     if isinstance(module, nn.LayerNorm):
         return 2 * given.numel()
     if hasattr(module, "softmax_shape"):  # attention; its linear layers are counted by themselves

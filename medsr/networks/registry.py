@@ -6,6 +6,7 @@ from torch import nn
 
 from medsr.errors import MedsrError
 from medsr.networks import (
+    convnet,
     discriminators,
     edsr,
     han,
@@ -13,15 +14,19 @@ from medsr.networks import (
     mdsr,
     msgan,
     rcan,
+    rdn,
     recnn,
     resnet_unet,
+    rrdbnet,
     segmentation_unet,
-    srcnn3d,
+    srcnn,
+    srdensenet,
     srresnet,
 )
 from medsr.networks.preset import Preset
 
 METHODS = (  # one line a method; each module holds its network and its PRESETS
+    convnet,
     discriminators,
     edsr,
     han,
@@ -29,10 +34,13 @@ METHODS = (  # one line a method; each module holds its network and its PRESETS
     mdsr,
     msgan,
     rcan,
+    rdn,
     recnn,
     resnet_unet,
+    rrdbnet,
     segmentation_unet,
-    srcnn3d,
+    srcnn,
+    srdensenet,
     srresnet,
 )
 

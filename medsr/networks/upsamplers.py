@@ -34,6 +34,29 @@ class PixelShuffle(nn.Module):
         return x.reshape(b, c, d * r, h * r, w * r)
 
 
+class PixelUnshuffle(nn.Module):
+    """Rearrange voxels into channels, the inverse of `PixelShuffle`.
+
+    Args:
+        spatial_dims: 2 or 3.
+        scale: r; the sizes of the input are its multiples.
+    """
+
+    def __init__(self, spatial_dims: int, scale: int) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, *spatial times r) to (B, C r^d, *spatial)."""
+        r = self.scale
+        if self.spatial_dims == 2:
+            return torch.nn.functional.pixel_unshuffle(x, r)
+        b, c, d, h, w = x.shape
+        x = x.reshape(b, c, d // r, r, h // r, r, w // r, r).permute(0, 1, 3, 5, 7, 2, 4, 6)
+        return x.reshape(b, c * r * r * r, d // r, h // r, w // r)
+
+
 class SubpixelUpsampler(nn.Sequential):
     """Convolution and shuffle, for every factor 2 or once for 3 (Ledig et al. 2017, Lim et al. 2017).
 

@@ -1,0 +1,39 @@
+"""ConvNetSR with ConvNeXt blocks as Liu et al. 2022 write them, one operation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from benchmarks.plain.layers import conv, upsample
+from benchmarks.plain.rdn import flat
+from medsr.networks.convnet import ConvNetSR, ConvNeXtBlock
+
+
+def convnext_block(x: torch.Tensor, block: ConvNeXtBlock) -> torch.Tensor:
+    """Depthwise convolution; over the channels, normalisation and two linear layers; times gamma; plus the input."""
+    depthwise = F.conv2d if x.ndim == 4 else F.conv3d
+    y = depthwise(x, block.dwconv.weight, block.dwconv.bias, padding=3, groups=x.shape[1])
+    y = torch.movedim(y, 1, -1)
+    centred = y - y.mean(-1, keepdim=True)
+    y = centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + 1e-6)
+    y = y * block.norm.weight + block.norm.bias
+    y = F.linear(y, block.pwconv1.weight, block.pwconv1.bias)
+    y = 0.5 * y * (1 + torch.erf(y / 2**0.5))
+    y = F.linear(y, block.pwconv2.weight, block.pwconv2.bias)
+    return x + torch.movedim(block.gamma * y, -1, 1)
+
+
+def convnet(network: ConvNetSR) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's plain forward pass, on the same parameters."""
+
+    def forward(lr: torch.Tensor) -> torch.Tensor:
+        first = conv(lr, network.head[0])
+        x = first
+        for block in network.body:
+            x = convnext_block(x, block)
+        return upsample(x + first, flat(network.tail))
+
+    return forward

@@ -1,0 +1,45 @@
+"""RDN as Zhang et al. 2018 write it, and dense blocks that other networks share, one operation after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.plain.edsr import activate
+from benchmarks.plain.layers import conv, shift, upsample
+from medsr.networks.rdn import RDN
+
+
+def dense_layers(x: torch.Tensor, layers: Any) -> list[torch.Tensor]:
+    """Every layer sees the input and what all before it made; all of that, the input first."""
+    features = [x]
+    for layer in layers:
+        features.append(activate(conv(torch.cat(features, 1), layer.conv[0]), layer.conv[1]))
+    return features
+
+
+def residual_dense_block(x: torch.Tensor, block: Any) -> torch.Tensor:
+    """Dense layers, their fusion, times a factor, plus the input."""
+    return x + block.res_scale * conv(torch.cat(dense_layers(x, block.convs), 1), block.LFF)
+
+
+def rdn(network: RDN) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's plain forward pass, on the same parameters."""
+
+    def forward(lr: torch.Tensor) -> torch.Tensor:
+        first = conv(shift(lr, network.sub_mean), network.SFENet1)
+        x, outputs = conv(first, network.SFENet2), []
+        for block in network.RDBs:
+            x = residual_dense_block(x, block)
+            outputs.append(x)
+        x = conv(conv(torch.cat(outputs, 1), network.GFF[0]), network.GFF[1]) + first
+        return shift(upsample(x, flat(network.UPNet)), network.add_mean)
+
+    return forward
+
+
+def flat(layers: Any) -> list[Any]:
+    """The layers of sequences within sequences."""
+    return [layer for part in layers for layer in (flat(part) if hasattr(part, "__iter__") else [part])]

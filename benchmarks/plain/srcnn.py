@@ -1,0 +1,35 @@
+"""SRCNN as Dong et al. 2016 write it, and in 3D as Pham et al. 2017 ran it, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from medsr.networks.srcnn import SRCNN, SRCNN3D
+
+
+def continued(x: torch.Tensor, width: int) -> torch.Tensor:
+    """Edge values repeated on all sides."""
+    for axis in range(2, x.ndim):
+        at = torch.arange(-width, x.shape[axis] + width, device=x.device).clamp(0, x.shape[axis] - 1)
+        x = x.index_select(axis, at)
+    return x
+
+
+def srcnn(network: SRCNN) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Three convolutions without padding on images continued by their edge values, before each or once before all."""
+    layers = [network.conv1, network.conv2, network.conv3]
+
+    def forward(image: torch.Tensor) -> torch.Tensor:
+        radii = [layer.weight.shape[-1] // 2 for layer in layers]
+        once = isinstance(network, SRCNN3D)
+        convolve = F.conv2d if image.ndim == 4 else F.conv3d
+        x = continued(image, sum(radii)) if once else image
+        for layer, radius in zip(layers, radii, strict=True):
+            x = convolve(x if once else continued(x, radius), layer.weight, layer.bias)
+            x = x if layer is layers[-1] else torch.relu(x)
+        return x
+
+    return forward

@@ -1,0 +1,172 @@
+"""RDN: residual dense network (Zhang et al. 2018)."""
+
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import torch
+from torch import nn
+
+from medsr.errors import MedsrError
+from medsr.networks.blocks import ResidualDenseBlock, check_sizes, convolution, mean_shifts
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
+from medsr.networks.upsamplers import (
+    PixelShuffle,
+    SubpixelUpsampler,
+    halo_of,
+    subpixel_stages,
+    subpixel_tail_bytes,
+    subpixel_tail_radii,
+)
+
+
+class RDN(nn.Module):
+    """Two convolutions, residual dense blocks whose outputs are all fused, a sub-pixel upsampler.
+
+    Zhang et al. 2018, figure 2; the names of the parts are the paper's: shallow feature extraction (SFENet, section
+    3.1), residual dense blocks (RDBs) with local feature fusion (LFF, section 3.2), global feature fusion (GFF) and
+    the skip connection from the first convolution (section 3.3), upsampling (UPNet, section 3.4). All convolutions
+    are 3x3 (3x3x3) except the first of each fusion, zero-padded, with weights as torch draws them. The defaults are
+    what the authors' program calls configuration B.
+
+    The paper's UPNet has G channels between its stages; the dissertation's keeps G0 and follows every dense layer by
+    LeakyReLU (Zhu 2022, tables 4.1 and 5.1). State dicts of both programs fit.
+
+    Args:
+        in_channels: of the LR image.
+        out_channels: of the SR image, which are the first of the LR image; all by default.
+        scale: a power of two, or 3.
+        features: channels G0 between the blocks.
+        blocks: D.
+        layers: convolutions C of each block.
+        growth: channels G that each of them adds.
+        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        upsampling: "zhang2018" or "zhu2022".
+        mean: of the training set, for all channels or each; taken from the input and added to the output.
+        std: standard deviation of the training set, alike.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a quick one, for trials and tests
+    PUBLISHED_KEYS = (  # of the dissertation's program; the authors' names are ours
+        (r"^head\.0\.", "SFENet1."),
+        (r"^F0\.", "SFENet2."),
+        (r"^body\.(\d+)\.body\.(\d+)\.body\.0\.", r"RDBs.\1.convs.\2.conv.0."),
+        (r"^body\.(\d+)\.bottle_neck\.", r"RDBs.\1.LFF."),
+        (r"^bottleneck\.", "GFF."),
+        (r"^tail\.", "UPNet."),
+    )
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        scale: int = 4,
+        features: int = 64,
+        blocks: int = 16,
+        layers: int = 8,
+        growth: int = 64,
+        act: str = "relu",
+        upsampling: str = "zhang2018",
+        mean: Union[float, Sequence[float]] = 0.0,
+        std: Union[float, Sequence[float]] = 1.0,
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        out = in_channels if out_channels is None else out_channels
+        sizes = {"features": features, "blocks": blocks, "layers": layers, "growth": growth}
+        check_sizes("RDN", spatial_dims, in_channels, out, **sizes)
+        if upsampling not in ("zhang2018", "zhu2022"):
+            raise MedsrError(f"RDN has the upsamplings zhang2018 and zhu2022, got {upsampling!r}")
+        self.sub_mean, self.add_mean = mean_shifts(spatial_dims, in_channels, mean, std, out)
+        self.SFENet1 = convolution(spatial_dims, in_channels, features)
+        self.SFENet2 = convolution(spatial_dims, features, features)
+        self.RDBs = nn.ModuleList(
+            ResidualDenseBlock(spatial_dims, features, growth, layers, act) for _ in range(blocks)
+        )
+        self.GFF = nn.Sequential(
+            convolution(spatial_dims, blocks * features, features, 1), convolution(spatial_dims, features, features)
+        )
+        if upsampling == "zhang2018":
+            self.UPNet = _upnet(spatial_dims, features, growth, out, scale)
+        else:
+            self.UPNet = nn.Sequential(
+                SubpixelUpsampler(spatial_dims, features, scale), convolution(spatial_dims, features, out)
+            )
+        fusion = 3 * 4 * blocks * features  # the blocks' outputs, those together, and oneDNN's reordered copy of that
+        self.spec = NetworkSpec(
+            family=Family.FIXED,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out,
+            scales=(scale,) * spatial_dims,
+            halo=halo_of([(1, 2 + blocks * layers + 1), *subpixel_tail_radii(scale)]),
+            bytes_per_voxel=max(fusion, subpixel_tail_bytes(spatial_dims, max(features, growth), scale)),
+            paper="Zhang et al. 2018, section 3",
+            deviations="" if upsampling == "zhang2018" else "the dissertation's upsampler (Zhu 2022, chapter 5)",
+        )
+
+    def forward(self, lr: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
+        """Enlarge an image.
+
+        Args:
+            lr: (B, in_channels, *spatial), any size.
+            scale: not used, it is built in.
+
+        Returns:
+            (B, out_channels, *spatial times the scale).
+        """
+        return self.add_mean(self.UPNet(self.features(self.sub_mean(lr))))
+
+    def features(self, lr: torch.Tensor) -> torch.Tensor:
+        """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial): all but the upsampler."""
+        first = self.SFENet1(lr)
+        x = self.SFENet2(first)
+        outputs = []
+        for block in self.RDBs:
+            x = block(x)
+            outputs.append(x)
+        return self.GFF(torch.cat(outputs, 1)) + first
+
+
+def _upnet(spatial_dims: int, features: int, growth: int, out_channels: int, scale: int) -> nn.Sequential:
+    """The paper's upsampler, numbered as its authors do: stages that narrow to G channels, an output convolution."""
+    layers: list[nn.Module] = []
+    for factor in subpixel_stages(scale):
+        layers.append(convolution(spatial_dims, features, growth * factor**spatial_dims))
+        layers.append(PixelShuffle(spatial_dims, factor))
+        features = growth
+    return nn.Sequential(*layers, convolution(spatial_dims, features, out_channels))
+
+
+_SHIFTS = "the authors' program trains the numbers that shift the intensities, 24 with three channels; here they are"
+
+PRESETS = {
+    "rdn-b": Preset(
+        RDN,
+        {},
+        22_268_801,
+        published="22.3 M",
+        remark=f"{_SHIFTS} constants: 22,271,131 less 24",
+        also=(({"in_channels": 3}, 22_271_107),),
+    ),
+    "rdn-a": Preset(
+        RDN,
+        {"blocks": 20, "layers": 6, "growth": 32},
+        5_577_057,
+        remark=f"{_SHIFTS} constants: 5,578,811 less 24",
+        also=(({"in_channels": 3}, 5_578_787),),
+    ),
+    "rdn-zhu2022": Preset(
+        RDN,
+        {"blocks": 20, "layers": 6, "growth": 32, "act": "leaky_relu", "upsampling": "zhu2022"},
+        5_761_921,
+        leaf_parameters=5_761_921,
+        multiply_adds={"conv": 7.9450, "thop": 7.9450, "all": 7.9450},
+        published="5.76 M, 7.95 G (Zhu 2022, table 5.1)",
+        also=(({"scale": 2}, 5_614_209), ({"scale": 3}, 5_798_849)),
+    ),
+}

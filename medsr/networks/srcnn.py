@@ -1,0 +1,126 @@
+"""SRCNN: three convolutions on the interpolated image, in 2D (Dong et al. 2016) and 3D (Pham et al. 2017)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Optional
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import nn
+from torch.nn import functional as F
+
+from medsr.errors import MedsrError
+from medsr.networks.blocks import check_sizes
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
+
+
+class SRCNN(nn.Module):
+    """Patch extraction, non-linear mapping, reconstruction: convolutions with ReLUs between, no skip connection.
+
+    Dong et al. 2016, section 3.1, equations 1 to 3, on the bicubically interpolated image. The network is trained
+    with convolutions that pad nothing (section 3.3); the authors' test program repeats the edge values before each
+    of them, which keeps the size, and so does this. Weights are drawn from N(0, 0.001), biases are zero.
+
+    Args:
+        in_channels: of the interpolated image.
+        out_channels: restored, which are the first of the image; all by default.
+        features: filters n1 and n2 of the first two layers.
+        kernel_sizes: filter sizes f1, f2, f3, odd; the paper also has (9, 3, 5) and (9, 5, 5).
+        spatial_dims: 2 or 3.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"features": (8, 6)}  # a quick one, for trials and tests
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        features: Sequence[int] = (64, 32),
+        kernel_sizes: Sequence[int] = (9, 1, 5),
+        spatial_dims: int = 2,
+    ) -> None:
+        super().__init__()
+        out = in_channels if out_channels is None else out_channels
+        if len(features) != 2 or len(kernel_sizes) != 3 or any(size < 1 or size % 2 == 0 for size in kernel_sizes):
+            raise MedsrError(
+                "SRCNN has the features of two layers and three odd kernel sizes, "
+                f"got {list(features)} and {list(kernel_sizes)}"
+            )
+        check_sizes(type(self).__name__, spatial_dims, in_channels, out, features=min(features))
+        layer = Conv[Conv.CONV, spatial_dims]
+        self.conv1 = layer(in_channels, features[0], kernel_sizes[0])
+        self.conv2 = layer(features[0], features[1], kernel_sizes[1])
+        self.conv3 = layer(features[1], out, kernel_sizes[2])
+        for convolution in (self.conv1, self.conv2, self.conv3):
+            nn.init.normal_(convolution.weight, std=0.001)
+            nn.init.zeros_(convolution.bias)
+        self.padding = [size // 2 for size in kernel_sizes]  # before each layer
+        self.spec = NetworkSpec(
+            family=Family.RESTORE,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out,
+            halo=sum(size // 2 for size in kernel_sizes),
+            interpolation="cubic",
+            bytes_per_voxel=4 * (2 * features[0] + 2 * features[1]),
+            paper="Dong et al. 2016, section 3",
+        )
+
+    def forward(self, image: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
+        """Restore an interpolated image.
+
+        Args:
+            image: (B, in_channels, *spatial) on the HR grid, any size.
+            scale: ignored.
+
+        Returns:
+            (B, out_channels, *spatial).
+        """
+        x = F.relu(self.conv1(self.continued(image, self.padding[0])))
+        x = F.relu(self.conv2(self.continued(x, self.padding[1])))
+        return self.conv3(self.continued(x, self.padding[2]))
+
+    def continued(self, x: torch.Tensor, width: int) -> torch.Tensor:
+        """The edge values repeated on all sides, `width` times."""
+        return F.pad(x, [width] * (2 * x.dim() - 4), mode="replicate") if width > 0 else x
+
+
+class SRCNN3D(SRCNN):
+    """SRCNN in 3D on the spline-interpolated image (Pham et al. 2017 ISBI, the baseline of hal-01635455v1).
+
+    The published network uses convolutions that pad nothing on 33^3 patches and continues the test volume by its
+    edge values once, before the first layer; that is part of the forward pass here.
+
+    Args:
+        in_channels: of the interpolated image.
+        out_channels: restored, which are the first of the image; all by default.
+        features: filters of the first and second layer.
+    """
+
+    PUBLISHED_KEYS = ((r"^c(\d)\.", r"conv\1."),)
+
+    def __init__(
+        self, in_channels: int = 1, out_channels: Optional[int] = None, features: Sequence[int] = (64, 32)
+    ) -> None:
+        super().__init__(in_channels, out_channels, features, spatial_dims=3)
+        self.padding = [sum(self.padding), 0, 0]
+        self.spec = replace(
+            self.spec, interpolation="spline3", paper="Pham et al. 2017, section 3.2 (SRCNN3D)", deviations=""
+        )
+
+
+PRESETS = {
+    "srcnn": Preset(
+        SRCNN,
+        {},
+        8_129,
+        published="8,032 (Dong et al. 2016, section 4.3.2)",
+        remark="the paper counts no biases, of which there are 97",
+        also=(({"kernel_sizes": (9, 3, 5)}, 24_513), ({"kernel_sizes": (9, 5, 5)}, 57_281)),
+    ),
+    "srcnn3d": Preset(SRCNN3D, {}, 52_801, multiply_adds_per_voxel=52_704),
+}
