@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from medsr.networks import create, load_checkpoint
 
@@ -29,7 +30,39 @@ class Case:
     margin: int = 0
 
 
+class FiveConvolutions(nn.Sequential):
+    """The encoder of the published U-Net with five convolutions instead of a ResNet."""
+
+    in_channels, channels = 3, (8, 12, 16, 24)
+
+    def __init__(self) -> None:
+        layers = []
+        for before, after, stride in ((3, 8, 2), (8, 8, 1), (8, 12, 2), (12, 16, 2), (16, 24, 2)):
+            convolution = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+            layers.append(nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU()))
+        super().__init__(*layers)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The features that the decoder takes, finest first."""
+        features = []
+        for layer in self:
+            x = layer(x)
+            features.append(x)
+        return features[1:]
+
+
 CASES: dict[str, Case] = {
+    "convnet_x4": Case("ConvNetSR", {"features": 8, "blocks": 3}),
+    "rdn_canonical_x2_3ch": Case(
+        "RDN", {"in_channels": 3, "scale": 2, "features": 8, "blocks": 3, "layers": 3, "growth": 4}
+    ),
+    "rdn_x4": Case("rdn-zhu2022", {"features": 8, "blocks": 3, "layers": 3, "growth": 4}),
+    "rrdbnet_canonical_x4": Case("RRDBNet", {"features": 8, "blocks": 2, "growth": 4}),
+    "esrgan_dissertation_x4": Case("esrgan-zhu2022", {"features": 8, "blocks": 2, "growth": 4}),
+    "srdensenet_all_x4": Case(
+        "srdensenet-zhu2022", {"features": 4, "width": 16, "blocks": 2, "layers": 3, "growth": 4}
+    ),
+    "dynamic_unet_tiny_blur_weightnorm": Case("ResNetUNet", {"encoder": FiveConvolutions()}),
     "han_dissertation_x4": Case("HAN", {"groups": 10, "blocks": 1, "features": 8, "reduction": 4}),
     "miassr_discriminator_tiny": Case("srgan-discriminator-zhu2022", {"features": 8, "patch_size": 16}),
     "rcan_canonical_x4_3ch": Case("RCAN", {"in_channels": 3, "groups": 2, "blocks": 2, "features": 8, "reduction": 4}),

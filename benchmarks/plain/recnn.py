@@ -1,4 +1,4 @@
-"""ReCNN and SRCNN3D, layer by layer."""
+"""ReCNN, layer by layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from medsr.networks import SRCNN3D, ReCNN
+from medsr.networks import ReCNN
 
 
 def recnn(network: ReCNN) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -21,17 +21,5 @@ def recnn(network: ReCNN) -> Callable[[torch.Tensor], torch.Tensor]:
             x = convolve(x, layer.weight, layer.bias, padding=layer.weight.shape[-1] // 2)
             x = torch.relu(x) if i < len(layers) - 1 else x
         return x + image[:, : network.out_channels] if network.residual else x
-
-    return forward
-
-
-def srcnn3d(network: SRCNN3D) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Three valid convolutions on the image continued by its edge values."""
-
-    def forward(image: torch.Tensor) -> torch.Tensor:
-        x = F.pad(image, [6] * 6, mode="replicate")
-        x = torch.relu(F.conv3d(x, network.conv1.weight, network.conv1.bias))
-        x = torch.relu(F.conv3d(x, network.conv2.weight, network.conv2.bias))
-        return F.conv3d(x, network.conv3.weight, network.conv3.bias)
 
     return forward
