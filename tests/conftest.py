@@ -158,6 +158,77 @@ def write_dicom() -> Callable[..., None]:
     return write
 
 
+@pytest.fixture(scope="session")
+def write_enhanced() -> Callable[..., Any]:
+    """Write a volume (columns, rows, slices) of int16 and its RAS affine as one enhanced multi-frame MR image.
+
+    `order` says which slice each frame shows; `change(dataset)` edits the image before it is written. Returns it.
+    """
+
+    def item(**tags: Any) -> list[Any]:
+        import pydicom
+
+        dataset = pydicom.Dataset()
+        for name, value in tags.items():
+            setattr(dataset, name, value)
+        return [dataset]
+
+    def write(
+        path: Path,
+        volume: np.ndarray,
+        affine: np.ndarray,
+        change: Callable[[Any], Any] = lambda image: None,
+        order: list[int] | None = None,
+    ) -> Any:
+        import pydicom
+
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+        spacing = np.linalg.norm(lps[:3, :3], axis=0)
+        frames = list(range(volume.shape[2])) if order is None else order
+        image = pydicom.Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = pydicom.uid.EnhancedMRImageStorage, "1.2.3.5.1"
+        image.StudyInstanceUID, image.SeriesInstanceUID, image.SeriesNumber = "1.2.3", "1.2.3.5", 5
+        image.FrameOfReferenceUID = "1.2.3.6"
+        image.Modality, image.SeriesDescription, image.PatientID = "MR", "enhanced phantom", "P1"
+        image.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.Columns, image.Rows = volume.shape[:2]
+        image.NumberOfFrames = len(frames)
+        image.BitsAllocated = image.BitsStored = 16
+        image.HighBit, image.PixelRepresentation = 15, 1
+        measures = item(
+            PixelSpacing=[f"{spacing[1]:.9g}", f"{spacing[0]:.9g}"],
+            SliceThickness=f"{spacing[2]:.9g}",
+            SpacingBetweenSlices=f"{spacing[2]:.9g}",
+        )
+        cosines = [f"{v:.12f}" for v in (lps[:3, :2] / spacing[:2]).T.ravel()]
+        image.SharedFunctionalGroupsSequence = item(
+            PixelMeasuresSequence=measures,
+            PlaneOrientationSequence=item(ImageOrientationPatient=cosines),
+            PixelValueTransformationSequence=item(RescaleIntercept=0, RescaleSlope=1, RescaleType="US"),
+            MRImageFrameTypeSequence=item(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]),
+        )
+        image.PerFrameFunctionalGroupsSequence = [
+            item(
+                FrameContentSequence=item(StackID="1", InStackPositionNumber=k + 1, TemporalPositionIndex=1),
+                PlanePositionSequence=item(ImagePositionPatient=[f"{v:.9f}" for v in lps[:3, 3] + k * lps[:3, 2]]),
+            )[0]
+            for k in frames
+        ]
+        image.PixelData = b"".join(volume[:, :, k].T.astype("<i2").tobytes() for k in frames)
+        image["PixelData"].VR = "OW"
+        image.file_meta = pydicom.dataset.FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        change(image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pydicom.dcmwrite(path, image, enforce_file_format=True)
+        return image
+
+    return write
+
+
 @dataclass(frozen=True)
 class Finished:
     """What a command left: exit status and both streams."""
