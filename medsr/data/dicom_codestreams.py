@@ -22,11 +22,13 @@ class Codestream:
         rows: number of rows; JPEG allows 0, "told later", which DICOM does not.
         columns: number of columns.
         components: 1 for grey values.
+        precision: bits of a value, of the first component.
     """
 
     rows: int
     columns: int
     components: int
+    precision: int
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
@@ -49,8 +51,8 @@ def _jpeg(frame: bytes) -> Codestream | None:
         if marker == 0xFF:  # a fill byte
             at += 1
         elif marker in _JPEG_FRAMES:
-            rows, columns, components = struct.unpack_from(">HHB", frame, at + 5)
-            return Codestream(rows, columns, components)
+            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, at + 4)
+            return Codestream(rows, columns, components, precision)
         elif marker in _STANDALONE:
             at += 2
         else:
@@ -61,5 +63,5 @@ def _jpeg(frame: bytes) -> Codestream | None:
 def _jpeg2000(frame: bytes, start: int) -> Codestream:
     # after SOC, the marker SIZ, its length and Rsiz: sizes of the reference grid and where the image begins on it
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-    (components,) = struct.unpack_from(">H", frame, start + 40)
-    return Codestream(bottom - top, right - left, components)
+    components, depth = struct.unpack_from(">HB", frame, start + 40)
+    return Codestream(bottom - top, right - left, components, (depth & 0x7F) + 1)  # the highest bit is the sign's

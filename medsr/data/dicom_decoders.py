@@ -20,7 +20,7 @@ from pydicom import encaps, uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_file_meta_info
 
-from medsr.data.dicom_codestreams import read_codestream
+from medsr.data.dicom_codestreams import Codestream, read_codestream
 from medsr.errors import InputError
 
 _HTJ2K = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (201, 202, 203)}  # newer than some versions of pydicom
@@ -140,6 +140,8 @@ def _whole(dataset: Any) -> Iterator[tuple[int, np.ndarray]]:
     ratio = _RLE_RATIO if transfer_syntax(dataset) == uid.RLELossless else 1
     if stored * ratio < needed:  # known before pydicom makes room for what the header says
         raise ValueError(f"{needed} bytes by the header, {stored} stored")
+    if not _V2:
+        dataset.pixel_array_options(correct_unused_bits=False)  # `dicom_pixels` does, and counts them
     array = dataset.pixel_array
     yield from enumerate(array if array.ndim == 3 else array[None])
 
@@ -150,8 +152,8 @@ def _one_by_one(
     """Decodes compressed frames, each as a data set of its own that says no more than a decoder must know."""
     for k, encoded in enumerate(_encoded_frames(dataset)):
         if k in frames:
-            _check_codestream(path, encoded, dataset)
-            yield k, decode(_single_frame(dataset, encoded))
+            said = _check_codestream(path, encoded, dataset)
+            yield k, decode(_single_frame(dataset, encoded, said.precision))
 
 
 def _encoded_frames(dataset: Any) -> Iterator[bytes]:
@@ -163,7 +165,7 @@ def _encoded_frames(dataset: Any) -> Iterator[bytes]:
     return iter(encaps.generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=offsets))
 
 
-def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> None:
+def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> Codestream:
     """Refuses a compressed image of another size than its header's: decoders make room by the former."""
     said = read_codestream(encoded)
     if said is None:
@@ -174,15 +176,19 @@ def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> None:
             f"{path}: expected a compressed image of {expected[0]}x{expected[1]} grey pixels, got {said.rows}x"
             f"{said.columns} with {said.components} component(s); copy the file again"
         )
+    return said
 
 
-def _single_frame(dataset: Any, encoded: bytes) -> Dataset:
+def _single_frame(dataset: Any, encoded: bytes, precision: int) -> Dataset:
+    """Returns an image of the encoded bytes, in no wider a header than they need: on that decoders disagree."""
     frame = Dataset()
     frame.SOPClassUID, frame.SOPInstanceUID = uid.SecondaryCaptureImageStorage, uid.UID("2.25.1")
     frame.Modality = "OT"
     frame.SamplesPerPixel, frame.PhotometricInterpretation = 1, "MONOCHROME2"
-    for tag in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
-        setattr(frame, tag, int(dataset[tag].value))
+    frame.Rows, frame.Columns = int(dataset.Rows), int(dataset.Columns)
+    frame.PixelRepresentation = int(dataset.PixelRepresentation)
+    frame.BitsStored, frame.HighBit = int(dataset.BitsStored), int(dataset.BitsStored) - 1
+    frame.BitsAllocated = 8 if max(precision, frame.BitsStored) <= 8 else int(dataset.BitsAllocated)
     frame.PixelData = encaps.encapsulate([encoded])
     frame["PixelData"].VR = "OB"
     frame["PixelData"].is_undefined_length = True

@@ -73,15 +73,16 @@ class _Tally:
         allocated = 8 * array.dtype.itemsize
         stored = int(header.get("BitsStored") or allocated)
         high = int(header.get("HighBit", stored - 1))
-        if not 0 < stored <= allocated or not stored - 1 <= high < allocated:
-            raise ValueError(f"{stored} bits stored up to bit {high} of {allocated}")
-        if stored == allocated:
+        if stored >= allocated:
             return array
+        if not 0 < stored <= high + 1 <= allocated:
+            raise ValueError(f"{stored} bits stored up to bit {high} of {allocated}")
         signed = array.view(array.dtype.str.replace("u", "i")) if int(header.get("PixelRepresentation") or 0) else array
         # To the top and back: the shift to the right repeats the sign of signed values.
         values = (signed << (allocated - 1 - high)) >> (allocated - stored)
-        unsigned = values & ((1 << stored) - 1)
-        self.excess += int(((array != values) & (array != unsigned)).sum())
+        if high == stored - 1:
+            unsigned = values & ((1 << stored) - 1)
+            self.excess += int(((array != values) & (array != unsigned)).sum())
         return values
 
     def count(self, stored: np.ndarray, plane: Plane) -> None:
