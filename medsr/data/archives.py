@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,17 +83,21 @@ def _unpack(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-            targets = [_target(archive, folder, entry) for entry in opened.infolist()]
+            targets = [_target(archive, folder, entry) for entry in entries]
             _check_limits(archive, entries, limits)
             _check_distinct(archive, targets)
             _check_room(archive, folder, sum(entry.file_size for entry in entries))
-            for entry in entries:
-                _extract(opened, entry, _target(archive, folder, entry))
+            for entry, target in zip(entries, targets, strict=True):
+                _extract(opened, entry, target)
     except MedsrError:
         raise
     except PermissionError as error:
         raise InputError(f"{archive}: cannot be read: {error.strerror or error}; check its permissions") from error
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{archive}: cannot be unpacked: {error.strerror}; set TMPDIR to another folder"
+            ) from error
         raise InputError(
             f"{archive}: expected a complete zip archive, got a damaged one ({one_line(error)}); copy it again"
         ) from error
@@ -115,15 +121,9 @@ def _target(archive: Path, folder: Path, entry: zipfile.ZipInfo) -> Path:
 
 
 def _check_distinct(archive: Path, targets: Sequence[Path]) -> None:
-    """Refuses names that some file system takes for one: the second file would replace the first."""
-    seen: set[str] = set()
-    for target in targets:
-        key = str(target).casefold()
-        if key in seen:
-            raise InputError(
-                f"{archive}: expected one file of each name, got two called {target.name!r}; pack it again"
-            )
-        seen.add(key)
+    name, count = Counter(targets).most_common(1)[0] if targets else (archive, 1)
+    if count > 1:
+        raise InputError(f"{archive}: expected one file of each name, got {count} called {name.name!r}; pack it again")
 
 
 def _check_limits(archive: Path, entries: Sequence[zipfile.ZipInfo], limits: ArchiveLimits) -> None:

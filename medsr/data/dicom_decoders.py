@@ -23,10 +23,11 @@ from pydicom.filereader import read_file_meta_info
 from medsr.data.dicom_codestreams import Codestream, read_codestream
 from medsr.errors import InputError
 
-_HTJ2K = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (201, 202, 203)}  # newer than some versions of pydicom
-_JPEG2000 = {uid.JPEG2000Lossless, uid.JPEG2000}
-_JPEG_LS = {uid.JPEGLSLossless, uid.JPEGLSNearLossless}
-_JPEG = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1}
+# By number: pydicom 2 lacks the newest names and means another by "JPEGLossless".
+_JPEG = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (50, 51, 57, 70)}
+_JPEG_LS = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (80, 81)}
+_JPEG2000 = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (90, 91)}
+_HTJ2K = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (201, 202, 203)}
 _BY_PYDICOM = {
     uid.ImplicitVRLittleEndian,
     uid.ExplicitVRLittleEndian,
