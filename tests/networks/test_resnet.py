@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medsr.errors import InputError, MedsrError
-from medsr.networks import ResNetEncoder, load_checkpoint
+from medsr.networks import ResNetEncoder, ResNetUNet, SegmentationUNet, load_checkpoint
 from medsr.networks.resnet import for_channels
 
 TINY = {"features": 2, "blocks": (1, 2, 1, 1)}
@@ -70,13 +70,14 @@ def test_weights_for_other_channels():
     weights = torchvision_weights()
     grey, colour = torch.rand(2, 1, 20, 17), ResNetEncoder(3, **TINY).eval()
     load_checkpoint(colour, weights)
-    expected = colour(grey.expand(-1, 3, -1, -1))
+    expected = colour.double()(grey.double().expand(-1, 3, -1, -1))
     with pytest.raises(InputError, match=r"misshapen conv1.weight \(2, 3, 7, 7\), expected \(2, 1, 7, 7\)"):
         load_checkpoint(ResNetEncoder(1, **TINY), weights)
     for channels in (1, 6):  # all kernels equally often: the same features of a grey image
         encoder = ResNetEncoder(channels, **TINY).eval()
         load_checkpoint(encoder, for_channels(weights, channels))
-        torch.testing.assert_close(encoder(grey.expand(-1, channels, -1, -1)), expected)
+        came = encoder.double()(grey.double().expand(-1, channels, -1, -1))
+        torch.testing.assert_close(came, expected, rtol=1e-4, atol=1e-4)
     first = weights["conv1.weight"]
     torch.testing.assert_close(for_channels(weights, 2)["conv1.weight"], first[:, :2] * 1.5)
     assert first.shape[1] == 3  # what was given is left alone
@@ -153,6 +154,28 @@ def test_reach_is_what_a_feature_sees(perturbed):
         seen = gradient.flatten().nonzero().flatten()
         wanted = [(at, at + 1) if i == level else nothing for i in range(5)]
         assert encoder.reach(wanted) == (seen.min(), seen.max())
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ResNetUNet(**TINY),
+        ResNetUNet(**TINY, blur=False, last_cross=False),
+        SegmentationUNet(**TINY, decoder=(2, 2, 2, 2, 2)),
+    ],
+    ids=["sub-pixel", "without blur and image", "segmentation"],
+)
+def test_halo_of_a_unet_is_exact(perturbed, network):
+    network = perturbed(network).double()
+    network.encoder.maxpool = nn.AvgPool2d(3, 2, 1)
+    for parameter in network.parameters():
+        parameter.data.abs_().add_(0.1)
+    halo, step = network.spec.halo, network.spec.size_multiple
+    start = (halo // step + 1) * step
+    x = torch.rand(1, 1, 1, 2 * start + step, dtype=torch.float64).requires_grad_()
+    (gradient,) = torch.autograd.grad(network(x)[..., start : start + step].sum(), x)
+    seen = gradient.flatten().nonzero().flatten()
+    assert halo == max(start - seen.min(), seen.max() - (start + step - 1))
 
 
 @pytest.mark.parametrize(
