@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,74 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
     finally:
         with suppress(OSError):  # e.g. the parent is a file: there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = True,
+    replaceable: Callable[[Path], bool] = lambda folder: False,
+) -> Iterator[Path]:
+    """Gives a hidden folder beside the real one to write to; it gets its real name when the block ends well.
+
+    Args:
+        path: the folder to appear. Missing folders above it are created.
+        overwrite: whether a folder that is already there may be replaced.
+        replaceable: whether that folder is one that may: nobody's files are removed unasked. An empty one may.
+
+    Yields:
+        The hidden folder, which exists and is empty. It is removed when the block raises, whatever it raises.
+
+    Raises:
+        OutputError: the folder cannot be written, or another one is in its place.
+    """
+    path = Path(path).expanduser()
+    hidden = path.with_name(f".medsr-{secrets.token_hex(6)}")
+    try:
+        check_folder(path, overwrite=overwrite, replaceable=replaceable)
+        hidden.mkdir(parents=True)
+        yield hidden
+        put_in_place(hidden, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def check_folder(
+    path: Path, *, overwrite: bool = True, replaceable: Callable[[Path], bool] = lambda folder: False
+) -> None:
+    """Raise OutputError unless a folder of this name may be made; see `atomic_folder`."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: expected a name for a folder, got an existing file; choose another name")
+    if any(path.iterdir()) and not (overwrite and replaceable(path)):
+        what = "one that holds other files" if overwrite else "one"
+        raise OutputError(f"{path}: expected no folder of that name, got {what}; remove it or choose another name")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its real name, in place of a file or folder that has it.
+
+    A folder takes two renames where there is an older one: a computer that dies between them leaves the older one
+    under a hidden name beside.
+
+    Raises:
+        OSError: it cannot be renamed; what was there is still there.
+    """
+    if not (temporary.is_dir() and path.is_dir()):
+        os.replace(temporary, path)
+        return
+    aside = path.with_name(f".medsr-{secrets.token_hex(6)}")
+    os.replace(path, aside)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _reason(error: OSError) -> str:
