@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 
 from medsr.data.archives import is_archive, unpacked
-from medsr.data.dicom_errors import header_errors
+from medsr.data.dicom_errors import BoundedFile, header_errors
 from medsr.data.dicom_geometry import stack_affine
 from medsr.data.dicom_pixels import read_pixels
 from medsr.data.dicom_planes import Plane, planes_of
@@ -117,8 +117,8 @@ def source_headers(path: str | os.PathLike[str], series: str | None = None) -> l
     with _opened(Path(path).expanduser()) as folder:
         headers: list[pydicom.Dataset] = []
         for file in _find_stack(folder, series).files:
-            with header_errors(file):
-                headers.append(pydicom.dcmread(file, stop_before_pixels=True, force=True))
+            with header_errors(file), BoundedFile(file) as opened:
+                headers.append(pydicom.dcmread(opened, stop_before_pixels=True, force=True))
         return headers
 
 

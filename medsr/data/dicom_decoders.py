@@ -7,6 +7,8 @@ the extra `dicom` where they are installed; else, and for JPEG, by the GDCM that
 from __future__ import annotations
 
 import importlib.util
+import os
+import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -18,9 +20,9 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 from pydicom import encaps, uid
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_file_meta_info
 
 from medsr.data.dicom_codestreams import Codestream, read_codestream
+from medsr.data.dicom_errors import BoundedFile
 from medsr.errors import InputError
 
 # By number: pydicom 2 lacks the newest names and means another by "JPEGLossless".
@@ -38,6 +40,7 @@ _BY_PYDICOM = {
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _RLE_RATIO = 64  # two bytes stand for 128 at most
+_PREAMBLE = 132  # 128 bytes and the magic word
 _START = 1024  # bytes of a file within which its transfer syntax is named
 _INFLATED_BYTES = 4 << 30  # of the largest deflated data set that is read
 _CHUNK = 1 << 20
@@ -57,11 +60,16 @@ def check_deflated(path: Path) -> None:
 
     Raises:
         InputError: it does not inflate to the end within 4 GiB.
+        Exception: struct, zlib or value errors of a damaged file.
     """
     with open(path, "rb") as file:
         if uid.DeflatedExplicitVRLittleEndian.encode() not in file.read(_START):
             return
-        file.seek(132 + 12 + int(read_file_meta_info(path).FileMetaInformationGroupLength))
+        file.seek(_PREAMBLE)
+        group, element, _, _, length = struct.unpack("<HH2sHI", file.read(12))
+        if (group, element) != (2, 0):
+            raise ValueError("no FileMetaInformationGroupLength where it should be")
+        file.seek(length, os.SEEK_CUR)
         inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while block := file.read(_CHUNK):
             while block and size <= _INFLATED_BYTES:
@@ -91,7 +99,8 @@ def stored_frames(path: Path, header: Any, frames: Collection[int]) -> Iterator[
     """
     syntax = transfer_syntax(header)
     decode = None if syntax in _BY_PYDICOM else _frame_decoder(path, syntax)
-    dataset = pydicom.dcmread(path, force=True)
+    with BoundedFile(path) as file:
+        dataset = pydicom.dcmread(file, force=True)
     dataset.file_meta.TransferSyntaxUID = syntax
     size = (int(header.Rows), int(header.Columns))
     decoded = _whole(dataset) if decode is None else _one_by_one(path, dataset, frames, decode)

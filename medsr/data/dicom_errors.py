@@ -1,8 +1,10 @@
-"""pydicom's remarks kept off the screen, and what it raises turned into one line about the file."""
+"""Reading damaged files by pydicom: no more memory than the file is long, no remarks, one line about the file."""
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,19 @@ from pathlib import Path
 
 from medsr.data.volume import one_line
 from medsr.errors import InputError
+
+
+class BoundedFile(io.BufferedReader):
+    """A file that makes room for no more bytes than it has, whatever length a damaged header asks for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._length = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads `size` bytes, or what is left of the file."""
+        left = max(self._length - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pydicom
 from pydicom import uid
 
 from medsr.data.dicom_decoders import check_deflated
-from medsr.data.dicom_errors import header_errors, quiet_pydicom
+from medsr.data.dicom_errors import BoundedFile, header_errors, quiet_pydicom
 from medsr.data.dicom_planes import TAGS
 from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
 from medsr.errors import InputError
@@ -128,7 +128,8 @@ def _read_header(path: Path) -> Any | None:
     with header_errors(path):
         check_deflated(path)
         tags = [*TAGS, "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
+        with BoundedFile(path) as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
         kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
         name = "" if kind is None else uid.UID(kind).name
         if kind is None or ("Image Storage" in name and "Rows" not in header):
