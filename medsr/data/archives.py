@@ -9,7 +9,6 @@ import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ ARCHIVE = (".zip",)
 _CHUNK = 1 << 20
 _MIB = 1 << 20
 _ENCRYPTED = 0x1  # bit of a zip entry's flags
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def _unpack(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
         raise
     except PermissionError as error:
         raise InputError(f"{archive}: cannot be read: {error.strerror or error}; check its permissions") from error
-    except _DAMAGED as error:
+    except Exception as error:  # zipfile raises anything from BadZipFile to IndexError
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"{archive}: cannot be unpacked: {error.strerror}; set TMPDIR to another folder"

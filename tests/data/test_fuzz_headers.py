@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -166,6 +168,8 @@ def dicom_files(
         image.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
         kind = {"implicit_vr": True, "little_endian": True} if name == "implicit" else {}
         pydicom.dcmwrite(folder / f"{name}.dcm", image, enforce_file_format=True, **kind)
+    if shutil.which("dcmcjpeg"):
+        subprocess.run(["dcmcjpeg", "+e1", folder / "classic.dcm", folder / "JPEGLossless.dcm"], check=True)
     return Files((path.name, path.read_bytes()) for path in folder.iterdir())
 
 
