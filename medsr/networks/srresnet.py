@@ -118,7 +118,8 @@ class SRResNet(nn.Module):
             out_channels=out_channels,
             scales=(scale,) * spatial_dims,
             halo=halo_of([(1, ends // 2 + 2 * blocks + 1), *subpixel_tail_radii(scale, after=ends // 2)]),
-            bytes_per_voxel=subpixel_tail_bytes(spatial_dims, width, scale),
+            # torch may unfold what the first convolution reads, which matters for 9x9x9 filters
+            bytes_per_voxel=4 * in_channels * ends**spatial_dims + subpixel_tail_bytes(spatial_dims, width, scale),
             paper="Ledig et al. 2017, section 2.1.1",
             deviations="" if ledig else "the dissertation's ends, batch norms and shared PReLU (Zhu 2022, chapter 4)",
         )
