@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -21,7 +21,28 @@ if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help
     from medsr.outputs import OutputPaths
     from medsr.upscaling import Upscaler
 
-    Job: TypeAlias = tuple[ImageSource, OutputPaths]
+
+class Job(NamedTuple):
+    """One image to enlarge.
+
+    Attributes:
+        source: the image.
+        stem: what the bundle is told to name its results by.
+        paths: where they will be.
+    """
+
+    source: ImageSource
+    stem: str
+    paths: OutputPaths
+
+
+class Place(NamedTuple):
+    """Where results go: folder, format, what the bundle appends to names, and how a case is named."""
+
+    directory: Path
+    extension: str
+    postfix: str
+    stem_of: Callable[[ImageSource], str]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,9 +62,21 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16 (default: float32)")
     parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="for activations (default: 2048)")
-    parser.add_argument("--ensemble", action="store_true", help="average over flips; also write their deviation")
+    parser.add_argument(
+        "--uncertainty",
+        "--ensemble",
+        dest="ensemble",
+        action="store_true",
+        help="average over flips of the image and write their standard deviation (..._std)",
+    )
+    parser.add_argument("--consistency", action="store_true", help="write |degrade(SR) - LR| (..._consistency)")
     parser.add_argument("--back-projection", type=int, default=0, metavar="N", help="iterations towards the LR image")
-    parser.add_argument("--format", default=".nii.gz", help=".nii.gz, .nii, .nrrd or .mha (default: .nii.gz)")
+    parser.add_argument(
+        "--format",
+        default=".nii.gz",
+        help=".nii.gz, .nii, .nrrd, .mha, or dicom: a derived series of a DICOM input (default: .nii.gz)",
+    )
+    parser.add_argument("--bids", action="store_true", help="BIDS names (..._desc-sr_T1w.nii.gz) and sidecars")
     parser.add_argument("--no-preview", action="store_true", help="write no PNG")
     parser.add_argument("--skip-existing", action="store_true", help="leave cases alone that have a result already")
     parser.set_defaults(run=run)
@@ -52,36 +85,42 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand: 0 if every image was enlarged, 1 if some failed."""
     from medsr.data.sources import find_images
-    from medsr.outputs import output_paths
+    from medsr.outputs.naming import case_paths
 
     sources = find_images(arguments.inputs, series=arguments.series)
-    directory, extension, name_of = _naming(arguments, sources)
-    jobs = [(s, output_paths(directory, name_of(s), "", extension)) for s in sources]
-    _check_outputs(directory, jobs)
-    todo = [(s, paths) for s, paths in jobs if not (arguments.skip_existing and paths.image.exists())]
-    skipped = [str(s.path) for s, paths in jobs if (s, paths) not in todo]
-    failures = _run_all(arguments, directory, extension, todo) if todo else {}
+    place = _place(arguments, sources)
+    jobs = []
+    for source in sources:
+        stem = place.stem_of(source)
+        paths = case_paths(place.directory, source.path, stem, place.postfix, place.extension, arguments.bids)
+        jobs.append(Job(source, stem, paths))
+    _check_outputs(place, jobs)
+    todo = [job for job in jobs if not (arguments.skip_existing and job.paths.image.exists())]
+    skipped = [str(job.source.path) for job in jobs if job not in todo]
+    failures = _run_all(arguments, place, todo) if todo else {}
     if len(jobs) > 1:
         report = {"done": len(todo) - len(failures), "skipped": skipped, "failed": failures}
-        write_json_atomic(directory / "medsr_upscale.json", report)
+        write_json_atomic(place.directory / "medsr_upscale.json", report)
     if len(jobs) > 1 or skipped:
         counts = f"{len(todo) - len(failures)} done, {len(skipped)} skipped, {len(failures)} failed"
         print(f"medsr: {counts}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _run_all(arguments: argparse.Namespace, directory: Path, extension: str, jobs: Sequence[Job]) -> dict[str, str]:
+def _run_all(arguments: argparse.Namespace, place: Place, jobs: Sequence[Job]) -> dict[str, str]:
     """Enlarge image after image; returns what failed and why. One image's fault does not stop the others."""
     from medsr.engines import user_error
 
-    upscaler = _upscaler(arguments, directory, extension)
+    upscaler = _upscaler(arguments, place)
     failures: dict[str, str] = {}
     print(f"medsr: {upscaler.bundle.name} on {upscaler.device}: {len(jobs)} image(s)", file=sys.stderr)
     progress = tqdm(jobs, unit="image", disable=None)
-    for source, paths in progress:
+    for source, stem, _ in progress:
         progress.set_postfix_str(source.path.name)
         try:
-            tqdm.write(str(upscaler.save(source.path, split_suffix(paths.image)[0])))
+            if place.extension == "dicom":
+                _check_series(source, arguments.series)
+            tqdm.write(str(upscaler.save(source.path, stem)))
         except Exception as error:
             mistake = user_error(error)
             if arguments.debug or (mistake is None and len(jobs) == 1):
@@ -93,46 +132,74 @@ def _run_all(arguments: argparse.Namespace, directory: Path, extension: str, job
     return failures
 
 
-def _naming(
-    arguments: argparse.Namespace, sources: Sequence[ImageSource]
-) -> tuple[Path, str, Callable[[ImageSource], str]]:
-    """(folder, extension, case -> file name without extension)."""
-    from medsr.outputs.saving import EXTENSIONS
+def _check_series(source: ImageSource, series: str | None) -> None:
+    """Tell before the network runs what the headers would be refused for after it."""
+    from medsr.data.dicom import source_headers
+    from medsr.data.dicom_derived import check_sources
+
+    try:
+        check_sources(source_headers(source.path, series=series))
+    except InputError as error:
+        raise error if str(source.path) in str(error) else InputError(f"{source.path}: {error}") from error
+
+
+def _place(arguments: argparse.Namespace, sources: Sequence[ImageSource]) -> Place:
+    """Where results go.
+
+    Raises:
+        InputError: options that contradict each other, or a DICOM result of what is not DICOM.
+    """
+    from medsr.outputs.naming import DICOM, EXTENSIONS
 
     output = Path(os.path.abspath(arguments.output.expanduser()))
     stem, suffix = split_suffix(output)
     if suffix in EXTENSIONS and not output.is_dir():
         if len(sources) > 1:
             raise InputError(f"{output} is one file, but there are {len(sources)} inputs; give a folder")
-        return output.parent, suffix, lambda source: stem
+        if arguments.bids or arguments.format == DICOM:
+            what = "--bids names the results" if arguments.bids else "--format dicom makes a folder"
+            raise InputError(f"{output} is a file, but {what}; give a folder to put them in")
+        return Place(output.parent, suffix, "", lambda source: stem)
     if output.is_file():
         raise InputError(f"{output} is a file, but no image; give a folder, or a name ending in .nii.gz")
-    return output, arguments.format, lambda source: f"{source.stem}_sr"
+    foreign = [source.path for source in sources if not source.is_dicom]
+    if arguments.format == DICOM and foreign:
+        raise InputError(
+            f"{foreign[0]}: expected a DICOM input for --format dicom, got another format; its headers cannot be "
+            "made up: choose .nii.gz"
+        )
+    if arguments.bids:  # the bundle finds the name itself
+        return Place(output, arguments.format, "sr", lambda source: source.stem)
+    return Place(output, arguments.format, "", lambda source: f"{source.stem}_sr")
 
 
-def _check_outputs(directory: Path, jobs: Sequence[Job]) -> None:
+def _check_outputs(place: Place, jobs: Sequence[Job]) -> None:
     """Tell before the work what would be an error after it.
 
     Raises:
-        InputError: a result would replace an input.
+        InputError: a result would replace an input, or two results have one name.
         OutputError: the folder cannot be written.
     """
-    from medsr.outputs.saving import refuse_to_replace
+    from medsr.outputs.naming import refuse_to_replace
 
-    inputs = {source.path.resolve() for source, _ in jobs}
-    for source, paths in jobs:
+    inputs = {source.path.resolve() for source, _, _ in jobs}
+    taken: dict[Path, Path] = {}
+    for source, _, paths in jobs:
+        other = taken.setdefault(paths.image, source.path)
+        if other != source.path:
+            raise InputError(f"{source.path} and {other} would both become {paths.image}; run them apart")
         refuse_to_replace(paths, source.path)
         replaced = [path for path in paths if path.resolve() in inputs]
         if replaced:
             raise InputError(f"{replaced[0]} would be a result, but is an input too; give another folder")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
+        place.directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place.directory).close()
     except OSError as error:
-        raise OutputError(f"{directory}: cannot be written: {error.strerror}; choose another folder") from error
+        raise OutputError(f"{place.directory}: cannot be written: {error.strerror}; choose another folder") from error
 
 
-def _upscaler(arguments: argparse.Namespace, directory: Path, extension: str) -> Upscaler:
+def _upscaler(arguments: argparse.Namespace, place: Place) -> Upscaler:
     from medsr.upscaling import Upscaler
 
     return Upscaler(
@@ -146,9 +213,11 @@ def _upscaler(arguments: argparse.Namespace, directory: Path, extension: str) ->
         ensemble=arguments.ensemble,
         back_projection=arguments.back_projection,
         preview=not arguments.no_preview,
-        output_dir=str(directory),
-        output_ext=extension,
-        output_postfix="",
+        output_dir=str(place.directory),
+        output_ext=place.extension,
+        output_postfix=place.postfix,
+        consistency=arguments.consistency,
+        bids=arguments.bids,
     )
 
 

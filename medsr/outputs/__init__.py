@@ -1,7 +1,8 @@
 """What a run leaves behind: the SR image, a record of how it was made, a preview."""
 
+from medsr.outputs.naming import OutputPaths, output_paths
 from medsr.outputs.preview import draw_preview
 from medsr.outputs.record import make_record, sha256_of
-from medsr.outputs.saving import OutputPaths, SaveImageWithRecordd, output_paths
+from medsr.outputs.saving import SaveImageWithRecordd
 
 __all__ = ["OutputPaths", "SaveImageWithRecordd", "draw_preview", "make_record", "output_paths", "sha256_of"]

@@ -6,11 +6,10 @@ import json
 import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
 from medsr.data.atomic import write_json_atomic
@@ -18,55 +17,42 @@ from medsr.data.suffixes import split_suffix
 from medsr.data.writers import write_volume
 from medsr.errors import InputError, MedsrError, OutputError
 from medsr.geometry import Grid, Scale
-from medsr.inferers import SuperResolution, SuperResolutionInferer
+from medsr.inferers import SuperResolutionInferer
+from medsr.inferers.back_projection import inconsistency
 from medsr.interpolation import apply_matrices, resampling_matrices
+from medsr.outputs.bids import describe_dataset, sidecar
+from medsr.outputs.case import Case
+from medsr.outputs.naming import DICOM, EXTENSIONS, OutputPaths, case_paths, check_bids_format, output_paths
+from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
 from medsr.outputs.preview import Image, Slicer, draw_preview
 from medsr.outputs.record import make_record, trained_range_warnings
+from medsr.outputs.series import write_series
 from medsr.outputs.staging import staged
-from medsr.transforms.intensity import OFFSET, SCALE
+
+__all__ = ["EXTENSIONS", "OutputPaths", "SaveImageWithRecordd", "output_paths", "refuse_to_replace"]
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-
-
-class OutputPaths(NamedTuple):
-    """Files that belong to one case."""
-
-    image: Path
-    record: Path
-    preview: Path
-    deviation: Path
-
-
-def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extension: str = ".nii.gz") -> OutputPaths:
-    """Where the results of a case go: <stem>_<postfix>.nii.gz, .json, .png and <stem>_<postfix>_std.nii.gz.
-
-    Raises:
-        InputError: an extension that cannot be written.
-    """
-    if extension not in EXTENSIONS:
-        raise InputError(f"results are written as {', '.join(EXTENSIONS)}, got {extension!r}")
-    base = Path(directory) / f"{stem}_{postfix}" if postfix else Path(directory) / stem
-    names = (f"{base}{extension}", f"{base}.json", f"{base}.png", f"{base}_std{extension}")
-    return OutputPaths(*(Path(name) for name in names))
-
 
 class SaveImageWithRecordd(SaveImaged):
-    """Write the SR image in float32 on its own grid, with a JSON record and a PNG preview beside it.
+    """Write the SR image on its own grid, with a JSON record and a PNG preview beside it.
 
     It is a `SaveImaged` so that hosts which save results themselves (MONAI Label, MONAI Deploy) recognise and drop
     it. Nothing is resampled. The files of a case appear complete and together, or not at all.
 
     Args:
         output_dir: folder, created if absent.
-        inferer: the inferer of the run, for its scale, timing, warnings and standard deviation.
+        inferer: the inferer of the run, for its scale, timing, warnings, degradation and standard deviation.
         bundle_root: folder with `configs/metadata.json` and `models/model.pt`.
         keys: SR image.
         reference: LR image.
         output_postfix: appended to the case name.
-        output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha"; a sheared grid needs NIfTI.
+        output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha" in float32 (a sheared grid needs NIfTI), or "dicom" for a
+            folder with a derived series, where the LR image was DICOM.
         preview: draw a preview (needs matplotlib).
+        consistency: write |degrade(SR) - LR| too, on the LR grid and in the image's units: what the result gets
+            wrong about what was measured, were LR images made as the inferer's degradation says.
+        bids: name results as BIDS derivatives, with a sidecar.
         settings: further facts for the record: device, precision, seed.
     """
 
@@ -80,10 +66,14 @@ class SaveImageWithRecordd(SaveImaged):
         output_postfix: str = "sr",
         output_ext: str = ".nii.gz",
         preview: bool = True,
+        consistency: bool = False,
+        bids: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         MapTransform.__init__(self, keys)
         output_paths(output_dir, "case", output_postfix, output_ext)  # a wrong extension is told at once
+        if bids:
+            check_bids_format(output_ext)
         self.output_dir = Path(output_dir)
         self.inferer = inferer
         self.bundle_root = Path(bundle_root)
@@ -91,13 +81,16 @@ class SaveImageWithRecordd(SaveImaged):
         self.output_postfix = output_postfix
         self.output_ext = output_ext
         self.preview = preview
+        self.consistency = consistency
+        self.bids = bids
         self.settings = dict(settings or {})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the files; `data` is returned as it came, with the image's path under `saved`.
 
         Raises:
-            InputError: the inferer has not run, or the result would replace its input.
+            InputError: the inferer has not run, the result would replace its input, or a derived series is asked of
+                what is not a DICOM series of modality MR or CT.
             OutputError: the folder or a file cannot be written; none of the case's files appears.
         """
         result = dict(data)
@@ -107,71 +100,81 @@ class SaveImageWithRecordd(SaveImaged):
             lr_image, sr_image = result[self.reference], result[key]
             source = str(lr_image.meta.get("filename_or_obj", ""))
             stem = str(result.get("stem") or split_suffix(source)[0] or "image")
-            paths = output_paths(self.output_dir, stem, self.output_postfix, self.output_ext)
+            paths = case_paths(self.output_dir, source, stem, self.output_postfix, self.output_ext, self.bids)
             refuse_to_replace(paths, source)
-            self._write(paths, source, lr_image, sr_image, self.inferer.last)
+            self._write(paths, Case(source, lr_image, sr_image, self.inferer.last))
             result["saved"] = str(paths.image)
         return result
 
-    def _write(
-        self, paths: OutputPaths, source: str, lr_image: MetaTensor, sr_image: MetaTensor, run: SuperResolution
-    ) -> None:
-        meta = lr_image.meta
-        sr = Grid(tuple(sr_image.shape[1:]), sr_image.affine.numpy())
-        lr = Grid(tuple(lr_image.shape[1:]), lr_image.affine.numpy())
-        values = lr_image.as_tensor().cpu().float()
-        offset, scale = float(meta.get(OFFSET, 0.0)), float(meta.get(SCALE, 1.0))
-        metadata = self._metadata()
-        trained_on = metadata.get("trained_on", {})
-        warnings = [*_listed(meta.get("warnings")), *run.warnings]
-        warnings += trained_range_warnings(trained_on, lr, sr, run.scale, (float(values.min()), float(values.max())))
+    def _write(self, paths: OutputPaths, case: Case) -> None:
+        record = self._record(case)
+        warnings: list[str] = record["warnings"]
         # the image comes last: where it is, the rest is
-        with staged([paths.preview, paths.record, paths.deviation, paths.image]) as files:
-            preview, record, deviation, image = files
-            sr_values = sr_image.as_tensor().cpu()
+        with staged([paths.preview, paths.record, paths.deviation, paths.consistency, paths.image]) as files:
+            hidden = OutputPaths(files[4], files[1], files[0], files[2], files[3])
             if self.preview:
-                try:
-                    _draw(preview, values * scale + offset, lr, sr_values, sr, run.scale)
-                except OutputError:
-                    raise
-                except MedsrError as error:
-                    warnings.append(str(error))
+                warnings += _preview(hidden.preview, case)
+            if case.run.deviation is not None:
+                values = case.run.deviation.cpu().numpy()[0, 0] * case.window[1]
+                write_volume(hidden.deviation, values, case.sr.affine, like=case.meta)
+            if self.consistency:
+                record["consistency"] = self._write_consistency(hidden.consistency, case)
+            if self.output_ext == DICOM:
+                record["dicom"] = write_series(hidden.image, case, record)
+            else:
+                write_volume(hidden.image, case.sr_values.numpy()[0], case.sr.affine, like=case.meta)
+                if case.series_uid:
+                    record["dicom"] = {"source_series_uid": case.series_uid}
             for warning in warnings:
-                logger.warning("%s: %s", Path(source).name, warning)
-            content = make_record(
-                source=source,
-                metadata=metadata,
-                weights=self.bundle_root / "models" / "model.pt",
-                lr=lr,
-                sr=sr,
-                scale=run.scale,
-                intensity={"offset": offset, "scale": scale},
-                settings=self.settings,
-                seconds=run.seconds,
-                tiles=run.tiles,
-                warnings=warnings,
-            )
-            write_json_atomic(record, content)
-            if run.deviation is not None:
-                write_volume(deviation, run.deviation.cpu().numpy()[0, 0] * scale, sr.affine, like=meta)
-            write_volume(image, sr_values.numpy()[0], sr.affine, like=meta)
+                logger.warning("%s: %s", Path(case.source).name, warning)
+            if self.bids:
+                record.update(sidecar(case.source, self.output_dir, record))
+            write_json_atomic(hidden.record, record)
+        if self.bids:
+            describe_dataset(case.source, self.output_dir, record)
+
+    def _record(self, case: Case) -> dict[str, Any]:
+        metadata = self._metadata()
+        trained_on, run = metadata.get("trained_on", {}), case.run
+        extremes = float(case.normalized.min()), float(case.normalized.max())
+        warnings = [*_listed(case.meta.get("warnings")), *run.warnings]
+        warnings += trained_range_warnings(trained_on, case.lr, case.sr, run.scale, extremes)
+        offset, scale = case.window
+        return make_record(
+            source=case.source,
+            metadata=metadata,
+            weights=self.bundle_root / "models" / "model.pt",
+            lr=case.lr,
+            sr=case.sr,
+            scale=run.scale,
+            intensity={"offset": offset, "scale": scale},
+            settings=self.settings,
+            seconds=run.seconds,
+            tiles=run.tiles,
+            warnings=warnings,
+        )
+
+    def _write_consistency(self, path: Path, case: Case) -> dict[str, Any]:
+        """Write the map; returns what the record says of it."""
+        degradation = self.inferer.degradation
+        off = inconsistency(case.sr_values[None], case.lr_values[None], case.run.scale, degradation)[0, 0].abs()
+        write_volume(path, off.numpy(), case.lr.affine, like=case.meta)
+        return {"mean": float(off.mean()), "largest": float(off.max()), "degradation": degradation.to_dict()}
 
     def _metadata(self) -> dict[str, Any]:
         path = self.bundle_root / "configs" / "metadata.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def refuse_to_replace(paths: OutputPaths, source: str | Path) -> None:
-    """Keep a result from taking the place of its input, or of the file of facts beside it (BIDS).
-
-    Raises:
-        InputError: the result has the folder and the name of its input, whatever the extensions.
-    """
-    given = Path(source)
-    if not str(source) or given.is_dir() or paths.image.parent.resolve() != given.parent.resolve():
-        return
-    if split_suffix(given)[0] == split_suffix(paths.image)[0]:
-        raise InputError(f"{paths.image} would be named as its input {given.name}; give another folder or name")
+def _preview(path: Path, case: Case) -> list[str]:
+    """Draw the preview; returns why it could not be drawn."""
+    try:
+        _draw(path, case.lr_values, case.lr, case.sr_values, case.sr, case.run.scale)
+    except OutputError:
+        raise
+    except MedsrError as error:
+        return [str(error)]
+    return []
 
 
 def _draw(path: Path, lr_image: torch.Tensor, lr: Grid, sr_image: torch.Tensor, sr: Grid, scale: Scale) -> None:

@@ -1,4 +1,4 @@
-"""Files of one case that appear together."""
+"""Files and folders of one case that appear together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from medsr.data.atomic import put_in_place
 from medsr.errors import OutputError
 
 
@@ -20,7 +21,8 @@ def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
     record of an image that did not fit on the disk.
 
     Args:
-        files: final names, all in one folder, in the order in which they are to appear.
+        files: final names, all in one folder, in the order in which they are to appear. What is there of these
+            names is replaced, folders too.
 
     Yields:
         Names to write to; those that are not written are passed over.
@@ -34,7 +36,7 @@ def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
         yield [hidden / file.name for file in files]
         for file in files:
             if (hidden / file.name).exists():
-                os.replace(hidden / file.name, file)
+                put_in_place(hidden / file.name, file)
     except OutputError as error:
         raise OutputError(str(error).replace(f"{hidden}{os.sep}", f"{directory}{os.sep}")) from error
     except OSError as error:

@@ -30,7 +30,7 @@ INFERENCE_KEYS = [
 # What `medsr upscale` and `medsr.upscale` set, so that every bundle is used alike.
 SETTINGS = [
     *("scale", "spacing", "precision", "memory_mb", "ensemble", "back_projection", "preview", "output_ext"),
-    *("output_postfix", "amp"),
+    *("output_postfix", "consistency", "bids", "amp"),
 ]
 LARGEST_FILE = 25 * 2**20
 

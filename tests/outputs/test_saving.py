@@ -194,7 +194,13 @@ def test_a_dicom_folder_has_no_sidecar(tmp_path: Path) -> None:
 def test_paths() -> None:
     paths = output_paths("out", "case")
     assert [str(path) for path in paths] == [
-        *("out/case_sr.nii.gz", "out/case_sr.json", "out/case_sr.png", "out/case_sr_std.nii.gz")
+        *("out/case_sr.nii.gz", "out/case_sr.json", "out/case_sr.png", "out/case_sr_std.nii.gz"),
+        "out/case_sr_consistency.nii.gz",
+    ]
+    paths = output_paths("out", "1.2.840", extension="dicom")
+    assert [str(path) for path in paths] == [
+        *("out/1.2.840_sr", "out/1.2.840_sr.json", "out/1.2.840_sr.png", "out/1.2.840_sr_std.nii.gz"),
+        "out/1.2.840_sr_consistency.nii.gz",
     ]
     assert output_paths("out", "a.b", "", ".nrrd").record == Path("out/a.b.json")
     with pytest.raises(InputError, match=r"written as \.nii\.gz"):
@@ -204,6 +210,19 @@ def test_paths() -> None:
 def test_wrong_extension_is_told_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.dcm"):
         SaveImageWithRecordd(tmp_path, SuperResolutionInferer(scale=2), tmp_path, output_ext=".dcm")
+
+
+def test_staged_folders_replace_older_ones(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / "IM0001.dcm").write_text("old")
+    (tmp_path / "series" / "IM0002.dcm").write_text("old")
+    with staged([tmp_path / "a.json", tmp_path / "series"]) as (record, series):
+        series.mkdir(parents=True)
+        (series / "IM0001.dcm").write_text("new")
+        record.write_text("{}")
+        assert (tmp_path / "series" / "IM0001.dcm").read_text() == "old"
+    assert names(tmp_path) == {"a.json", "series", "series/IM0001.dcm"}
+    assert (tmp_path / "series" / "IM0001.dcm").read_text() == "new"
 
 
 def test_staged_files_appear_in_order_and_only_at_the_end(tmp_path: Path) -> None:
