@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 
 from medsr.data.archives import is_archive, unpacked
-from medsr.data.dicom_errors import BoundedFile, header_errors
+from medsr.data.dicom_errors import BoundedFile, header_errors, quiet_pydicom
 from medsr.data.dicom_geometry import stack_affine
 from medsr.data.dicom_pixels import read_pixels
 from medsr.data.dicom_planes import Plane, planes_of
@@ -155,9 +155,9 @@ def _opened(path: Path) -> Iterator[Path]:
 def _find_stack(path: Path, series: str | None) -> _Stack:
     chosen = choose_series(path, series)
     warnings: list[str] = []
-    planes = [
-        plane for file, header in zip(chosen.files, chosen.headers, strict=True) for plane in planes_of(file, header)
-    ]
+    with quiet_pydicom():
+        files = zip(chosen.files, chosen.headers, strict=True)
+        planes = [plane for file, header in files for plane in planes_of(file, header)]
     with np.errstate(all="ignore"):  # what overflows is found by `check_affine`
         order, lps = stack_affine(path, planes, warnings)
     return _Stack(chosen, tuple(planes[k] for k in order), lps, warnings)

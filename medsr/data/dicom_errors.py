@@ -32,6 +32,9 @@ def quiet_pydicom() -> Iterator[None]:
     """Keeps pydicom's remarks on odd but harmless values off the screen."""
     logger = logging.getLogger("pydicom")
     level = logger.level
+    if level == logging.CRITICAL:  # within another such block; setting a level takes a millisecond
+        yield
+        return
     logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():

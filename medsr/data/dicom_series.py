@@ -104,15 +104,16 @@ def find_series(path: Path) -> list[DicomSeries]:
         InputError: a DICOM file cannot be read.
     """
     groups: dict[str, list[tuple[Path, Any]]] = {}
-    for file in [path] if path.is_file() else _files_below(path):
-        try:
-            header = _read_header(file) if is_dicom(file) else None
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its permissions") from error
-        if header is not None:
-            groups.setdefault(_text(header, "SeriesInstanceUID") or "none", []).append((file, header))
-    series = [DicomSeries(key, *map(tuple, zip(*group, strict=True))) for key, group in groups.items()]
-    return sorted(series, key=lambda s: (s.number, natural_key(s.uid)))
+    with quiet_pydicom():
+        for file in [path] if path.is_file() else _files_below(path):
+            try:
+                header = _read_header(file) if is_dicom(file) else None
+            except OSError as error:
+                raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its permissions") from error
+            if header is not None:
+                groups.setdefault(_text(header, "SeriesInstanceUID") or "none", []).append((file, header))
+        series = [DicomSeries(key, *map(tuple, zip(*group, strict=True))) for key, group in groups.items()]
+        return sorted(series, key=lambda s: (s.number, natural_key(s.uid)))
 
 
 def _files_below(folder: Path) -> list[Path]:
