@@ -82,7 +82,10 @@ class LesionDetector(nn.Module):
                 f"hidden {list(hidden)}"
             )
         if sorted(widths) != widths and not projection:
-            raise MedsrError(f"LesionDetector's channels do not fall from the image to the last level, got {widths}")
+            raise MedsrError(
+                f"LesionDetector's channels must not fall from the image to the last level, got {widths}; or use "
+                "projection=True"
+            )
         side = input_size // 2 ** len(features)
         if side < 1:
             raise MedsrError(
