@@ -97,6 +97,34 @@ class ResNetUNet(nn.Module):
                 f"{self.out_channels} of {in_channels} channel(s) and the norm {norm!r}"
             )
         self._register_statistics(in_channels, mean, std)
+        width = self._build_decoder(channels, norm, blur, self_attention)
+        self.blur, self.last_cross = blur, last_cross
+        self.residual = nn.Sequential()
+        if last_cross:
+            width += in_channels
+            inner = width // 2 if bottle else width
+            first, second = conv_layer(width, inner, 3, norm), conv_layer(inner, width, 3, norm)
+            if norm == "batch":
+                nn.init.zeros_(second[-1].weight)  # type: ignore[arg-type]
+            self.residual = nn.Sequential(nn.Sequential(*first), nn.Sequential(*second))
+        self.last = nn.Sequential(*conv_layer(width, self.out_channels, 1, norm, relu=False))
+        # In the residual: its input, both convolutions' outputs, and oneDNN's copy of one in blocks of 16 channels.
+        at_once = 3 * width + -(-width // 16) * 16 + sum(n // 4 ** (i + 1) for i, n in enumerate(channels))
+        self.spec = NetworkSpec(
+            family=Family.RESTORE,
+            spatial_dims=2,
+            in_channels=in_channels,
+            out_channels=self.out_channels,
+            size_multiple=2 ** len(channels),
+            halo=None if self_attention or not hasattr(self.encoder, "reach") else self._halo(),
+            interpolation="cubic",
+            bytes_per_voxel=4 * at_once,
+            paper="van der Meer, section III-B (fastai 1.0.61); He et al. 2016; Aitken et al. 2017",
+            deviations="ICNR initialisation lasts; in the report's program weight normalisation undoes it",
+        )
+
+    def _build_decoder(self, channels: list[int], norm: str, blur: bool, self_attention: bool) -> int:
+        """All of it up to the image's size; how many channels it ends with."""
         width, skips = channels[-1], channels[-2::-1]
         self.norm = barely_shifted_norm(width)
         self.middle = nn.Sequential(
@@ -110,28 +138,7 @@ class ResNetUNet(nn.Module):
             self.blocks.append(UnetBlock(width, skip, joined // 2 if final else joined, norm, blur, attention))
             width = joined // 2 if final else joined
         self.shuf = SubpixelShuffle(width, width, norm, blur=False)
-        self.blur, self.last_cross = blur, last_cross
-        self.residual = nn.Sequential()
-        if last_cross:
-            width += in_channels
-            inner = width // 2 if bottle else width
-            first, second = conv_layer(width, inner, 3, norm), conv_layer(inner, width, 3, norm)
-            if norm == "batch":
-                nn.init.zeros_(second[-1].weight)  # type: ignore[arg-type]
-            self.residual = nn.Sequential(nn.Sequential(*first), nn.Sequential(*second))
-        self.last = nn.Sequential(*conv_layer(width, self.out_channels, 1, norm, relu=False))
-        self.spec = NetworkSpec(
-            family=Family.RESTORE,
-            spatial_dims=2,
-            in_channels=in_channels,
-            out_channels=self.out_channels,
-            size_multiple=2 ** len(channels),
-            halo=None if self_attention or not hasattr(self.encoder, "reach") else self._halo(),
-            interpolation="cubic",
-            bytes_per_voxel=4 * (4 * width + sum(n // 4 ** (i + 1) for i, n in enumerate(channels))),
-            paper="van der Meer, section III-B (fastai 1.0.61); He et al. 2016; Aitken et al. 2017",
-            deviations="ICNR initialisation lasts; in the report's program weight normalisation undoes it",
-        )
+        return width
 
     def _register_statistics(
         self, channels: int, mean: Union[float, Sequence[float]], std: Union[float, Sequence[float]]
