@@ -14,6 +14,7 @@ from medsr.networks.upsamplers import (
     PixelShuffle,
     SubpixelUpsampler,
     halo_of,
+    quickest_layout,
     subpixel_stages,
     subpixel_tail_bytes,
     subpixel_tail_radii,
@@ -119,7 +120,7 @@ class RDN(nn.Module):
         Returns:
             (B, out_channels, *spatial times the scale).
         """
-        return self.add_mean(self.UPNet(self.features(self.sub_mean(lr))))
+        return self.add_mean(self.UPNet(quickest_layout(self.features(self.sub_mean(lr)))))
 
     def features(self, lr: torch.Tensor) -> torch.Tensor:
         """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial): all but the upsampler."""

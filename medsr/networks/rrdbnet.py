@@ -15,6 +15,7 @@ from medsr.networks.upsamplers import (
     PixelUnshuffle,
     SubpixelUpsampler,
     halo_of,
+    quickest_layout,
     subpixel_tail_bytes,
     subpixel_tail_radii,
 )
@@ -168,7 +169,7 @@ class RRDBNet(nn.Module):
         if self.step > 1:
             image = self.unshuffle(self.continued(image))
         x = self.conv_first(image)
-        sr = self.add_mean(self.tail(x + self.conv_body(self.body(x))))
+        sr = self.add_mean(self.tail(quickest_layout(x + self.conv_body(self.body(x)))))
         if self.step > 1:
             for axis in range(2, lr.dim()):
                 sr = sr.narrow(axis, 0, lr.shape[axis] * self.scale)

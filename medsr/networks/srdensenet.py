@@ -15,6 +15,7 @@ from medsr.networks.spec import Family, NetworkSpec
 from medsr.networks.upsamplers import (
     SubpixelUpsampler,
     halo_of,
+    quickest_layout,
     subpixel_stages,
     subpixel_tail_bytes,
     subpixel_tail_radii,
@@ -203,7 +204,7 @@ class SRDenseNet(nn.Module):
             x = torch.cat([first, x], 1)
         elif self.connections == "all" and self.cumulative:  # what each block returned is the beginning of the last
             x = torch.cat([x[:, :width] for width in self.widths], 1)
-        return self.add_mean(self.tail(self.bottleneck(x)))
+        return self.add_mean(self.tail(quickest_layout(self.bottleneck(x))))
 
 
 def _dense_block(spatial_dims: int, in_channels: int, growth: int, layers: int) -> nn.Sequential:

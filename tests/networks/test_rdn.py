@@ -77,7 +77,7 @@ def test_features_are_all_but_the_upsampler(perturbed):
     with torch.no_grad():
         features = network.features(network.sub_mean(x))
         assert features.shape == (1, 6, 5, 4)
-        assert torch.equal(network.add_mean(network.UPNet(features)), network(x))
+        torch.testing.assert_close(network.add_mean(network.UPNet(features)), network(x))
 
 
 def test_global_skip_comes_from_the_first_convolution(perturbed):

@@ -10,7 +10,7 @@ from benchmarks.plain.rrdbnet import rrdbnet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RRDBNet, create, load_checkpoint
 from medsr.networks.blocks import MeanShift
-from medsr.networks.upsamplers import PixelShuffle, PixelUnshuffle
+from medsr.networks.upsamplers import PixelShuffle, PixelUnshuffle, quickest_layout
 
 TINY = {"features": 6, "blocks": 2, "growth": 4}
 
@@ -103,6 +103,19 @@ def test_unshuffle_is_the_inverse_of_shuffle(dims, scale):
     apart = PixelUnshuffle(dims, scale)(x)
     assert apart.shape == (2, 3 * scale**dims, *(2, 3, 4)[:dims])
     assert torch.equal(PixelShuffle(dims, scale)(apart), x)
+
+
+def test_layout_of_features_that_are_enlarged():
+    """Channels last where no gradients are wanted; the values stay."""
+    x, volume = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5, 6)
+    assert quickest_layout(x) is x
+    assert quickest_layout(volume) is volume
+    with torch.no_grad():
+        laid = quickest_layout(x)
+        assert laid.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(laid, x)
+        assert quickest_layout(volume) is volume
+    assert quickest_layout(laid).is_contiguous()
 
 
 def test_starts_as_published():
