@@ -31,7 +31,6 @@ __all__ = [
     "find_series",
     "is_dicom",
     "read_dicom",
-    "source_frames",
     "source_headers",
 ]
 
@@ -120,26 +119,6 @@ def source_headers(path: str | os.PathLike[str], series: str | None = None) -> l
             with header_errors(file), BoundedFile(file) as opened:
                 headers.append(pydicom.dcmread(opened, stop_before_pixels=True, force=True))
         return headers
-
-
-def source_frames(path: str | os.PathLike[str], series: str | None = None) -> list[tuple[int, int]]:
-    """Returns where each slice of the volume comes from.
-
-    Args:
-        path: folder, .zip or file, as for `read_dicom`.
-        series: SeriesInstanceUID, needed when there are several.
-
-    Returns:
-        Per slice: the place of its data set in `source_headers`, and the number of the frame in it as DICOM counts,
-        from 1; 0 for a classic image, which has no frames.
-
-    Raises:
-        InputError: as `read_dicom`, as far as headers go.
-    """
-    with _opened(Path(path).expanduser()) as folder:
-        stack = _find_stack(folder, series)
-        places = {file: k for k, file in enumerate(stack.files)}
-        return [(places[plane.file], 0 if plane.frame is None else plane.frame + 1) for plane in stack.planes]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.sequence import Sequence
 
-from medsr.data.dicom import source_frames, source_headers
+from medsr.data.dicom import source_headers
 from medsr.data.readers import read_volume
 from medsr.errors import InputError
 
@@ -172,20 +172,17 @@ def test_parts_of_one_stack_in_two_files(
     write_enhanced(tmp_path / "in" / "b.dcm", volume, oblique_affine, order=[2, 0, 1, 3])
     np.testing.assert_array_equal(read_volume(tmp_path / "in").data, volume)
     assert [h.SOPInstanceUID for h in source_headers(tmp_path / "in")] == ["1.2.3.5.1", "1.2.3.5.2"]
-    assert source_frames(tmp_path / "in") == [(0, 2), (0, 3), (0, 1), (0, 4), (1, 1), (1, 3), (1, 2)]
     (tmp_path / "in" / "copy.dcm").write_bytes((tmp_path / "in" / "a.dcm").read_bytes())
     assert "2 copies of a.dcm frame 1" in refusal(tmp_path / "in")
 
 
-def test_headers_and_frames_of_the_source(
+def test_headers_of_the_source(
     tmp_path: Path, volume: np.ndarray, oblique_affine: np.ndarray, write_enhanced: Write, write_dicom: Write
 ) -> None:
     write_enhanced(tmp_path / "a.dcm", volume, oblique_affine, order=SHUFFLED)
     (header,) = source_headers(tmp_path / "a.dcm")
     assert header.PatientID == "P1"
     assert "PixelData" not in header
-    numbers = [header.PerFrameFunctionalGroupsSequence[k - 1] for _, k in source_frames(tmp_path / "a.dcm")]
-    assert [f.FrameContentSequence[0].InStackPositionNumber for f in numbers] == [1, 2, 3, 4, 5, 6, 7]
 
     flipped = oblique_affine @ np.diag([1.0, 1.0, -1.0, 1.0])  # stored from the last slice to the first
     write_dicom(tmp_path / "classic", volume, flipped)
@@ -195,7 +192,6 @@ def test_headers_and_frames_of_the_source(
     for source in (tmp_path / "classic", tmp_path / "classic.zip"):
         headers = source_headers(source, "1.2.3.4")
         assert [h.SOPInstanceUID for h in headers] == [f"1.2.3.4.{k}" for k in range(7, 0, -1)]
-        assert source_frames(source) == [(k, 0) for k in range(7)]
         affine = read_volume(source).affine
         for k, h in enumerate(headers):
             np.testing.assert_allclose(affine[:3] @ [0, 0, k, 1] * [-1, -1, 1], h.ImagePositionPatient, atol=1e-6)

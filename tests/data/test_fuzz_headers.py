@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,12 +80,17 @@ def check(content: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)
-        try:
-            with watched():
-                volume = read_volume(path)
-        except MedsrError as error:
-            check_line(error, path)
-        else:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", ResourceWarning)  # nobody sees it: Python does not show it by itself
+            try:
+                with watched():
+                    volume = read_volume(path)
+            except MedsrError as error:
+                check_line(error, path)
+                volume = None
+        assert not said, f"remarks of libraries besides the one line: {[str(w.message) for w in said]}"
+        if volume is not None:
             assert volume.data.dtype == np.float32
             assert np.isfinite(volume.data).all()
             assert np.isfinite(volume.affine).all()
