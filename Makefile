@@ -13,7 +13,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-fast lint format benchmark clean
+.PHONY: help venv demo test test-fast lint format dicom-tools benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ lint: venv  ## style, types, and the direction of imports; changes nothing
 format: venv  ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dicom-tools:  ## Debian packages that check DICOM output, as root; without them a few tests are skipped
+	apt-get install -y dicom3tools dcmtk
 
 benchmark: venv  ## speed and memory of inference on this machine
 	$(BIN)/python -m benchmarks.inference

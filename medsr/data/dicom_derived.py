@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pydicom
@@ -226,7 +226,7 @@ def _encoded(header: pydicom.Dataset) -> pydicom.Dataset:
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID = header.SeriesInstanceUID
     buffer = BytesIO()
-    pydicom.dcmwrite(buffer, header, enforce_file_format=True)
+    _save(buffer, header)
     buffer.seek(0)
     return pydicom.dcmread(buffer)
 
@@ -235,6 +235,15 @@ def _write(path: Path, header: pydicom.Dataset) -> None:
     """Write one image, down to the disk."""
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     with path.open("xb") as file:
-        pydicom.dcmwrite(file, header, enforce_file_format=True)
+        _save(file, header)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _save(file: IO[bytes], header: pydicom.Dataset) -> None:
+    """Write in the DICOM file format, by pydicom 3 or 2 (which MONAI Label 0.8 needs)."""
+    if int(pydicom.__version__.split(".")[0]) >= 3:
+        pydicom.dcmwrite(file, header, enforce_file_format=True)
+        return
+    header.is_little_endian, header.is_implicit_VR = True, False
+    pydicom.dcmwrite(file, header, write_like_original=False)

@@ -84,7 +84,7 @@ _PAIRED = """
 """
 _TEXTS = ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UI")  # an age of "42" is none: "042Y" is
 _ALWAYS_LOSSY = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless}
-_OFTEN_LOSSY = {uid.JPEG2000, uid.HTJ2K}  # unless the header says not
+_OFTEN_LOSSY = {uid.JPEG2000, uid.UID("1.2.840.10008.1.2.4.203")}  # high-throughput too; unless the header says not
 
 
 def check_sources(headers: Sequence[Any]) -> str:
