@@ -110,6 +110,8 @@ def test_layers(name):
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     assert [c.stride[0] for c in convolutions] == [1, 2] * 4
     assert {c.padding for c in convolutions} == {(1, 1)}
+    doubles = [64, 128, 128, 256, 256, 512, 512, 1024] if "msgan" in name else [64, 64, 128, 128, 256, 256, 512, 512]
+    assert [c.out_channels for c in convolutions] == doubles
     assert {c.bias is None for c in convolutions} == {"srgan-discriminator" in name and "meta" not in name}
     slopes = {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)}
     assert slopes == {0.2}
