@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medsr.data.dicom import source_headers
-from medsr.data.dicom_derived import Processing, write_derived_series
+from medsr.data.dicom_derived import Processing, check_sources, write_derived_series
 from medsr.errors import InputError
 from medsr.outputs.case import Case
 
@@ -39,6 +39,10 @@ def write_series(folder: Path, case: Case, record: Mapping[str, Any]) -> dict[st
             "its headers cannot be made up: write .nii.gz"
         )
     headers = source_headers(case.source, series=case.series_uid)
+    try:
+        check_sources(headers)
+    except InputError as error:  # of an archive the files' own names say nothing
+        raise InputError(f"{case.source}: {error}") from error
     method = record["method"]
     series = write_derived_series(
         folder,

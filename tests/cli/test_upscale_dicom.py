@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def test_dicom_in_dicom_out(upscale: Command, series: Path, tmp_path: Path) -> N
     np.testing.assert_allclose(derived.affine, nifti.affine, atol=1e-5)
     exact = json.loads((tmp_path / "nifti" / "head_sr.json").read_text())["sr_grid"]["affine"]
     np.testing.assert_allclose(derived.affine, exact, rtol=0, atol=1e-6)
+
+
+def test_archive_in_series_out(upscale: Command, series: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "sent"), "zip", series.parent)
+    done = upscale(archive, "-o", tmp_path / "out", "--format", "dicom")
+    assert done.status == 0, done.err
+    assert upscale(series, "-o", tmp_path / "out", "--format", "dicom").status == 0
+    first, second = (tmp_path / "out" / f"{name}_sr" / "IM0003.dcm" for name in ("sent", "head"))
+    same = [pydicom.dcmread(path) for path in (first, second)]
+    assert same[0].SOPInstanceUID == same[1].SOPInstanceUID, "one series, however it came"
+    assert same[0].PixelData == same[1].PixelData
 
 
 def test_again_and_skipped(upscale: Command, series: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -422,6 +423,19 @@ def test_nothing_is_left_of_a_series_that_fails_half_way(
             derive(ct, tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "old"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
+
+
+def test_times_are_in_the_time_zone_of_the_source(scan: Scan, oblique_affine: np.ndarray, tmp_path: Path) -> None:
+    def zone(k: int, image: Dataset) -> None:
+        image.TimezoneOffsetFromUTC = "-1130"
+
+    scan(tmp_path / "in", oblique_affine, change=zone)
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    image = derive(tmp_path / "in", tmp_path / "out")[0]
+    assert image.TimezoneOffsetFromUTC == "-1130"
+    for kind in ("Series", "Content", "InstanceCreation"):
+        text = f"{image[f'{kind}Date'].value}{image[f'{kind}Time'].value}-1130"
+        assert before <= datetime.strptime(text, "%Y%m%d%H%M%S%z") <= datetime.now(timezone.utc)
 
 
 def test_scale_may_be_a_fraction(ct: Path, tmp_path: Path) -> None:
