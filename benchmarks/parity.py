@@ -51,7 +51,14 @@ class FiveConvolutions(nn.Sequential):
         return features[1:]
 
 
+_SWINIR = {"features": 12, "heads": 2, "window": 4}
+
 CASES: dict[str, Case] = {
+    "rdst": Case("RDST", {"features": 12, "growth": 6, "blocks": 2, "heads": 2, "window": 4}),
+    "swinir_direct_x4_1ch": Case("SwinIR", {**_SWINIR, "depths": (2, 2), "upsampler": "pixelshuffledirect"}),
+    "swinir_nearestconv_x4_1ch_3conv": Case(
+        "SwinIR", {**_SWINIR, "depths": (2,), "upsampler": "nearest+conv", "resi_connection": "3conv"}
+    ),
     "convnet_x4": Case("ConvNetSR", {"features": 8, "blocks": 3}),
     "rdn_canonical_x2_3ch": Case(
         "RDN", {"in_channels": 3, "scale": 2, "features": 8, "blocks": 3, "layers": 3, "growth": 4}

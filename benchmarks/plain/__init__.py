@@ -16,6 +16,7 @@ from benchmarks.plain.mdsr import mdsr
 from benchmarks.plain.msgan import msgan, mssrresnet
 from benchmarks.plain.rcan import rcan
 from benchmarks.plain.rdn import rdn
+from benchmarks.plain.rdst import rdst
 from benchmarks.plain.recnn import recnn
 from benchmarks.plain.resnet_unet import resnet_unet
 from benchmarks.plain.rrdbnet import rrdbnet
@@ -23,9 +24,12 @@ from benchmarks.plain.segmentation_unet import segmentation_unet
 from benchmarks.plain.srcnn import srcnn
 from benchmarks.plain.srdensenet import srdensenet
 from benchmarks.plain.srresnet import msrresnet, srresnet
+from benchmarks.plain.swinir import swinir
 
 # Class name -> function that takes a network and returns its plain forward pass, on the same parameters.
 FORMULATIONS: dict[str, Callable[[Any], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "SwinIR": swinir,
+    "RDST": rdst,
     "ConvNetSR": convnet,
     "EDSR": edsr,
     "HAN": han,

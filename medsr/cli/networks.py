@@ -120,7 +120,8 @@ def reference_size(spec: NetworkSpec) -> tuple[int, ...]:
     if spec.spatial_dims == 3:
         return (48, 48, 48)
     if spec.family is Family.DISCRIMINATOR:
-        return (96, 96)
+        smallest, largest = spec.input_sizes or (96, 96)
+        return (min(max(96, smallest), largest),) * 2
     return (40, 32) if spec.family in (Family.FIXED, Family.ARBITRARY) else (160, 128)
 
 

@@ -11,6 +11,7 @@ from medsr.networks.msgan import MSGANGenerator, MSSRResNet
 from medsr.networks.preset import Preset
 from medsr.networks.rcan import RCAN
 from medsr.networks.rdn import RDN
+from medsr.networks.rdst import RDST
 from medsr.networks.recnn import ReCNN
 from medsr.networks.registry import NETWORKS, PRESETS, create
 from medsr.networks.resnet import ResNetEncoder
@@ -21,6 +22,7 @@ from medsr.networks.spec import Family, NetworkSpec
 from medsr.networks.srcnn import SRCNN, SRCNN3D
 from medsr.networks.srdensenet import SRDenseNet
 from medsr.networks.srresnet import MSRResNet, SRResNet
+from medsr.networks.swinir import SwinIR
 
 __all__ = [
     "EDSR",
@@ -30,6 +32,7 @@ __all__ = [
     "PRESETS",
     "RCAN",
     "RDN",
+    "RDST",
     "SRCNN",
     "SRCNN3D",
     "ConvNetSR",
@@ -50,6 +53,7 @@ __all__ = [
     "SRGANDiscriminator",
     "SRResNet",
     "SegmentationUNet",
+    "SwinIR",
     "create",
     "lesion_box",
     "load_checkpoint",

@@ -15,6 +15,7 @@ from medsr.networks import (
     msgan,
     rcan,
     rdn,
+    rdst,
     recnn,
     resnet_unet,
     rrdbnet,
@@ -22,6 +23,7 @@ from medsr.networks import (
     srcnn,
     srdensenet,
     srresnet,
+    swinir,
 )
 from medsr.networks.preset import Preset
 
@@ -35,6 +37,7 @@ METHODS = (  # one line a method; each module holds its network and its PRESETS
     msgan,
     rcan,
     rdn,
+    rdst,
     recnn,
     resnet_unet,
     rrdbnet,
@@ -42,6 +45,7 @@ METHODS = (  # one line a method; each module holds its network and its PRESETS
     srcnn,
     srdensenet,
     srresnet,
+    swinir,
 )
 
 PRESETS: dict[str, Preset] = {name: preset for method in METHODS for name, preset in method.PRESETS.items()}
