@@ -77,9 +77,8 @@ class _Tally:
             return array
         if not 0 < stored <= high + 1 <= allocated:
             raise ValueError(f"{stored} bits stored up to bit {high} of {allocated}")
-        signed = array.view(array.dtype.str.replace("u", "i")) if int(header.get("PixelRepresentation") or 0) else array
         # To the top and back: the shift to the right repeats the sign of signed values.
-        values = (signed << (allocated - 1 - high)) >> (allocated - stored)
+        values = (array << (allocated - 1 - high)) >> (allocated - stored)
         if high == stored - 1:
             unsigned = values & ((1 << stored) - 1)
             self.excess += int(((array != values) & (array != unsigned)).sum())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import nibabel as nib
 import numpy as np
@@ -51,10 +52,11 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
     """
     with _quiet_nibabel():
         try:
+            _check_extensions(path)
             image: Any = nib.load(path)
             header = _unfixed_header(image, path)
-        except PermissionError:
-            raise  # the file may be perfectly good
+        except (InputError, PermissionError):
+            raise  # of the latter the file may be perfectly good
         except Exception as error:  # nibabel, gzip and struct errors all mean the same to the user
             raise InputError(
                 f"{path}: expected a readable NIfTI or MGH image, got a damaged file or another format "
@@ -91,7 +93,8 @@ def _quiet_nibabel() -> Iterator[None]:
     level = nibabel_logger.level
     nibabel_logger.setLevel(logging.CRITICAL + 1)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), catch_warnings():
+            simplefilter("ignore")
             yield
     finally:
         nibabel_logger.setLevel(level)
@@ -101,6 +104,34 @@ def _unfixed_header(image: Any, path: Path) -> Any:
     """Returns the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
     with ImageOpener(str(path)) as file:
         return type(image).header_class.from_fileobj(file, check=False)
+
+
+def _check_extensions(path: Path) -> None:
+    """Refuses a header extension longer than its file, for which nibabel would make room.
+
+    Packed files are read piece by piece, so that there is nothing to check.
+    """
+    if not path.name.lower().endswith(".nii"):
+        return
+    length = path.stat().st_size
+    with open(path, "rb") as file:
+        block = file.read(nib.Nifti2Header.sizeof_hdr + 4)
+        newer = nib.Nifti2Header.sizeof_hdr in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big"))
+        kind = nib.Nifti2Header if newer else nib.Nifti1Header
+        header = kind(block[: kind.sizeof_hdr], check=False)
+        at = kind.sizeof_hdr + 4  # behind four bytes of which the first says whether there are extensions
+        any_there = block[kind.sizeof_hdr : kind.sizeof_hdr + 1] not in (b"", b"\0")
+        while any_there and header["vox_offset"] - at >= 16 and at < length:
+            file.seek(at)
+            extent = int(np.frombuffer(file.read(4).ljust(4, b"\0"), f"{header.endianness}i4")[0])
+            if extent < 16:  # not even its own header
+                return
+            at += extent
+    if at > length:
+        raise InputError(
+            f"{path}: expected header extensions within the {length} bytes of the file, got one up to {at}; "
+            "the file is cut short or damaged: copy it again"
+        )
 
 
 def _check_length(path: Path, needed: int) -> None:

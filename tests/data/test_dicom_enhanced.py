@@ -162,6 +162,23 @@ def test_bad_frames_are_named(
     assert "got 7 localizer images" in refusal(write("scout", scout))
 
 
+@pytest.mark.parametrize("syntax", [None, "JPEGLSLossless"])
+def test_frames_beyond_those_of_the_header_are_none(
+    tmp_path: Path, phantom: Write, oblique_affine: np.ndarray, write_enhanced: Write, syntax: str | None
+) -> None:
+    volume = phantom((34, 33, 4))
+    write_enhanced(tmp_path / "a.dcm", volume, oblique_affine)
+    image = pydicom.dcmread(tmp_path / "a.dcm")
+    if syntax:
+        image.compress(getattr(pydicom.uid, syntax), encapsulate_ext=False, generate_instance_uid=False)
+        frames = list(pydicom.encaps.generate_frames(image.PixelData, number_of_frames=4))
+        image.PixelData = pydicom.encaps.encapsulate(frames, has_bot=False)
+    image.NumberOfFrames = 3
+    image.PerFrameFunctionalGroupsSequence = image.PerFrameFunctionalGroupsSequence[:3]
+    image.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.dcm").data, volume[:, :, :3])
+
+
 def test_parts_of_one_stack_in_two_files(
     tmp_path: Path, volume: np.ndarray, oblique_affine: np.ndarray, write_enhanced: Write
 ) -> None:
