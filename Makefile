@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LABEL := .venv-label
+LABEL_STAMP := $(LABEL)/.installed
+LABEL_PYTHON ?= python3.11
 TORCH := torch==2.13.0
 DEMO := demo_output
 BUNDLE := bundles/recnn3d
@@ -13,7 +16,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-fast lint format dicom-tools benchmark clean
+.PHONY: help venv demo test test-fast test-label label-env lint format dicom-tools benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +42,16 @@ test: lint  ## all checks, then all tests
 
 test-fast: venv  ## the tests without the slow ones
 	$(BIN)/python -m pytest -m "not slow"
+
+# Not part of `test`: its environment alone takes minutes to install, and 2.3 GB.
+test-label: venv label-env  ## every bundle under a real MONAI Label server
+	MEDSR_LABEL_PYTHON=$(abspath $(LABEL)/bin/python) $(BIN)/python -m pytest tests/label --durations=10
+
+label-env: $(LABEL_STAMP)  ## the environment of that server, in .venv-label
+
+$(LABEL_STAMP): $(wildcard deploy/monai_label/*)
+	deploy/monai_label/install.sh $(LABEL) $(LABEL_PYTHON)
+	touch $@
 
 lint: venv  ## style, types, and the direction of imports; changes nothing
 	$(BIN)/ruff check .

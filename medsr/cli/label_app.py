@@ -1,0 +1,38 @@
+"""`medsr label-app`: the app folder that a MONAI Label server starts."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from importlib.resources import files
+from pathlib import Path
+
+from medsr.data.atomic import atomic_path
+from medsr.errors import OutputError
+
+_MAIN = "main.py"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "label-app",
+        help="write an app for MONAI Label",
+        description="Write the app folder that a MONAI Label server starts; see docs/monai_label.md.",
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="folder of the app")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the subcommand."""
+    folder = Path(arguments.output).expanduser()
+    content = (files("medsr.label") / "template" / _MAIN).read_text(encoding="utf-8")
+    main = folder / _MAIN
+    if main.exists() and main.read_text(encoding="utf-8", errors="replace") != content:
+        raise OutputError(f"{main} is another app's; choose another folder, or remove it")
+    with atomic_path(main) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+    print(f"{folder} is ready; in MONAI Label's environment:")
+    print(f"  monailabel start_server --host 127.0.0.1 --app {shlex.quote(str(folder))} --studies IMAGES")
+    return 0

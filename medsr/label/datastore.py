@@ -1,0 +1,122 @@
+"""A studies folder in which DICOM series are images too, and into which nothing is put unchecked."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from monailabel.datastore.local import LocalDatastore
+
+from medsr.data.archives import ARCHIVE
+from medsr.data.dicom import is_dicom
+from medsr.data.readers import read_volume
+from medsr.data.suffixes import split_suffix
+from medsr.errors import InputError
+from medsr.label.refusals import refusal
+from medsr.label.uploads import UPLOADS, check_upload, is_received
+
+_NAME = re.compile(r"[\w-][\w .@+-]{0,199}")
+
+
+class StudiesFolder(LocalDatastore):
+    """MONAI Label's local datastore, with three differences.
+
+    Images are everything that medsr reads from one file, archives of DICOM series, and folders that hold DICOM files at
+    any depth: their name is their id. What is uploaded must be a readable image within the limit on voxels. Ids and
+    tags, which become file names, have no path separators.
+
+    Args:
+        path: the folder.
+        auto_reload: watch it.
+        read_only: list nothing that is not listed already.
+    """
+
+    def __init__(self, path: str, auto_reload: bool, read_only: bool) -> None:
+        extensions = [f"*{suffix}" for suffix in (*UPLOADS, *ARCHIVE)]
+        super().__init__(path, extensions=extensions, auto_reload=auto_reload, read_only=read_only)
+
+    def names(self) -> dict[Path, str]:
+        """What clients call an image or a label, by its file."""
+        found = {}
+        for image in super().list_images():
+            found[Path(super().get_image_uri(image))] = image
+            for tag in self.get_labels_by_image_id(image):
+                found[Path(self.get_label_uri(image, tag))] = f"the label {tag} of {image}"
+        return found
+
+    def list_images(self) -> list[str]:
+        """Ids, of folders too that came since."""
+        self.refresh()
+        return list(super().list_images())
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of an image; empty if there is none."""
+        if not super().get_image_uri(image_id):
+            self.refresh()
+        return str(super().get_image_uri(image_id))
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Add an image that a client sent, if it is one."""
+        self._check(image_id, Path(image_filename))
+        return str(super().add_image(image_id, image_filename, image_info))
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Add a label that a client sent, if it is an image: the HR image of a pair."""
+        self._check(f"{label_tag}", Path(label_filename))
+        return self.save_result(image_id, Path(label_filename), label_tag, label_info)
+
+    def save_result(self, image_id: str, file: Path, tag: str, info: dict[str, Any]) -> str:
+        """Add a label that was made here."""
+        check_name(tag)
+        if not self.get_image_uri(image_id):
+            raise refusal(InputError(f"there is no image {image_id!r} to save a label for; add it first"), {})
+        return str(super().save_label(image_id, str(file), tag, info))
+
+    def _check(self, name: str, file: Path) -> None:
+        try:
+            check_name(name)
+            check_upload(file)
+            read_volume(file)
+        except Exception as error:
+            answer = refusal(error, {file: "the upload"})
+            if is_received(file):  # the endpoint does so only after an answer that is none of an error
+                file.unlink(missing_ok=True)
+            raise answer from None
+
+    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
+        found = {name: file for name, file in super()._list_files(path, patterns).items() if not name.startswith(".")}
+        folder = Path(path).resolve()
+        if folder == Path(self._datastore.image_path()).resolve():
+            labels = Path(self._datastore.label_path(None)).resolve()
+            inner = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+            found.update({e.name: e.name for e in inner if e.resolve() != labels and _holds_dicom(e)})
+        return found
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        if (Path(self._datastore.image_path()) / file).is_dir():
+            return file, ""
+        name = file[: -len(ARCHIVE[0])] if file.lower().endswith(ARCHIVE) else split_suffix(file)[0]
+        return name, file[len(name) :]
+
+
+def check_name(name: str) -> None:
+    """Refuse an id or tag that is no plain file name.
+
+    Raises:
+        InputError: it has separators, starts with a dot, or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"expected an id or tag of letters, digits, spaces and - _ . @ +, got {name[:60]!r}")
+
+
+def _holds_dicom(folder: Path) -> bool:
+    for place, _, files in os.walk(folder):
+        for file in files:
+            try:
+                if is_dicom(Path(place, file)):
+                    return True
+            except OSError:
+                continue
+    return False

@@ -1,0 +1,75 @@
+"""A bundle's inference as a task of the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.utils.others.generic import device_list, name_to_device
+
+from medsr.bundles import Bundle
+from medsr.label.requests import parse_request
+from medsr.label.running import Enlarged, enlarge, packed
+from medsr.runtime import choose_device
+
+# One image at a time on each device: the memory that a run may take is planned for one.
+_BUSY: dict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+class SuperResolutionTask(InferTask):
+    """Enlarge images with a bundle.
+
+    Args:
+        bundle: it is put together once, so that a server with unusable weights does not start.
+        defaults: entries of `inference.json` that the server sets.
+
+    Raises:
+        MedsrError: the bundle, or its weights, cannot be used.
+    """
+
+    def __init__(self, bundle: Bundle, defaults: Mapping[str, Any]) -> None:
+        # An empty field is one that was not filled in: viewers show these as a form and send it back.
+        form = {"device": device_list(), "scale": "", "spacing": "", "consistency": False, "uncertainty": False}
+        super().__init__(InferType.OTHERS, [], 3, str(bundle.metadata.get("description", "")), form)
+        self.bundle = bundle
+        self.defaults = dict(defaults)
+        bundle.parse({**self.defaults, "device": "cpu"})
+
+    def is_valid(self) -> bool:
+        """A task that exists can be used."""
+        return True
+
+    def info(self) -> dict[str, Any]:
+        """What clients choose a model by."""
+        metadata = self.bundle.metadata
+        facts = {key: metadata[key] for key in ("version", "licence", "intended_use", "trained_on") if key in metadata}
+        return {**super().info(), **facts}
+
+    def enlarge(
+        self, image: Path, params: Mapping[str, Any], folder: Path, name: str
+    ) -> tuple[Enlarged, dict[str, Any]]:
+        """Enlarge one image; see `medsr.label.running.enlarge`.
+
+        Returns:
+            The files, and what a client is told beside them.
+        """
+        request = parse_request(params)
+        device = choose_device(name_to_device(request.device))  # viewers send a GPU's product name
+        started = time.perf_counter()
+        with _BUSY[str(device)]:
+            defaults = {**self.defaults, "device": device}
+            result = enlarge(self.bundle, image, request, folder, name=name, defaults=defaults)
+        latencies = {"total": round(time.perf_counter() - started, 2), "infer": result.record["seconds"]}
+        return result, {"record": result.record, "label_names": [], "latencies": latencies}
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Enlarge `request["image"]`, a path: as MONAI Label's own code calls a task."""
+        with TemporaryDirectory(prefix="medsr-label-") as folder:
+            result, answer = self.enlarge(Path(request["image"]), request, Path(folder), "image")
+            return str(packed(result, "image")), answer

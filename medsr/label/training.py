@@ -1,0 +1,107 @@
+"""A bundle's training as a task of the server: from the LR/HR pairs of the datastore, into a folder of its own."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import create_workflow
+from monai.utils import set_determinism
+from monailabel.interfaces.datastore import Datastore
+from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.utils.others.generic import device_list
+
+from medsr.bundles import Bundle
+from medsr.errors import InputError
+
+_OF_THE_HOST = frozenset({"model", "bundle_path", "images", "gpus", "multi_gpu", "local_rank", "name", "enqueue"})
+_FORM = {"max_epochs": 1, "val_split": 0.2, "pretrained": True}
+
+
+class TrainingTask(BundleTrainTask):
+    """Train a bundle by its own `train.json`, from its shipped weights unless told otherwise.
+
+    Beside `max_epochs`, `val_split`, `pretrained` and `device`, a request may replace the config's numbers
+    (`samples_per_epoch`, `learning_rate`, ...). Every run has a new folder below the app's `runs`; the shipped weights
+    are read, never written.
+
+    Args:
+        bundle: its `train.json` is used.
+        runs: where folders of runs are made.
+    """
+
+    def __init__(self, bundle: Bundle, runs: Path) -> None:
+        super().__init__(str(bundle.root), {}, load_strict=True)
+        self.runs = runs
+        self.name = bundle.name
+
+    def numbers(self) -> dict[str, float]:
+        """Entries of the config that are numbers."""
+        entries = {key: value for key, value in self.bundle_config.config.items() if key not in _FORM}
+        return {k: v for k, v in entries.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+    def config(self) -> dict[str, Any]:
+        """The form that viewers show."""
+        return {"device": device_list(), **_FORM, **self.numbers()}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train.
+
+        Returns:
+            Name of the run, and where its weights are below the app's folder.
+
+        Raises:
+            InputError: an unknown or wrong parameter, or too few pairs.
+        """
+        folder = self.runs / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        numbers = self._checked(request)
+        pairs = len(self._fetch_datalist(request, datastore))
+        if pairs < 2:
+            raise InputError(
+                f"expected at least two images with their HR images as label 'final', to train and to validate on, "
+                f"got {pairs}; upload more by PUT /datastore/label"
+            )
+        wanted = {key: request[key] for key in (*_FORM, "device") if key in request}
+        hook = sys.excepthook
+        self._run = {**numbers, "output_dir": str(folder), "resume": False}
+        try:
+            super().__call__({**_FORM, **wanted, "multi_gpu": False, "model": self.name}, datastore)
+        finally:
+            sys.excepthook = hook
+            set_determinism(None)
+        return {"run": folder.name, "weights": str((folder / "model.pt").relative_to(self.runs.parent.parent))}
+
+    def run_single_gpu(self, request: Mapping[str, Any], overrides: dict[str, Any]) -> None:
+        """Run the config; unlike `monai.bundle.run`, leave the server's logging as it is."""
+        known = self.bundle_config.config
+        entries: dict[str, Any] = {**overrides, **{key: value for key, value in self._run.items() if key in known}}
+        workflow = create_workflow(
+            config_file=self.bundle_config_path,
+            meta_file=self.bundle_metadata_path,
+            workflow_type="train",
+            logging_file=False,
+            **entries,
+        )
+        workflow.run()
+        workflow.finalize()
+
+    def _checked(self, request: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers of the config that a request replaces."""
+        numbers = self.numbers()
+        unknown = sorted(set(request) - _OF_THE_HOST - {*_FORM, "device", *numbers})
+        if unknown:
+            known = ", ".join((*_FORM, "device", *numbers))
+            raise InputError(f"there is no parameter {unknown[0]!r}; known are {known}")
+        for key in {*_FORM, *numbers} - {"pretrained"}:
+            value = request.get(key, 0)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"expected a number for {key}, got {value!r}")
+        if not 0 < request.get("val_split", _FORM["val_split"]) < 1:
+            raise InputError(f"expected a val_split between 0 and 1, got {request['val_split']}")
+        if request.get("max_epochs", 1) < 1:
+            raise InputError(f"expected max_epochs of at least 1, got {request['max_epochs']}")
+        return {key: request[key] for key in numbers if key in request}
