@@ -131,14 +131,14 @@ class RRDBNet(nn.Module):
             draw_he_normal(self.body, 0.1)
             self.tail = _nearest_tail(spatial_dims, features, out)
             after = [(2, 1), (4, 3)]
-            # The last three convolutions: input, output, oneDNN's reordered copies; per voxel of the input.
-            peak = 4 * 4 * features * scale**spatial_dims
         else:
             self.tail = nn.Sequential(
                 SubpixelUpsampler(spatial_dims, features, scale), convolution(spatial_dims, features, out)
             )
             after = subpixel_tail_radii(scale)
-            peak = subpixel_tail_bytes(spatial_dims, features, scale)
+        # By the LR voxel of the coarser grid. The other tail computes on as large feature maps.
+        peak = subpixel_tail_bytes(spatial_dims, features, 4 if wang else scale)
+        peak = max(peak, 3 * 4 * (features + DENSE_LAYERS * growth))
         body = 2 + 3 * blocks * (DENSE_LAYERS + fusion // 2)
         self.spec = NetworkSpec(
             family=Family.FIXED,
@@ -148,7 +148,7 @@ class RRDBNet(nn.Module):
             scales=(scale,) * spatial_dims,
             size_multiple=self.step,
             halo=self.step * halo_of([(1, body), *after]),
-            bytes_per_voxel=max(peak, 3 * 4 * (features + DENSE_LAYERS * growth) // self.step**spatial_dims),
+            bytes_per_voxel=peak // self.step**spatial_dims,
             paper="Wang et al. 2018, section 3.1",
             deviations=""
             if wang
