@@ -52,11 +52,10 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
     """
     with _quiet_nibabel():
         try:
-            _check_extensions(path)
-            image: Any = nib.load(path)
+            image: Any = _load(path)
             header = _unfixed_header(image, path)
-        except (InputError, PermissionError):
-            raise  # of the latter the file may be perfectly good
+        except PermissionError:
+            raise  # the file may be perfectly good
         except Exception as error:  # nibabel, gzip and struct errors all mean the same to the user
             raise InputError(
                 f"{path}: expected a readable NIfTI or MGH image, got a damaged file or another format "
@@ -106,32 +105,35 @@ def _unfixed_header(image: Any, path: Path) -> Any:
         return type(image).header_class.from_fileobj(file, check=False)
 
 
-def _check_extensions(path: Path) -> None:
-    """Refuses a header extension longer than its file, for which nibabel would make room.
+class _NoExtensions(nib.nifti1.Nifti1Extensions):
+    """Leaves header extensions unread: nothing here asks for them, and nibabel makes room for any length they claim."""
 
-    Packed files are read piece by piece, so that there is nothing to check.
-    """
-    if not path.name.lower().endswith(".nii"):
-        return
-    length = path.stat().st_size
-    with open(path, "rb") as file:
-        block = file.read(nib.Nifti2Header.sizeof_hdr + 4)
-        newer = nib.Nifti2Header.sizeof_hdr in (int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big"))
-        kind = nib.Nifti2Header if newer else nib.Nifti1Header
-        header = kind(block[: kind.sizeof_hdr], check=False)
-        at = kind.sizeof_hdr + 4  # behind four bytes of which the first says whether there are extensions
-        any_there = block[kind.sizeof_hdr : kind.sizeof_hdr + 1] not in (b"", b"\0")
-        while any_there and header["vox_offset"] - at >= 16 and at < length:
-            file.seek(at)
-            extent = int(np.frombuffer(file.read(4).ljust(4, b"\0"), f"{header.endianness}i4")[0])
-            if extent < 16:  # not even its own header
-                return
-            at += extent
-    if at > length:
-        raise InputError(
-            f"{path}: expected header extensions within the {length} bytes of the file, got one up to {at}; "
-            "the file is cut short or damaged: copy it again"
-        )
+    @classmethod
+    def from_fileobj(cls, fileobj: Any, size: int, byteswap: bool) -> _NoExtensions:
+        return cls()
+
+
+class _Header1(nib.Nifti1Header):
+    exts_klass = _NoExtensions
+
+
+class _Header2(nib.Nifti2Header):
+    exts_klass = _NoExtensions
+
+
+class _Image1(nib.Nifti1Image):
+    header_class = _Header1
+
+
+class _Image2(nib.Nifti2Image):
+    header_class = _Header2
+
+
+def _load(path: Path) -> Any:
+    for kind in (_Image1, _Image2):
+        if kind.path_maybe_image(path)[0]:
+            return kind.from_filename(path)
+    return nib.load(path)
 
 
 def _check_length(path: Path, needed: int) -> None:

@@ -52,18 +52,15 @@ def test_voxels_that_no_file_of_this_length_holds(
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_header_extensions(tmp_path: Path, phantom: Callable[..., np.ndarray], kind: type, order: str) -> None:
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_header_extensions_are_left_unread(
+    tmp_path: Path, phantom: Callable[..., np.ndarray], kind: type, order: str, name: str
+) -> None:
+    """nibabel makes room for whatever length they claim, and reads them to the end where the offset is damaged."""
     image = kind(phantom(SHAPE), np.eye(4), kind.header_class(endianness=order))
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 40))
-    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"y" * 100))
     raw = bytearray(image.to_bytes())
-    (tmp_path / "a.nii").write_bytes(raw)
-    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").data, phantom(SHAPE))
-    at = kind.header_class.sizeof_hdr + 4
-    struct.pack_into(f"{order}i", raw, at + 48, 2**31 - 16)  # the second one
-    (tmp_path / "a.nii").write_bytes(raw)
-    with pytest.raises(InputError, match=r"header extensions within the \d+ bytes of the file, got one up to 21474"):
-        read_volume(tmp_path / "a.nii")
-    raw[at - 4] = 0  # "no extensions": what stands there is none
-    (tmp_path / "a.nii").write_bytes(raw)
-    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").data, phantom(SHAPE))
+    for length in (48, 2**31 - 16):
+        struct.pack_into(f"{order}i", raw, kind.header_class.sizeof_hdr + 4, length)
+        (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+        np.testing.assert_array_equal(read_volume(tmp_path / name).data, phantom(SHAPE))
