@@ -41,10 +41,18 @@ class RSTB(nn.Module):
 
 
 def closing_convolution(features: int, resi_connection: str) -> nn.Module:
-    """The convolution behind transformer layers: one, or three with a quarter of the features between them."""
+    """The convolution behind transformer layers: one, or three with a quarter of the features between them.
+
+    Raises:
+        MedsrError: another name, or too few features.
+    """
     if resi_connection == "1conv":
         return convolution(2, features, features)
+    if resi_connection != "3conv":
+        raise MedsrError(f"SwinIR needs resi_connection 1conv or 3conv, got {resi_connection!r}")
     few = features // 4
+    if few < 1:
+        raise MedsrError(f"SwinIR with 3conv needs at least 4 features, got {features}")
     return nn.Sequential(
         convolution(2, features, few),
         nn.LeakyReLU(0.2, inplace=True),
@@ -112,10 +120,21 @@ class SwinIR(nn.Module):
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
         each = [heads] * len(depths) if isinstance(heads, int) else list(heads)
-        check_sizes("SwinIR", 2, in_channels, out_channels, blocks=len(depths), features=features, window=window)
+        check_sizes(
+            "SwinIR",
+            2,
+            in_channels,
+            out_channels,
+            scale=scale,
+            blocks=len(depths),
+            features=features,
+            window=window,
+        )
         check_attention("SwinIR", features, each, mlp_ratio, drop_path)
         if len(each) != len(depths) or min(depths) < 1:
             raise MedsrError(f"SwinIR needs depths of at least 1 and heads for each, got {list(depths)} and {each}")
+        if resi_connection not in ("1conv", "3conv"):
+            raise MedsrError(f"SwinIR needs resi_connection 1conv or 3conv, got {resi_connection!r}")
         self.scale = scale
         self.window = window
         means = _means(in_channels, mean)
