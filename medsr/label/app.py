@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -107,18 +108,18 @@ class MedsrApp(MONAILabelApp):
         """
         store = datastore or self.datastore()
         names: dict[Path, str] = {}
+        places = {bundle.root: f"bundle {bundle.name}" for bundle in self.bundles}
         try:
             task = self._infers[self._model(request, self._infers)]
             image, known = self._locate(request.get("image"), store)
             names[image] = str(request["image"]) if known else _UPLOAD if is_received(image) else "the image"
-            names[task.bundle.root] = f"bundle {task.bundle.name}"
-            if is_received(image):
+            if not known and image.is_file():
                 check_upload(image)
             keep = known and bool(request.get("save_label"))
             if keep and parse_request(request).extension == DICOM:
                 raise InputError("a derived series is not kept in the datastore; leave save_label or the format out")
             with TemporaryDirectory(prefix="medsr-label-") as folder:
-                names[Path(folder)] = "the result"
+                places[Path(folder)] = "the result"
                 result, facts = task.enlarge(image, request, Path(folder), names[image])
                 tag = str(request.get("label_tag") or "original")
                 if not keep:
@@ -129,7 +130,7 @@ class MedsrApp(MONAILabelApp):
                     label = _save(store, str(request["image"]), path, key, info)
                 return {"label": label, "tag": tag, "file": None, "params": facts}
         except Exception as error:
-            answer = refusal(error, names)  # before the upload goes: it holds the names that must not be told
+            answer = refusal(error, names, places)  # before the upload goes: it holds the names that must not be told
             for path in names:
                 if is_received(path):  # the endpoint removes it only after an answer that is none of an error
                     path.unlink(missing_ok=True)
@@ -228,6 +229,9 @@ class _Sessions(Sessions):
 
     def add_session(self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: Any = None) -> Any:
         if uncompress and not is_archive(data_file):
+            received = Path(data_file).parent
+            if is_received(received):
+                shutil.rmtree(received, ignore_errors=True)
             raise refusal(InputError("expected a .zip of a DICOM series, got another kind of archive"), {})
         return super().add_session(data_file, expiry, False, session_id)
 

@@ -16,13 +16,14 @@ _ABSOLUTE = re.compile(r"(?<![\w/.])(?:/[^\s/:,;'\"()]+){2,}/?")
 _TELLS_NOBODY = re.compile(r"\d{0,4}")  # a bare file name like this is no one's, and would be found in any number
 
 
-def public(message: str, names: Mapping[Path, str]) -> str:
+def public(message: str, names: Mapping[Path, str], places: Mapping[Path, str] | None = None) -> str:
     """Take paths and file names out of a message.
 
     Args:
         message: of an error.
         names: what clients call an image, by its file or folder. The files in a folder or an archive become "file 3 of
             NAME", counted in the order of their names.
+        places: what to call folders of the server whose files keep their names.
 
     Returns:
         One line.
@@ -33,6 +34,8 @@ def public(message: str, names: Mapping[Path, str]) -> str:
                 message = _replaced(message, text, f"file {place} of {name}")
     for path in sorted(names, key=lambda path: -len(str(path))):
         message = _replaced(message.replace(str(path), names[path]), path.name, names[path])
+    for path, name in (places or {}).items():
+        message = message.replace(str(path), name)
     return _ABSOLUTE.sub("(a file of the server)", " ".join(message.split()))
 
 

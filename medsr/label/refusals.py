@@ -19,12 +19,13 @@ BAD_REQUEST, NOT_FOUND, FAULT = 400, 404, 500
 _PREFIX = "medsr: error: "  # of the line with which a bundle's program ends
 
 
-def refusal(error: BaseException, names: Mapping[Path, str]) -> HTTPException:
+def refusal(error: BaseException, names: Mapping[Path, str], places: Mapping[Path, str] | None = None) -> HTTPException:
     """What a client is told of an error.
 
     Args:
         error: anything that was raised.
         names: see `public`.
+        places: likewise.
     """
     if isinstance(error, HTTPException):
         return error
@@ -32,7 +33,7 @@ def refusal(error: BaseException, names: Mapping[Path, str]) -> HTTPException:
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         mistake = error.code.removeprefix(_PREFIX)
     if mistake is not None:
-        return HTTPException(BAD_REQUEST, public(str(mistake), names))
+        return HTTPException(BAD_REQUEST, public(str(mistake), names, places))
     # Without the message, which may name a file.
     where = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s, at:\n%s", type(error).__name__, where)

@@ -48,6 +48,11 @@ def test_image_itself_and_what_lies_below_its_folder(tmp_path: Path) -> None:
     assert told.startswith("the upload: expected NIfTI, got another (the upload), see ")
 
 
+def test_place_whose_files_keep_their_names(tmp_path: Path) -> None:
+    told = public(f"{tmp_path}/models/model.pt is missing", {}, {tmp_path: "bundle x"})
+    assert told == "bundle x/models/model.pt is missing"
+
+
 @pytest.mark.parametrize("path", ["/srv/data/x.nii.gz", "/tmp/tmpab12/model.pt", "/home/a/b/"])
 def test_paths_that_nobody_thought_of(path: str) -> None:
     assert public(f"cannot read '{path}': No such file", {}) == "cannot read '(a file of the server)': No such file"

@@ -21,12 +21,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BUNDLES = Path(os.environ.get("MEDSR_TEST_BUNDLES", REPOSITORY / "bundles"))
 ROOTS = sorted(path for path in BUNDLES.iterdir() if path.is_dir())
-SHAPE = (12, 14, 10)
 VARIABLE = "MEDSR_LABEL_PYTHON"
 
 
@@ -91,8 +89,9 @@ class Server:
     def infer(
         self, model: str, image: str = "", upload: Path | None = None, output: str = "image", **params: Any
     ) -> Any:
-        """POST /infer, by datastore id or server path (`image`), or by upload."""
-        query = {"output": output, **({"image": image} if image else {})}
+        """POST /infer, by datastore id, server path or session (`image`), or by upload."""
+        where = "session_id" if image.startswith("session:") else "image"
+        query = {"output": output, **({where: image.removeprefix("session:")} if image else {})}
         data = {"params": json.dumps(params)}
         if upload is None:
             return self.session.post(f"{self.url}/infer/{model}", params=query, data=data, timeout=120)
@@ -128,6 +127,10 @@ class Server:
         with file.open("rb") as stream:
             query = {"image": image}
             return self.session.put(f"{self.url}/datastore/image", params=query, files={"file": (file.name, stream)})
+
+    def put_session(self, *files: Path, uncompress: bool = False) -> Any:
+        parts = [("files", (file.name, file.read_bytes())) for file in files]
+        return self.session.put(f"{self.url}/session/", params={"uncompress": uncompress}, files=parts, timeout=60)
 
     def alive(self) -> bool:
         return self.process.poll() is None and self.get("/info/").status_code == 200
@@ -177,28 +180,6 @@ def _wait(server: Server, seconds: float = 120) -> None:
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"the server does not answer:\n{server.log.read_text()[-4000:]}")
-
-
-@pytest.fixture(scope="session")
-def images(
-    tmp_path_factory: pytest.TempPathFactory, phantom: Callable[..., np.ndarray], left_handed_affine: np.ndarray
-) -> Path:
-    """One oblique left-handed volume as NIfTI, packed NIfTI, NRRD and MetaImage."""
-    folder, volume = tmp_path_factory.mktemp("images"), phantom(SHAPE)
-    for name in ("plain.nii", "packed.nii.gz"):
-        image = nib.Nifti1Image(volume, left_handed_affine)
-        image.set_sform(left_handed_affine, 1)
-        image.set_qform(left_handed_affine, 1)
-        nib.save(image, folder / name)
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ left_handed_affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image = sitk.GetImageFromArray(volume.transpose(2, 1, 0))
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    for name in ("scalar.nrrd", "meta.mha"):
-        sitk.WriteImage(image, str(folder / name))
-    return folder
 
 
 @dataclass(frozen=True)
@@ -276,26 +257,3 @@ def direct(
     yield run
     process.stdin.close()
     process.wait(20)
-
-
-@pytest.fixture(scope="session")
-def read_image() -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
-    """(array as stored, RAS affine) by nibabel or SimpleITK alone."""
-
-    def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-        if path.name.endswith((".nii", ".nii.gz")):
-            image = nib.load(path)
-            return np.asanyarray(image.dataobj), image.affine
-        image = sitk.ReadImage(str(path))
-        lps = np.eye(4)
-        lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-        lps[:3, 3] = image.GetOrigin()
-        return sitk.GetArrayFromImage(image).transpose(2, 1, 0), np.diag([-1.0, -1, 1, 1]) @ lps
-
-    return read
-
-
-@pytest.fixture(scope="session")
-def small_training() -> dict[str, Any]:
-    """Entries of a train.json that make it a matter of seconds; a bundle that lacks one ignores it."""
-    return {"samples_per_epoch": 2, "batch_size": 1, "val_interval": 1, "patch_size": 16, "minimum_size": 24}

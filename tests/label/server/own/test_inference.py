@@ -69,6 +69,27 @@ def test_dicom_as_archive_and_as_server_path(
     refused(server.infer(ANY_SCALE, "series", series="9.9.9"), 400, "expected series 9.9.9")
 
 
+def test_sessions(
+    server: Any,
+    bundle_roots: list[Path],
+    inputs: Path,
+    direct: Callable[..., Any],
+    check: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Files sent first, as the slices they are or as an archive; then enlarged by the session's name."""
+    bundle = next(root for root in bundle_roots if root.name == ANY_SCALE)
+    archive = Path(shutil.make_archive(str(tmp_path / "study"), "zip", inputs / "series"))
+    for sent in (
+        server.put_session(*sorted((inputs / "series").iterdir())),
+        server.put_session(archive, uncompress=True),
+    ):
+        assert sent.status_code == 200, sent.text
+        answer = server.infer(ANY_SCALE, f"session:{sent.json()['session_id']}")
+        assert answer.status_code == 200, answer.text
+        check(answer.content, direct(bundle, inputs), "series", ".nii.gz")
+
+
 def test_parts_of_an_answer(server: Any, root: Path) -> None:
     answer = server.infer(root.name, "packed", output="json").json()
     record = answer["record"]

@@ -77,12 +77,17 @@ def test_uploads_that_are_refused(
         for file in sorted((inputs / "series").iterdir())[::9]:
             opened.writestr(file.name, file.read_bytes()[:-100])
     uploads["damaged.zip"] = (archive.read_bytes(), "of the upload")
+    leaks = ("leak.mha", "leak.nrrd")
     for name, (content, words) in uploads.items():
         file = tmp_path / f"{PATIENT}.{name}"
         file.write_bytes(content)
         refused(server.infer(ANY_SCALE, upload=file), 400, words, str(secret))
         refused(server.put_image("new", file), 400, words, str(secret))
+        if name in leaks:
+            session = server.put_session(file).json()["session_id"]
+            refused(server.infer(ANY_SCALE, f"session:{session}"), 400, words, str(secret))
         assert server.alive()
+    refused(server.put_session(archive.rename(tmp_path / "x.tar"), uncompress=True), 400, "another kind of archive")
     assert set(temporary.iterdir()) <= before, "nothing of a refused upload stays behind"
     assert "new" not in server.get("/datastore/", output="all").json()["objects"]
 
