@@ -111,10 +111,17 @@ def test_a_repeated_run_makes_the_same_series_and_another_run_another(
         uids.append((images[0].SeriesInstanceUID, *(image.SOPInstanceUID for image in images)))
     assert uids[0] == uids[1], "whatever the folder"
     assert len({series for series, *_ in uids}) == 3
-    (series / "000.dcm").unlink()
-    item, inferer = enlarge(series)
-    save = SaveImageWithRecordd(tmp_path / "e", inferer, tiny_bundle, output_ext="dicom", preview=False)
-    assert pydicom.dcmread(Path(save(item)["saved"]) / "IM0001.dcm").SeriesInstanceUID not in {s for s, *_ in uids}
+    first = {found for found, *_ in uids}
+    image = pydicom.dcmread(series / "003.dcm")
+    pixels = image.pixel_array.ravel()  # edited by hand: two pixels change places, the UID stays
+    assert pixels[0] != pixels[1]
+    image.PixelData = pixels[[1, 0, *range(2, pixels.size)]].tobytes()
+    image.save_as(series / "003.dcm")
+    for folder in ("edited", "shortened"):
+        item, inferer = enlarge(series)
+        save = SaveImageWithRecordd(tmp_path / folder, inferer, tiny_bundle, output_ext="dicom", preview=False)
+        assert pydicom.dcmread(Path(save(item)["saved"]) / "IM0001.dcm").SeriesInstanceUID not in first
+        (series / "000.dcm").unlink(missing_ok=True)
 
 
 def test_scale_1_returns_the_stored_values(enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path) -> None:
