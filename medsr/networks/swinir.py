@@ -133,8 +133,6 @@ class SwinIR(nn.Module):
         check_attention("SwinIR", features, each, mlp_ratio, drop_path)
         if len(each) != len(depths) or min(depths) < 1:
             raise MedsrError(f"SwinIR needs depths of at least 1 and heads for each, got {list(depths)} and {each}")
-        if resi_connection not in ("1conv", "3conv"):
-            raise MedsrError(f"SwinIR needs resi_connection 1conv or 3conv, got {resi_connection!r}")
         self.scale = scale
         self.window = window
         means = _means(in_channels, mean)
