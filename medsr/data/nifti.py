@@ -174,7 +174,7 @@ def _nifti_affine(
         check_spacing(pixdim, path, "header (pixdim)")
         try:
             affine = check_affine(header.get_qform(), path, "qform")
-        except nib.spatialimages.HeaderDataError as error:
+        except (nib.spatialimages.HeaderDataError, ValueError) as error:
             raise InputError(
                 f"{path}: expected a unit quaternion in the qform, got an invalid one ({one_line(error)}); "
                 "repair the header"
@@ -201,7 +201,7 @@ def _nifti_affine(
 def _distance_to_qform(header: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> float:
     try:
         return largest_corner_distance(affine, header.get_qform(), shape)
-    except nib.spatialimages.HeaderDataError:  # an invalid quaternion or a negative pixdim places nothing
+    except (nib.spatialimages.HeaderDataError, ValueError):  # an invalid quaternion or a negative pixdim places nothing
         return float("inf")
 
 
@@ -212,7 +212,8 @@ def qform_rounding(header: Any, shape: tuple[int, ...]) -> float:
     reader. An error e in a^2 is e / 2a in a, so near a half turn (a = 0) it grows to sqrt(e), 0.1 mm in a
     head.
     """
-    squared = float(sum(float(header[f"quatern_{letter}"]) ** 2 for letter in "bcd"))
+    b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
+    squared = b * b + c * c + d * d  # products of damaged values overflow quietly, powers do not
     error = 4 * np.finfo(np.float32).eps
     turned = 2 * min(np.sqrt(error), error / (2 * np.sqrt(max(1 - squared, 1e-12))))
     extent = np.linalg.norm(np.asarray(header["pixdim"][1:4], dtype=np.float64) * shape[:3])

@@ -147,6 +147,9 @@ def test_encrypted_and_damaged(tmp_path: Path, left: Callable[[], list[Path]]) -
     assert "got a damaged one" in refusal(tmp_path / "flipped.zip")
     (tmp_path / "text.zip").write_bytes(b"no archive")
     assert "got a damaged one" in refusal(tmp_path / "text.zip")
+    at = raw.index(b"PK\x01\x02")  # an entry without a name
+    (tmp_path / "unnamed.zip").write_bytes(raw[: at + 28] + b"\0\0" + raw[at + 30 : at + 46] + raw[at + 47 :])
+    assert "got a damaged one" in refusal(tmp_path / "unnamed.zip")
     assert left() == []
 
 

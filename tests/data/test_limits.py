@@ -64,3 +64,18 @@ def test_header_extensions_are_left_unread(
         struct.pack_into(f"{order}i", raw, kind.header_class.sizeof_hdr + 4, length)
         (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
         np.testing.assert_array_equal(read_volume(tmp_path / name).data, phantom(SHAPE))
+
+
+@pytest.mark.parametrize("sform_code", [0, 1])
+def test_quaternion_beyond_any_number(tmp_path: Path, phantom: Callable[..., np.ndarray], sform_code: int) -> None:
+    """Found by the search of test_fuzz_headers: the square of such a number is no number."""
+    raw = nib.Nifti2Image(phantom(SHAPE), np.eye(4)).to_bytes()
+    header = nib.Nifti2Header(raw[:540])
+    header["qform_code"], header["sform_code"], header["quatern_b"] = 1, sform_code, 1e300
+    path = tmp_path / "a.nii"
+    path.write_bytes(header.binaryblock + raw[540:])
+    if sform_code:
+        assert "sform is used" in read_volume(path).meta["warnings"][0]
+    else:
+        with pytest.raises(InputError, match="damaged file"):
+            read_volume(path)
