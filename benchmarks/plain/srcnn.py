@@ -12,10 +12,7 @@ from medsr.networks.srcnn import SRCNN, SRCNN3D
 
 def continued(x: torch.Tensor, width: int) -> torch.Tensor:
     """Edge values repeated on all sides."""
-    for axis in range(2, x.ndim):
-        at = torch.arange(-width, x.shape[axis] + width, device=x.device).clamp(0, x.shape[axis] - 1)
-        x = x.index_select(axis, at)
-    return x
+    return F.pad(x, [width] * 2 * (x.ndim - 2), mode="replicate") if width else x
 
 
 def srcnn(network: SRCNN) -> Callable[[torch.Tensor], torch.Tensor]:

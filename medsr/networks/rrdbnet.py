@@ -131,14 +131,15 @@ class RRDBNet(nn.Module):
             draw_he_normal(self.body, 0.1)
             self.tail = _nearest_tail(spatial_dims, features, out)
             after = [(2, 1), (4, 3)]
+            maps = 3 if spatial_dims == 2 else 5  # at four times the size of its input, held at a time (measured)
+            peak = 4 * features * (maps * 4**spatial_dims + 4)
         else:
             self.tail = nn.Sequential(
                 SubpixelUpsampler(spatial_dims, features, scale), convolution(spatial_dims, features, out)
             )
             after = subpixel_tail_radii(scale)
-        # By the LR voxel of the coarser grid. The other tail computes on as large feature maps.
-        peak = subpixel_tail_bytes(spatial_dims, features, 4 if wang else scale)
-        peak = max(peak, 3 * 4 * (features + DENSE_LAYERS * growth))
+            peak = subpixel_tail_bytes(spatial_dims, features, scale)
+        peak = max(peak, 3 * 4 * (features + DENSE_LAYERS * growth))  # by the voxel of the coarser grid
         body = 2 + 3 * blocks * (DENSE_LAYERS + fusion // 2)
         self.spec = NetworkSpec(
             family=Family.FIXED,
