@@ -207,7 +207,7 @@ def uneven_gaps(kit: Any) -> Path:
     return kit.dicom(change)
 
 
-@bad(r"transfer syntax .*High-Throughput JPEG 2000.* \(1\.2\.840\.10008\.1\.2\.4\.201\)")
+@bad("High-Throughput JPEG 2000 .*cannot be decoded")
 def unsupported_compression(kit: Any) -> Path:
     def change(k: int, image: Any) -> None:
         from pydicom.encaps import encapsulate
@@ -233,7 +233,7 @@ def damaged_compression(kit: Any) -> Path:
     return kit.dicom(change)
 
 
-@bad("MONOCHROME2 grey values, got RGB")
+@bad(r"grey values \(MONOCHROME2 or MONOCHROME1\), got RGB")
 def colour_dicom(kit: Any) -> Path:
     def change(k: int, image: Any) -> None:
         image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
