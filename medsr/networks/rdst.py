@@ -190,7 +190,7 @@ class RDST(nn.Module):
             scales=(scale, scale),
             size_multiple=window,
             halo=reach(window, stages, subpixel_tail_radii(scale)),
-            bytes_per_voxel=max(4 * 9 * widths[-1], subpixel_tail_bytes(2, features, scale)),
+            bytes_per_voxel=max(4 * 9 * widths[-1], 4 * 3 * features + subpixel_tail_bytes(2, features, scale)),
             paper="Zhu 2022, section 5.2",
             deviations="any input size, by reflection; stochastic depth, which the published program lost, is left out",
         )

@@ -12,7 +12,7 @@ from medsr.errors import MedsrError
 from medsr.networks.blocks import check_sizes, convolution
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import PixelShuffle, SubpixelUpsampler, subpixel_tail_radii
+from medsr.networks.upsamplers import PixelShuffle, SubpixelUpsampler, subpixel_tail_bytes, subpixel_tail_radii
 from medsr.networks.window_attention import TransformerLayers, check_attention
 from medsr.networks.windows import Plan, Windows, crop, pad_to_windows, reach, to_image
 
@@ -149,7 +149,7 @@ class SwinIR(nn.Module):
         self.layers = nn.ModuleList(groups)
         self.norm = nn.LayerNorm(features)
         self.conv_after_body = closing_convolution(features, resi_connection)
-        tail = self._build_tail(upsampler, features, out_channels, scale)
+        tail, tail_bytes = self._build_tail(upsampler, features, out_channels, scale)
         step = ("convolution", 1 if resi_connection == "1conv" else 2)
         stages = [stage for group in groups for stage in (*group.residual_group.stages, step)]
         self.spec = NetworkSpec(
@@ -160,12 +160,14 @@ class SwinIR(nn.Module):
             scales=(scale, scale),
             size_multiple=window,
             halo=reach(window, [("convolution", 1), *stages, step], tail),
-            bytes_per_voxel=4 * max(9 * features, 8 * scale * scale * _TAIL),
+            bytes_per_voxel=max(4 * 13 * features, 4 * 3 * features + tail_bytes),
             paper="Liang et al. 2021, section 3",
         )
 
-    def _build_tail(self, upsampler: str, features: int, out_channels: int, scale: int) -> list[tuple[int, int]]:
-        """Layers of the reconstruction; their (resolution, radius)."""
+    def _build_tail(
+        self, upsampler: str, features: int, out_channels: int, scale: int
+    ) -> tuple[list[tuple[int, int]], int]:
+        """Layers of the reconstruction; their (resolution, radius), and the memory that they take per LR pixel."""
         self.conv_before_upsample: Optional[nn.Module] = None
         self.upsample: Optional[nn.Module] = None
         self.conv_up1: Optional[nn.Module] = None
@@ -175,12 +177,12 @@ class SwinIR(nn.Module):
         if upsampler == "pixelshuffledirect":
             last = convolution(2, features, scale * scale * out_channels)
             self.upsample = nn.Sequential(last, PixelShuffle(2, scale))
-            return [(1, 1)]
+            return [(1, 1)], 2 * 4 * scale * scale * out_channels
         self.conv_before_upsample = nn.Sequential(convolution(2, features, _TAIL), nn.LeakyReLU(0.01, inplace=True))
         self.conv_last = convolution(2, _TAIL, out_channels)
         if upsampler == "pixelshuffle":
             self.upsample = SubpixelUpsampler(2, _TAIL, scale)
-            return [(1, 1), *subpixel_tail_radii(scale)]
+            return [(1, 1), *subpixel_tail_radii(scale)], subpixel_tail_bytes(2, _TAIL, scale)
         if upsampler != "nearest+conv":
             raise MedsrError(
                 f"SwinIR needs upsampler pixelshuffle, pixelshuffledirect or nearest+conv, got {upsampler!r}"
@@ -191,7 +193,7 @@ class SwinIR(nn.Module):
         if scale == 4:
             self.conv_up2 = convolution(2, _TAIL, _TAIL)
         self.conv_hr = convolution(2, _TAIL, _TAIL)
-        return [(1, 1), *[(r, 1) for r in (2, 4)[: scale // 2]], (scale, 2)]
+        return [(1, 1), *[(r, 1) for r in (2, 4)[: scale // 2]], (scale, 2)], 4 * 4 * scale * scale * _TAIL
 
     def forward(self, lr: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
         """Enlarge an image.
@@ -220,11 +222,11 @@ class SwinIR(nn.Module):
         if self.upsample is not None:
             x = self.upsample(x)
         if self.conv_up1 is not None:
-            x = F.leaky_relu(self.conv_up1(F.interpolate(x, scale_factor=2.0, mode="nearest")), 0.2)
+            x = F.leaky_relu(self.conv_up1(F.interpolate(x, scale_factor=2.0, mode="nearest")), 0.2, inplace=True)
         if self.conv_up2 is not None:
-            x = F.leaky_relu(self.conv_up2(F.interpolate(x, scale_factor=2.0, mode="nearest")), 0.2)
+            x = F.leaky_relu(self.conv_up2(F.interpolate(x, scale_factor=2.0, mode="nearest")), 0.2, inplace=True)
         if self.conv_hr is not None:
-            x = F.leaky_relu(self.conv_hr(x), 0.2)
+            x = F.leaky_relu(self.conv_hr(x), 0.2, inplace=True)
         if self.conv_last is not None:
             x = self.conv_last(x)
         return x
