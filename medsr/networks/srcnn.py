@@ -80,8 +80,8 @@ class SRCNN(nn.Module):
         Returns:
             (B, out_channels, *spatial).
         """
-        x = F.relu(self.conv1(self.continued(image, self.padding[0])))
-        x = F.relu(self.conv2(self.continued(x, self.padding[1])))
+        x = F.relu(self.conv1(self.continued(image, self.padding[0])), inplace=True)
+        x = F.relu(self.conv2(self.continued(x, self.padding[1])), inplace=True)
         return self.conv3(self.continued(x, self.padding[2]))
 
     def continued(self, x: torch.Tensor, width: int) -> torch.Tensor:
