@@ -170,9 +170,6 @@ class MedsrApp(MONAILabelApp):
         except (Exception, SystemExit) as error:  # a bundle's program ends by SystemExit; the server must not
             raise self._last_word(refusal(error, names)) from None
 
-    def model_file(self, model: str, validate: bool = True) -> None:
-        """None: weights are neither fetched, replaced nor removed over the network."""
-
     def _model(self, request: Mapping[str, Any], tasks: Mapping[str, Any]) -> str:
         model = request.get("model")
         if model not in tasks:

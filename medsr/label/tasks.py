@@ -25,6 +25,8 @@ _BUSY: dict[str, threading.Lock] = defaultdict(threading.Lock)
 class SuperResolutionTask(InferTask):
     """Enlarge images with a bundle.
 
+    It tells MONAI Label no path of its weights: they are neither fetched, replaced nor removed over the network.
+
     Args:
         bundle: it is put together once, so that a server with unusable weights does not start.
         defaults: entries of `inference.json` that the server sets.

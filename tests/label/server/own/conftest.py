@@ -82,7 +82,7 @@ def refused() -> Callable[..., None]:
     """Check that an answer is one line with a reason, without a path or a patient's name."""
 
     def check_answer(answer: Any, status: int, words: str, *never: str) -> None:
-        assert answer.status_code == status, answer.text
+        assert answer.status_code == status, answer.text[:500]
         detail = answer.json()["detail"]
         assert words in detail, detail
         assert "\n" not in detail

@@ -63,9 +63,12 @@ def test_uploads_that_are_refused(
     uploads["empty.nrrd"] = (b"", "the upload")
     uploads["text.txt"] = (b"hello", "expected .nii.gz")
     secret = server.studies / "plain.nii"
-    header = f"ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementDataFile = {secret}\n"
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementSpacing = 1 1 1\nElementType = MET_UCHAR\n"
+    header += f"ElementDataFile = {secret}\n"
     uploads["leak.mha"] = (header.encode(), "a header that names another")
-    header = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\ndata file: {secret}\n\n"
+    header = (
+        f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nspacings: 1 1 1\nencoding: raw\ndata file: {secret}\n\n"
+    )
     uploads["leak.nrrd"] = (header.encode(), "a header that names another")
     nib.save(nib.Nifti1Image(phantom((40, 40, 20)), np.eye(4)), tmp_path / "large.nii.gz")
     uploads["large.nii.gz"] = ((tmp_path / "large.nii.gz").read_bytes(), "expected at most 20000 voxels")
