@@ -29,6 +29,7 @@ from medsr.runtime import choose_device
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "networks.md"
 SLOWER = 1.1  # times the plain formulation that the clock's noise may make of the same work
+FASTER = {"SwinIR": 1.3, "RDST": 1.3}  # targets of plain / ours, where fused attention should pay
 EXACT = 1e-5  # largest difference from published outputs, relative to the largest output of 1
 
 
@@ -115,6 +116,8 @@ def verdict(row: dict[str, Any]) -> str:
     for batch, ways_ in row["ms"].items():
         if "plain" in ways_ and ways_["ours"] > SLOWER * ways_["plain"]:
             problems.append(f"slower than plain at batch {batch}")
+        elif "plain" in ways_ and ways_["plain"] < FASTER.get(row.get("class", ""), 0) * ways_["ours"]:
+            problems.append(f"under the target of {FASTER[row['class']]} times plain at batch {batch}")
     return "; ".join(problems) or "green"
 
 
