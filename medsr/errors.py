@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# What ends a line, or steers a terminal, in a value that a message repeats from a file.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
 
 class MedsrError(ValueError):
-    """Base of all errors that are the input's fault, never the program's."""
+    """Base of all errors that are the input's fault, never the program's.
+
+    Args:
+        message: control characters in it, such as line breaks in a value of a file's header, become blanks.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_CONTROLS.sub(" ", message))
 
 
 class InputError(MedsrError):
