@@ -17,7 +17,9 @@ from torch import nn
 from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
-from medsr.networks import load_checkpoint
+from medsr.weights import load_weights
+
+__all__ = ["Bundle", "LoadedBundle", "bundle_directories", "find_bundle", "list_bundles", "load_weights"]
 
 SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
 
@@ -51,7 +53,7 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """The weight file."""
+        """The weight file that is used unless another is asked for."""
         return self.root / "models" / "model.pt"
 
     @cached_property
@@ -70,7 +72,8 @@ class Bundle:
             settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
 
         Raises:
-            InputError: weights that are missing, unreadable, or do not fit the network; an unknown setting.
+            InputError: weights that are missing, changed since their hash was recorded, unreadable, or do not fit the
+                network; an unknown setting.
             MedsrError: a setting that its part of the bundle refuses.
         """
         parser = ConfigParser()
@@ -84,7 +87,7 @@ class Bundle:
         parser.parse()
         try:
             network: nn.Module = parser.get_parsed_content("network")
-            load_weights(network, self.weights)
+            load_weights(network, Path(parser.get_parsed_content("weights")) if "weights" in parser else self.weights)
             parts = [parser.get_parsed_content(key) for key in ("preprocessing", "inferer", "postprocessing")]
         except Exception as error:  # MONAI wraps what a part of the config raises
             raise user_error(error) or error from None
@@ -124,17 +127,6 @@ class LoadedBundle:
 def _top(key: str) -> str:
     """The section of a config entry such as "inferer::tile_size" (or with #, MONAI's older separator)."""
     return key.replace("#", "::").split("::")[0]
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a bundle's weights, see `load_checkpoint`.
-
-    Raises:
-        InputError: see there; a missing file says what to do about it.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing: train the bundle (configs/train.json) or copy its model.pt there")
-    load_checkpoint(network, path)
 
 
 def list_bundles() -> Iterator[Bundle]:

@@ -56,6 +56,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where DICOM inputs hold several series")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder, or a file name for one input")
     parser.add_argument("--bundle", default="recnn3d", help="name or folder of a bundle (default: recnn3d)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of your own training, instead of the bundle's")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--scale", nargs="+", type=_number, help="one number, or one per array axis: 2 or 1 1 2.5")
     wanted.add_argument("--spacing", nargs="+", type=_number, help="target voxel size in mm: 1 or 1 1 1")
@@ -206,7 +207,7 @@ def _upscaler(arguments: argparse.Namespace, place: Place) -> Upscaler:
         arguments.bundle,
         scale=_one_or_many(arguments.scale),
         spacing=_one_or_many(arguments.spacing),
-        **({"series": arguments.series} if arguments.series else {}),
+        **{name: str(value) for name in ("series", "weights") if (value := getattr(arguments, name))},
         device=arguments.device,
         precision=arguments.precision,
         memory_mb=arguments.memory,

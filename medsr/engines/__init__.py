@@ -3,17 +3,22 @@
 from medsr.engines.checkpoints import Checkpoints
 from medsr.engines.distributed import local_device, parallel, rank, start_processes, stop_processes
 from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
+from medsr.engines.loading import StrictCheckpointLoader
 from medsr.engines.optimization import parameter_groups
 from medsr.engines.running import report_user_errors, run, user_error
 from medsr.engines.sampling import WeightedEpochSampler
+from medsr.engines.standard import StandardHandlers, milestone_schedule
 
 __all__ = [
     "Checkpoints",
     "GradientClipping",
     "SeedPerEpoch",
+    "StandardHandlers",
+    "StrictCheckpointLoader",
     "TimeBudget",
     "WeightedEpochSampler",
     "local_device",
+    "milestone_schedule",
     "parallel",
     "parameter_groups",
     "rank",

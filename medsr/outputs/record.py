@@ -12,6 +12,7 @@ from typing import Any
 
 from medsr import __version__
 from medsr.geometry import Grid, Scale, format_scale
+from medsr.weights import read_record
 
 DISCLAIMER = (
     "Research use only. Not a medical device. Super-resolved detail is inferred, not measured; not for diagnosis."
@@ -106,7 +107,7 @@ def make_record(
     Args:
         source: input file or folder; hashed if it exists.
         metadata: the bundle's `metadata.json`.
-        weights: the bundle's weight file; hashed if it exists.
+        weights: the weight file; hashed if it exists.
         lr: grid of the input.
         sr: grid of the result.
         scale: as exact fractions.
@@ -124,7 +125,7 @@ def make_record(
         "method": {
             "bundle": metadata.get("name", ""),
             "version": metadata.get("version", ""),
-            "weights_sha256": sha256_of(weight_file) if weight_file and weight_file.exists() else None,
+            **_weights(weight_file),
         },
         "scale": [str(s) for s in scale],
         "lr_grid": grid_record(lr),
@@ -138,3 +139,11 @@ def make_record(
         "warnings": list(warnings),
         "disclaimer": DISCLAIMER,
     }
+
+
+def _weights(path: Path | None) -> dict[str, Any]:
+    """Name and hash of the weight file, and whether the hash is one that the bundle's makers recorded beside it."""
+    exists = path is not None and path.exists()
+    digest = sha256_of(path) if path and exists else None
+    recorded = path is not None and digest is not None and read_record(path.parent).get(path.name) == digest
+    return {"weights": path.name if path and exists else None, "weights_sha256": digest, "weights_recorded": recorded}

@@ -43,7 +43,7 @@ class SaveImageWithRecordd(SaveImaged):
     Args:
         output_dir: folder, created if absent.
         inferer: the inferer of the run, for its scale, timing, warnings, degradation and standard deviation.
-        bundle_root: folder with `configs/metadata.json` and `models/model.pt`.
+        bundle_root: folder with `configs/metadata.json`, and `models` unless `weights` are named.
         keys: SR image.
         reference: LR image.
         output_postfix: appended to the case name.
@@ -54,6 +54,7 @@ class SaveImageWithRecordd(SaveImaged):
             wrong about what was measured, were LR images made as the inferer's degradation says.
         bids: name results as BIDS derivatives, with a sidecar.
         settings: further facts for the record: device, precision, seed.
+        weights: file that the network was filled from; the bundle's `models/model.pt` by default.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class SaveImageWithRecordd(SaveImaged):
         consistency: bool = False,
         bids: bool = False,
         settings: Mapping[str, Any] | None = None,
+        weights: str | Path | None = None,
     ) -> None:
         MapTransform.__init__(self, keys)
         output_paths(output_dir, "case", output_postfix, output_ext)  # a wrong extension is told at once
@@ -84,6 +86,7 @@ class SaveImageWithRecordd(SaveImaged):
         self.consistency = consistency
         self.bids = bids
         self.settings = dict(settings or {})
+        self.weights = Path(weights) if weights else self.bundle_root / "models" / "model.pt"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the files; `data` is returned as it came, with the image's path under `saved`.
@@ -143,7 +146,7 @@ class SaveImageWithRecordd(SaveImaged):
         return make_record(
             source=case.source,
             metadata=metadata,
-            weights=self.bundle_root / "models" / "model.pt",
+            weights=self.weights,
             lr=case.lr,
             sr=case.sr,
             scale=run.scale,

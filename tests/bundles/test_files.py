@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ FILES = (
     "configs/multi_gpu_train.json",
     "configs/logging.conf",
     "models/model.pt",
+    "models/SHA256SUMS",
     "docs/README.md",
     "docs/data_license.txt",
 )
@@ -30,7 +32,7 @@ INFERENCE_KEYS = [
 # What `medsr upscale` and `medsr.upscale` set, so that every bundle is used alike.
 SETTINGS = [
     *("scale", "spacing", "precision", "memory_mb", "ensemble", "back_projection", "preview", "output_ext"),
-    *("output_postfix", "consistency", "bids", "amp"),
+    *("output_postfix", "consistency", "bids", "amp", "weights"),
 ]
 LARGEST_FILE = 25 * 2**20
 
@@ -43,10 +45,22 @@ def test_required_file(bundle: Any, file: str) -> None:
     assert path.stat().st_size < LARGEST_FILE
 
 
-def test_one_weight_file_and_no_stale_export(bundle: Any) -> None:
+def test_weight_files_and_no_stale_export(bundle: Any) -> None:
     # MONAI Label takes the .pt of the shortest name, MONAI Deploy a .ts before the .pt
-    assert [path.name for path in bundle.root.rglob("*.pt")] == ["model.pt"]
+    files = list(bundle.root.rglob("*.pt"))
+    assert {path.parent for path in files} == {bundle.root / "models"}
+    assert min(files, key=lambda path: len(path.name)).name == "model.pt"
+    assert all(path.name == "model.pt" or path.name.startswith("model_") for path in files), "model_VARIANT.pt"
+    assert all(path.stat().st_size < LARGEST_FILE for path in files)
     assert not [path for suffix in ("ts", "onnx", "pth") for path in bundle.root.rglob(f"*.{suffix}")]
+
+
+def test_recorded_hashes_are_those_of_the_files(bundle: Any) -> None:
+    """`medsr weights record BUNDLE` writes them; `sha256sum --check` reads them too."""
+    lines = (bundle.root / "models" / "SHA256SUMS").read_text().splitlines()
+    recorded = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    files = (bundle.root / "models").glob("*.pt")
+    assert recorded == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_one_config_of_each_kind(bundle: Any) -> None:
@@ -116,10 +130,15 @@ def test_inference_keys(bundle: Any) -> None:
 
 
 def test_weights_are_loaded_by_a_handler(bundle: Any) -> None:
-    config = bundle.config("inference")
-    loaders = [h for h in config["handlers"] if h["_target_"].endswith("CheckpointLoader")]
-    assert [h["load_path"] for h in loaders] == ["$@bundle_root + '/models/model.pt'"]
-    assert "CheckpointLoader" not in json.dumps(config["initialize"]), "monai.bundle.load runs initialize anywhere"
+    for name in ("inference", "evaluate"):
+        config = bundle.config(name)
+        assert config["weights"] == "$@bundle_root + '/models/model.pt'"
+        loaders = [h for h in config["handlers"] if h["_target_"].endswith("CheckpointLoader")]
+        assert [h["_target_"] for h in loaders] == ["medsr.engines.StrictCheckpointLoader"], "one line, no traceback"
+        assert [h["load_path"] for h in loaders] == ["@weights"], "a user's own can be named"
+        assert "CheckpointLoader" not in json.dumps(config["initialize"]), "monai.bundle.load runs initialize anywhere"
+    saving = bundle.config("inference")["postprocessing"]["transforms"][-1]
+    assert saving["weights"] == "@weights", "the record has the hash of those that were used"
 
 
 def test_nothing_that_tools_read_lives_in_initialize(bundle: Any) -> None:

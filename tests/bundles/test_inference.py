@@ -7,8 +7,10 @@ window: float32 networks of ten layers differ from float64 by less than 1e-6 of 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -316,14 +318,60 @@ def test_hosts_that_save_by_themselves_get_the_sr_image(
     assert "result_dtype" not in data, "3D Slicer's uint8 would wrap intensities around"
 
 
-def test_missing_weights_are_told(bundle: Any, monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
-    """Never an untrained network's picture with exit status 0."""
+def without_a_last_layer(state: dict[str, torch.Tensor], path: Path) -> None:
+    torch.save(dict(list(state.items())[:-1]), path)
+
+
+# what is done to models/model.pt of a copy, whether its hash stays recorded, what the line says
+UNUSABLE: dict[str, tuple[Callable[[dict[str, torch.Tensor], Path], object], bool, str]] = {
+    "missing": (lambda state, path: path.unlink(), True, "is missing: train the bundle"),
+    "changed": (without_a_last_layer, True, "SHA-256"),
+    "misfitting": (without_a_last_layer, False, "missing"),
+    "corrupt": (lambda state, path: path.write_bytes(path.read_bytes()[:500]), False, "is not a file of weights"),
+}
+
+
+@pytest.mark.parametrize("config", ["inference", "evaluate"])
+@pytest.mark.parametrize("fault", UNUSABLE)
+def test_unusable_weights_are_one_line(
+    bundle: Any, monai_bundle: Callable[..., Any], dataset: Path, tmp_path: Path, fault: str, config: str
+) -> None:
+    """Never an untrained network's picture with exit status 0, and no traceback."""
+    damage, recorded, words = UNUSABLE[fault]
+    root = shutil.copytree(bundle.root, tmp_path / bundle.name)
+    damage(bundle.weights, root / "models" / "model.pt")
+    if not recorded:
+        (root / "models" / "SHA256SUMS").unlink()
     done = monai_bundle(
         "run",
-        config_file=bundle.root / "configs" / "inference.json",
-        bundle_root=tmp_path,  # has no models/
-        dataset_dir=tmp_path,
+        config_file=root / "configs" / f"{config}.json",
+        dataset_dir=dataset / "test_0.nii.gz" if config == "inference" else dataset,
         output_dir=tmp_path / "out",
+        device="cpu",
     )
-    assert done.status != 0
-    assert not (tmp_path / "out").exists()
+    assert done.status == 1
+    last = done.err.strip().splitlines()[-1]
+    assert last.startswith("medsr: error: ")
+    assert words in last
+    assert "model.pt" in last
+    assert "Traceback" not in done.err
+    assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_weights_of_ones_own(
+    bundle: Any, monai_bundle: Callable[..., Any], dataset: Path, read_image: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Weights that nobody recorded are used, and the record says which they were."""
+    torch.save({key: torch.zeros_like(value) for key, value in bundle.weights.items()}, tmp_path / "mine.pt")
+    image = dataset / "test_0.nii.gz"
+    results = {}
+    for name, options in (("shipped", {}), ("own", {"weights": tmp_path / "mine.pt"})):
+        request = {"scale": f"{bundle.scale:g}", "device": "cpu", **options}
+        run_inference(bundle, monai_bundle, image, tmp_path / name, **request)
+        results[name] = read_image(tmp_path / name / "test_0_sr.nii.gz")[0]
+        method = json.loads((tmp_path / name / "test_0_sr.json").read_text())["method"]
+        path = options.get("weights", bundle.root / "models" / "model.pt")
+        assert method["weights"] == path.name
+        assert method["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert method["weights_recorded"] is (name == "shipped")
+    assert not np.array_equal(results["own"], results["shipped"])

@@ -1,0 +1,136 @@
+"""Where the weight files of others are kept on this computer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import platformdirs
+import torch
+
+from medsr.errors import InputError, OutputError
+from medsr.networks.checkpoints import read_checkpoint
+from medsr.weights.catalogue import EXTERNAL, ExternalFile
+from medsr.weights.hashes import file_sha256
+
+DIRECTORY_VARIABLE = "MEDSR_WEIGHTS"
+
+
+def directory() -> Path:
+    """The folder of imported files: $MEDSR_WEIGHTS, else `medsr/weights` in the platform's folder of user data."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    return Path(named).expanduser() if named else Path(platformdirs.user_data_dir("medsr", appauthor=False)) / "weights"
+
+
+def locate(entry: ExternalFile) -> Path | None:
+    """Where a file lies: in our folder, else in torch's cache, which is only read; None if in neither."""
+    candidates = (directory() / entry.file, Path(torch.hub.get_dir()) / "checkpoints" / entry.file)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def find(name: str) -> Path:
+    """A weight file of others, its hash checked.
+
+    Args:
+        name: of the catalogue, such as "vgg19-imagenet".
+
+    Returns:
+        Its path; load it with `weights_only=True`.
+
+    Raises:
+        InputError: an unknown name; no such file here, with the address, hash and command to get it; another hash.
+    """
+    if name not in EXTERNAL:
+        raise InputError(f"no weight file is called {name!r}; known are {', '.join(EXTERNAL)}")
+    entry = EXTERNAL[name]
+    path = locate(entry)
+    if path is None:
+        raise InputError(
+            f"{entry.file} ({entry.purpose}) is not in {directory()}: fetch {entry.source} (SHA-256 {entry.sha256}), "
+            f"then run: medsr weights import {entry.file}"
+        )
+    check(entry, path)
+    return path
+
+
+def check(entry: ExternalFile, path: Path) -> None:
+    """Raise InputError unless a file has the size and the hash of its entry."""
+    size = path.stat().st_size
+    if size != entry.size:
+        raise InputError(f"{path} has {size:,} bytes, expected {entry.size:,}: fetch it again from {entry.source}")
+    came = file_sha256(path)
+    if came != entry.sha256:
+        raise InputError(
+            f"{path} has SHA-256 {came[:16]}..., expected {entry.sha256[:16]}...: fetch it again from {entry.source}"
+        )
+
+
+def place_copy(source: Path, target: Path, sha256: str) -> None:
+    """Copy a weight file: complete or not at all, and for its owner's eyes while it is unfinished.
+
+    What is hashed, and opened to see that it holds tensors alone, is the copy: the source may change meanwhile.
+
+    Args:
+        source: file to copy.
+        target: its name to be; missing folders are made, an older file is replaced.
+        sha256: that the copy must have.
+
+    Raises:
+        InputError: the source cannot be read, has another hash, or holds more than weights.
+        OutputError: the target cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".medsr-", suffix=target.suffix, dir=target.parent)
+        temporary, digest = Path(name), hashlib.sha256()
+        with open(handle, "wb") as out, _opened(source) as stream:
+            for block in _blocks(stream, source):
+                digest.update(block)
+                out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        if digest.hexdigest() != sha256:
+            raise InputError(f"{source} has SHA-256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...")
+        try:
+            read_checkpoint(temporary)
+        except InputError as error:
+            raise InputError(str(error).replace(str(temporary), str(source))) from None
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror or error}; choose another folder") from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _opened(source: Path) -> BinaryIO:
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise InputError(f"{source} cannot be read: {error.strerror}; check the path") from None
+
+
+def _blocks(stream: BinaryIO, source: Path) -> Iterator[bytes]:
+    while True:
+        try:
+            block = stream.read(1 << 20)
+        except OSError as error:
+            raise InputError(f"{source} cannot be read: {error.strerror}; copy it to another disk") from None
+        if not block:
+            return
+        yield block
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that may not be entered
+        return False
