@@ -17,6 +17,7 @@ from torch import nn
 from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
+from medsr.outputs import SaveImageWithRecordd
 from medsr.weights import load_weights
 
 __all__ = ["Bundle", "LoadedBundle", "bundle_directories", "find_bundle", "list_bundles", "load_weights"]
@@ -117,6 +118,9 @@ class LoadedBundle:
         for transform in self.preprocessing.transforms:
             if not (in_memory and isinstance(transform, LoadImaged)):
                 data = transform(data)
+        for transform in self.postprocessing.transforms:
+            if save and isinstance(transform, SaveImageWithRecordd):
+                transform.check_source(data["image"])
         data["pred"] = self.inferer(data["image"].unsqueeze(0), self.network)[0]
         for transform in self.postprocessing.transforms:
             if save or not isinstance(transform, SaveImaged):

@@ -79,7 +79,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--bids", action="store_true", help="BIDS names (..._desc-sr_T1w.nii.gz) and sidecars")
     parser.add_argument("--no-preview", action="store_true", help="write no PNG")
-    parser.add_argument("--skip-existing", action="store_true", help="leave cases alone that have a result already")
+    parser.add_argument("--skip-existing", action="store_true", help="leave results alone that were made as asked now")
     parser.set_defaults(run=run)
 
 
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         paths = case_paths(place.directory, source.path, stem, place.postfix, place.extension, arguments.bids)
         jobs.append(Job(source, stem, paths))
     _check_outputs(place, jobs)
-    todo = [job for job in jobs if not (arguments.skip_existing and job.paths.image.exists())]
+    todo = _todo(arguments, jobs) if arguments.skip_existing else jobs
     skipped = [str(job.source.path) for job in jobs if job not in todo]
     failures = _run_all(arguments, place, todo) if todo else {}
     if len(jobs) > 1:
@@ -106,6 +106,18 @@ def run(arguments: argparse.Namespace) -> int:
         counts = f"{len(todo) - len(failures)} done, {len(skipped)} skipped, {len(failures)} failed"
         print(f"medsr: {counts}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _todo(arguments: argparse.Namespace, jobs: list[Job]) -> list[Job]:
+    """The jobs without a result that was made as asked now."""
+    from medsr.cli.existing import is_done, wanted
+
+    facts = wanted(arguments)
+    todo = [job for job in jobs if not is_done(job.paths, facts, consistency=arguments.consistency)]
+    others = sum(job.paths.image.exists() for job in todo)
+    if others:
+        print(f"medsr: {others} existing result(s) were made otherwise, and are made again", file=sys.stderr)
+    return todo
 
 
 def _run_all(arguments: argparse.Namespace, place: Place, jobs: Sequence[Job]) -> dict[str, str]:
@@ -119,8 +131,6 @@ def _run_all(arguments: argparse.Namespace, place: Place, jobs: Sequence[Job]) -
     for source, stem, _ in progress:
         progress.set_postfix_str(source.path.name)
         try:
-            if place.extension == "dicom":
-                _check_series(source, arguments.series)
             tqdm.write(str(upscaler.save(source.path, stem)))
         except Exception as error:
             mistake = user_error(error)
@@ -131,17 +141,6 @@ def _run_all(arguments: argparse.Namespace, place: Place, jobs: Sequence[Job]) -
             where = "" if str(source.path) in what else f"{source.path}: "
             tqdm.write(f"medsr: error: {where}{what}", file=sys.stderr)
     return failures
-
-
-def _check_series(source: ImageSource, series: str | None) -> None:
-    """Tell before the network runs what the headers would be refused for after it."""
-    from medsr.data.dicom import source_headers
-    from medsr.data.dicom_derived import check_sources
-
-    try:
-        check_sources(source_headers(source.path, series=series))
-    except InputError as error:
-        raise error if str(source.path) in str(error) else InputError(f"{source.path}: {error}") from error
 
 
 def _place(arguments: argparse.Namespace, sources: Sequence[ImageSource]) -> Place:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medsr.data.leftovers import hidden_name
 from medsr.data.suffixes import split_suffix
 from medsr.errors import OutputError
 
@@ -48,7 +49,7 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         OutputError: the file cannot be written (any OSError of the block, of the flush or of the rename).
     """
     path = Path(path).expanduser()
-    temporary = path.with_name(f".medsr-{secrets.token_hex(6)}{split_suffix(path)[1]}")
+    temporary = path.with_name(hidden_name(split_suffix(path)[1]))
     try:
         if path.is_dir():
             raise OutputError(f"{path}: expected a name for a file, got an existing folder; add a file name")
@@ -88,7 +89,7 @@ def atomic_folder(
         OutputError: the folder cannot be written, or another one is in its place.
     """
     path = Path(path).expanduser()
-    hidden = path.with_name(f".medsr-{secrets.token_hex(6)}")
+    hidden = path.with_name(hidden_name())
     try:
         check_folder(path, overwrite=overwrite, replaceable=replaceable)
         hidden.mkdir(parents=True)
@@ -125,7 +126,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
     if not (temporary.is_dir() and path.is_dir()):
         os.replace(temporary, path)
         return
-    aside = path.with_name(f".medsr-{secrets.token_hex(6)}")
+    aside = path.with_name(f".medsr-older-{secrets.token_hex(6)}")  # a name that `remove_leftovers` leaves alone
     os.replace(path, aside)
     try:
         os.replace(temporary, path)

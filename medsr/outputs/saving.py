@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
 from medsr.data.atomic import write_json_atomic
+from medsr.data.leftovers import remove_leftovers
 from medsr.data.suffixes import split_suffix
 from medsr.data.writers import write_volume
 from medsr.errors import InputError, MedsrError, OutputError
@@ -26,7 +28,7 @@ from medsr.outputs.naming import DICOM, EXTENSIONS, OutputPaths, case_paths, che
 from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
 from medsr.outputs.preview import Image, Slicer, draw_preview
 from medsr.outputs.record import make_record, trained_range_warnings
-from medsr.outputs.series import write_series
+from medsr.outputs.series import derivable_headers, write_series
 from medsr.outputs.staging import staged
 
 __all__ = ["EXTENSIONS", "OutputPaths", "SaveImageWithRecordd", "output_paths", "refuse_to_replace"]
@@ -86,6 +88,7 @@ class SaveImageWithRecordd(SaveImaged):
         self.consistency = consistency
         self.bids = bids
         self.settings = dict(settings or {})
+        self._tidied: set[Path] = set()
         self.weights = Path(weights) if weights else self.bundle_root / "models" / "model.pt"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -109,7 +112,23 @@ class SaveImageWithRecordd(SaveImaged):
             result["saved"] = str(paths.image)
         return result
 
+    def check_source(self, lr_image: MetaTensor) -> None:
+        """Tell before the network runs what saving would refuse after it.
+
+        Raises:
+            InputError: a derived series is asked of what is not a DICOM series of modality MR or CT.
+        """
+        if self.output_ext == DICOM:
+            derivable_headers(lr_image.meta.get("filename_or_obj", ""), str(lr_image.meta.get("series_uid") or ""))
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove what killed runs left in a folder, once a run."""
+        if folder not in self._tidied:
+            self._tidied.add(folder)
+            remove_leftovers(folder)
+
     def _write(self, paths: OutputPaths, case: Case) -> None:
+        self._tidy(paths.image.parent)
         record = self._record(case)
         warnings: list[str] = record["warnings"]
         # the image comes last: where it is, the rest is
@@ -151,7 +170,7 @@ class SaveImageWithRecordd(SaveImaged):
             sr=case.sr,
             scale=run.scale,
             intensity={"offset": offset, "scale": scale},
-            settings=self.settings,
+            settings={**self.settings, "request": {"scale": self.inferer.scale, "spacing": self.inferer.spacing}},
             seconds=run.seconds,
             tiles=run.tiles,
             warnings=warnings,

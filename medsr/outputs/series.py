@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medsr.data.dicom import source_headers
-from medsr.data.dicom_derived import Processing, check_sources, write_derived_series
+from medsr.data.dicom_derived import Processing, write_derived_series
+from medsr.data.items import check_derivable
 from medsr.errors import InputError
 from medsr.outputs.case import Case
 
@@ -33,16 +33,7 @@ def write_series(folder: Path, case: Case, record: Mapping[str, Any]) -> dict[st
         InputError: the source is not a DICOM series of modality MR or CT.
         OutputError: it cannot be written.
     """
-    if not case.series_uid or not case.source:
-        raise InputError(
-            f"{case.source or 'the image'}: expected a DICOM input to write DICOM, got another format; "
-            "its headers cannot be made up: write .nii.gz"
-        )
-    headers = source_headers(case.source, series=case.series_uid)
-    try:
-        check_sources(headers)
-    except InputError as error:  # of an archive the files' own names say nothing
-        raise InputError(f"{case.source}: {error}") from error
+    headers = derivable_headers(case.source, case.series_uid)
     method = record["method"]
     series = write_derived_series(
         folder,
@@ -63,12 +54,28 @@ def write_series(folder: Path, case: Case, record: Mapping[str, Any]) -> dict[st
     }
 
 
+def derivable_headers(source: str, series_uid: str) -> list[Any]:
+    """Headers of a source that a derived series can be made of.
+
+    Raises:
+        InputError: it is not a DICOM series of modality MR or CT.
+    """
+    if not series_uid or not source:
+        raise InputError(
+            f"{source or 'the image'}: expected a DICOM input to write DICOM, got another format; "
+            "its headers cannot be made up: write .nii.gz"
+        )
+    return check_derivable(source, series_uid)
+
+
 def _seed(case: Case, headers: list[Any], record: Mapping[str, Any]) -> str:
     """A hash of everything that makes the image: its sources, their voxels, method, weights, settings and versions.
 
     UIDs are hashes of it, so that a run repeated after a crash makes the series again and not another one.
     """
     facts = {key: value for key, value in record.items() if key not in _CHANGING}
+    facts["settings"] = {key: value for key, value in record["settings"].items() if key != "request"}  # 2 is [2, 2, 2]
+    facts["method"] = {key: record["method"][key] for key in ("bundle", "version", "weights_sha256")}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for header in headers:
         digest.update(str(header.get("SOPInstanceUID")).encode())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from medsr.data.atomic import put_in_place
+from medsr.data.leftovers import hidden_name
 from medsr.errors import OutputError
 
 
@@ -18,7 +18,8 @@ def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
     """Give names in a hidden folder to write to; the files get their real names when the block ends well.
 
     A run that ends half-way, for whatever reason, leaves the folder as it was: no picture without its record, no
-    record of an image that did not fit on the disk.
+    record of an image that did not fit on the disk. One that is killed leaves the hidden folder, which a later run
+    removes (`medsr.data.leftovers`).
 
     Args:
         files: final names, all in one folder, in the order in which they are to appear. What is there of these
@@ -31,7 +32,7 @@ def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
         OutputError: a file cannot be written or renamed; the message has its final name.
     """
     directory = files[0].parent
-    hidden = directory / f".medsr-{secrets.token_hex(6)}"
+    hidden = directory / hidden_name()
     try:
         yield [hidden / file.name for file in files]
         for file in files:

@@ -19,12 +19,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.bundle import create_workflow, load
 from monai.data import MetaTensor
 from monai.transforms import SaveImaged
+
+from medsr.inferers import SuperResolutionInferer
 
 TOLERANCE = 1e-5
 NIFTI_MM = 2e-5  # float32 sform
@@ -375,3 +378,30 @@ def test_weights_of_ones_own(
         assert method["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert method["weights_recorded"] is (name == "shipped")
     assert not np.array_equal(results["own"], results["shipped"])
+
+
+@pytest.mark.parametrize("kind", ["modality", "format"])
+def test_dicom_output_is_refused_before_the_network_runs(
+    bundle: Any,
+    monai_bundle: Callable[..., Any],
+    inputs: tuple[Path, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    given = inputs[0] / "nifti.nii.gz"
+    if kind == "modality":
+        given = Path(shutil.copytree(inputs[0] / "dicom", tmp_path / "pet"))
+        for path in given.iterdir():
+            image = pydicom.dcmread(path)
+            image.Modality, image.SOPClassUID = "PT", pydicom.uid.PositronEmissionTomographyImageStorage
+            image.save_as(path)
+    monkeypatch.setattr(SuperResolutionInferer, "__call__", lambda *a, **k: pytest.fail("the network ran"))
+    config = bundle.root / "configs" / "inference.json"
+    done = monai_bundle("run", config_file=config, dataset_dir=given, output_dir=tmp_path / "out", output_ext="dicom")
+    assert done.status == 1
+    last = done.err.strip().splitlines()[-1]
+    words = "expected a source of modality MR or CT" if kind == "modality" else "expected a DICOM input to write DICOM"
+    assert last.startswith(f"medsr: error: {given}: {words}")
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 
 import medsr
 from medsr.outputs import saving
+from medsr.outputs.staging import staged
 
 SHAPE = (9, 8, 7)
+REPOSITORY = Path(__file__).resolve().parents[2]
 Command = Callable[..., Any]
 
 
@@ -145,8 +149,50 @@ def test_skip_existing(upscale: Command, folder: Path, tmp_path: Path) -> None:
     done = upscale(folder, "-o", out, "--no-preview", "--skip-existing")
     assert done.status == 0
     assert "0 done, 2 skipped, 0 failed" in done.err
+    assert "made otherwise" not in done.err
     assert upscale(folder / "a.nii.gz", "-o", out, "--no-preview").status == 0
     assert (out / "a_sr.nii.gz").stat().st_mtime_ns > stamp, "without the option a result is made anew"
+
+
+def test_skip_existing_looks_at_the_request(upscale: Command, image: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    """Another scale, spacing, option, bundle or weight file: made again; and a result without its record."""
+    out = tmp_path / "out"
+    shutil.copy(tiny_bundle / "models" / "model.pt", tmp_path / "same.pt")
+    state = torch.load(tiny_bundle / "models" / "model.pt", weights_only=True)
+    torch.save({key: value + 1 for key, value in state.items()}, tmp_path / "other.pt")
+
+    def made(*options: object) -> bool:
+        done = upscale(image, "-o", out, "--no-preview", "--skip-existing", *options)
+        assert done.status == 0, done.err
+        made_again = "1 existing result(s) were made otherwise, and are made again" in done.err
+        assert ("0 done, 1 skipped" in done.err) is not made_again
+        return made_again
+
+    assert upscale(image, "-o", out, "--no-preview").status == 0
+    assert not made()
+    assert not made("--scale", "2", "2", "2.0")
+    assert not made("--weights", tmp_path / "same.pt")
+    assert made("--scale", "1.5")
+    assert nib.load(out / "a_sr.nii.gz").shape == (14, 12, 10)
+    assert not made("--scale", "1.5")
+    assert made("--spacing", "1")
+    assert made("--spacing", "0.5")
+    assert not made("--spacing", "0.5", "0.5", "0.5")
+    assert made()
+    assert made("--back-projection", "1")
+    assert made("--uncertainty")
+    (out / "a_sr_std.nii.gz").unlink()
+    assert made("--uncertainty")
+    assert made("--uncertainty", "--consistency"), "a map is missing"
+    assert made()
+    assert made("--weights", tmp_path / "other.pt")
+    assert made()
+    for text in ("{", "[]", "{}", '{"method": {}, "settings": 1}'):
+        (out / "a_sr.json").write_text(text)
+        assert made()
+    (out / "a_sr.json").unlink()
+    assert made()
+    assert not made()
 
 
 @pytest.mark.parametrize(
@@ -263,8 +309,7 @@ def test_stopped_while_writing(
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
-    repository = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join(p for p in (str(repository), os.environ.get("PYTHONPATH")) if p)
+    path = os.pathsep.join(p for p in (str(REPOSITORY), os.environ.get("PYTHONPATH")) if p)
     return subprocess.Popen(
         [sys.executable, "-m", "medsr.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -299,6 +344,28 @@ def test_terminated_process_leaves_nothing_half_written(
     assert len(written) == 3 * len(cases), "every case has its image, record and preview"
     for case in cases:
         assert np.asarray(nib.load(out / f"{case}_sr.nii.gz").dataobj).shape == (96, 96, 96)
+
+
+def test_next_run_removes_what_a_killed_one_left(upscale: Command, image: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no process that could tidy up; what a process that lives is writing stays."""
+    out = tmp_path / "out"
+    with staged([out / "b.json", out / "b.nii"]) as files:
+        name = files[0].parent.name
+    sleepers = [subprocess.Popen(["sleep", "600"]) for _ in range(2)]
+    try:
+        hidden = [out / name.replace(f"-{os.getpid()}-", f"-{process.pid}-") for process in sleepers]
+        for folder in hidden:
+            folder.mkdir(parents=True)
+            (folder / "b.json").write_text("half")
+        sleepers[0].kill()
+        sleepers[0].wait()
+        assert upscale(image, "-o", out, "--no-preview").status == 0
+        assert [path for path in hidden if path.exists()] == [hidden[1]]
+        assert (hidden[1] / "b.json").read_text() == "half"
+    finally:
+        for process in sleepers:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow

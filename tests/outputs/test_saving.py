@@ -82,7 +82,7 @@ def test_files_units_and_grid(
     np.testing.assert_allclose(image.affine, item["pred"].affine, atol=1e-5)
     record = json.loads((tmp_path / "out" / "head_sr.json").read_text())
     np.testing.assert_array_equal(record["sr_grid"]["affine"], item["pred"].affine)
-    assert record["settings"] == {"device": "cpu"}
+    assert record["settings"] == {"device": "cpu", "request": {"scale": 2, "spacing": None}}
     assert record["method"]["bundle"] == "tiny"
 
 
