@@ -15,7 +15,7 @@ from medsr.data.cases import Case, Folder, read_folder
 from medsr.data.headers import Header, read_header
 from medsr.data.manifest import Manifest
 from medsr.data.subjects import SPLITS
-from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES
+from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, PICTURE
 from medsr.errors import InputError
 
 # A header stores spacing as float32; manifests give it to six digits.
@@ -151,7 +151,7 @@ def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
         for first, second in folder.duplicates
     ]
     for path in folder.unexpected:
-        if path.lower().endswith(IMAGE_SUFFIXES + DICOM):
+        if path.lower().endswith(IMAGE_SUFFIXES + DICOM + PICTURE):
             findings.append(Finding("unexpected", path, "an image the manifest does not know"))
         else:
             findings.append(Finding("unexpected", path, "not part of the dataset", problem=False))

@@ -90,6 +90,25 @@ def _weights(items: Sequence[Item], share: float) -> list[float]:
     return [share * weight / sum(weights) for weight in weights]
 
 
+def segmentation_items(items: Sequence[Item]) -> list[Item]:
+    """Items to train or test a segmentation network on: `image`, and its label map as `label`.
+
+    Of what `collect` found, images (`label`, the HR image) with a label map (`segmentation`); items that a host gave as
+    `image` and `label` stay as they are.
+
+    Raises:
+        InputError: no image has a label map.
+    """
+    found = [
+        {**item, "image": item["label"], "label": item["segmentation"]} if "segmentation" in item else dict(item)
+        for item in items
+        if "segmentation" in item or ("image" in item and "label" in item)
+    ]
+    if not found:
+        raise InputError(f"none of the {len(items)} images has a label map; choose datasets that have")
+    return found
+
+
 def with_scales(items: Sequence[Item], scales: Sequence[Any]) -> list[Item]:
     """Every item once for every scale (evaluation at several scales)."""
     return [{**item, "scale": scale} for scale in scales for item in items]

@@ -37,7 +37,7 @@ class Header:
     def same_grid(self, other: Header, tolerance: float) -> bool:
         """Whether two headers describe one grid, all corners within ``tolerance`` mm."""
         return self.shape == other.shape and bool(
-            largest_corner_distance(self.affine, other.affine, self.shape[:3]) <= tolerance
+            largest_corner_distance(self.affine, other.affine, (*self.shape, 1)[:3]) <= tolerance
         )
 
 

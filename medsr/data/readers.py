@@ -16,8 +16,9 @@ from medsr.data.archives import is_archive
 from medsr.data.dicom import is_dicom, read_dicom
 from medsr.data.itkfiles import read_itk
 from medsr.data.nifti import read_nifti
+from medsr.data.pictures import read_picture
 from medsr.data.sources import ImageSource, find_images
-from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD
+from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
 from medsr.data.volume import SAME_GRID_MM, Volume, largest_corner_distance
 from medsr.errors import InputError
 
@@ -30,8 +31,8 @@ def read_volume(path: PathLike, *, series: str | None = None, max_voxels: int | 
     """Reads one 3D image.
 
     Args:
-        path: a NIfTI, MGH, NRRD or MetaImage file, a folder or .zip with a DICOM series, or one DICOM file
-            (enhanced multi-frame, or one slice).
+        path: a NIfTI, MGH, NRRD or MetaImage file, a grey PNG or TIFF picture, a folder or .zip with a DICOM
+            series, or one DICOM file (enhanced multi-frame, or one slice).
         series: SeriesInstanceUID to read from a DICOM folder that holds several; without it the environment
             variable ``MEDSR_DICOM_SERIES`` decides.
         max_voxels: the most voxels that the image may have; without it the environment variable
@@ -56,6 +57,8 @@ def read_volume(path: PathLike, *, series: str | None = None, max_voxels: int | 
             return read_nifti(path, max_voxels)
         if name.endswith(NRRD + METAIMAGE):
             return read_itk(path, max_voxels)
+        if name.endswith(PICTURE):
+            return read_picture(path, max_voxels)
         if is_archive(path) or is_dicom(path):
             return read_dicom(path, series, max_voxels)
     except OSError as error:

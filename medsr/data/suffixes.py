@@ -12,6 +12,8 @@ NRRD = (".nrrd", ".nhdr")
 METAIMAGE = (".mha", ".mhd")
 DICOM = (".dcm", ".dicom", ".ima")
 
+PICTURE = (".png", ".tif", ".tiff")
+
 IMAGE_SUFFIXES = NIFTI + MGH + NRRD + METAIMAGE
 
 
@@ -21,7 +23,7 @@ def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
     A suffix that is not an image's is what follows the last dot. Case is kept.
     """
     name = Path(path).name
-    for suffix in (*IMAGE_SUFFIXES, *DICOM):
+    for suffix in (*IMAGE_SUFFIXES, *DICOM, *PICTURE):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], name[-len(suffix) :]
     return Path(name).stem, Path(name).suffix

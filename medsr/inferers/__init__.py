@@ -2,6 +2,14 @@
 
 from medsr.inferers.back_projection import back_project, inconsistency
 from medsr.inferers.forward import ForwardInferer
+from medsr.inferers.slices import SliceInferer
 from medsr.inferers.super_resolution import SuperResolution, SuperResolutionInferer
 
-__all__ = ["ForwardInferer", "SuperResolution", "SuperResolutionInferer", "back_project", "inconsistency"]
+__all__ = [
+    "ForwardInferer",
+    "SliceInferer",
+    "SuperResolution",
+    "SuperResolutionInferer",
+    "back_project",
+    "inconsistency",
+]

@@ -1,20 +1,32 @@
 """MONAI dictionary transforms for super-resolution."""
 
-from medsr.transforms.crops import RandPairedCropd, RandPatchd
+from medsr.transforms.crops import CenterPairedCropd, RandPairedCropd, RandPatchd
 from medsr.transforms.grid import SetSuperResolutionGridd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd
+from medsr.transforms.pipelines import (
+    LoadNormalized,
+    SegmentationTraining,
+    SliceTraining,
+    SliceValidation,
+)
 from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, SimulateLowResolutiond
-from medsr.transforms.slices import ExtractSliced, RandSliced
+from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
 
 __all__ = [
+    "CenterPairedCropd",
+    "CropEmptySlicesd",
     "ExtractSliced",
     "InterpolateToReferenced",
+    "LoadNormalized",
     "NormalizeIntensityRecordedd",
     "RandPairedCropd",
     "RandPatchd",
     "RandScaled",
     "RandSliced",
     "RestoreIntensityd",
+    "SegmentationTraining",
     "SetSuperResolutionGridd",
     "SimulateLowResolutiond",
+    "SliceTraining",
+    "SliceValidation",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import RandomizableTransform
+from monai.transforms import RandomizableTransform, Transform
 
 from medsr.errors import InputError
 from medsr.geometry import Scale, as_scale, format_scale, lattice_step, reoriented_affine
@@ -213,4 +213,46 @@ class RandPairedCropd(RandomizableTransform):
             if hr_patch.as_tensor().std() > self.minimum_deviation:
                 break
         result[self.lr], result[self.hr] = crop(lr, lr_start, size), hr_patch
+        return result
+
+
+class CenterPairedCropd(Transform):
+    """Crop an LR/HR pair to one place in the middle, on whole LR voxels that fall on whole HR voxels.
+
+    What `RandPatchd` cut with a margin, and a degradation made LR, becomes the patch a network trains on.
+
+    Args:
+        lr: key of the LR image (C, *spatial).
+        hr: key of the HR image; for the scale see `simulation.pair_scale`.
+        size: HR voxels of the patch, one number or one per axis.
+    """
+
+    def __init__(self, lr: str = "image", hr: str = "label", size: int | Sequence[int] = 96) -> None:
+        self.lr = lr
+        self.hr = hr
+        self.size = size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with the pair cropped.
+
+        Raises:
+            InputError: the patch does not fit or is no whole number of LR voxels, or the pair is not aligned.
+        """
+        result = dict(data)
+        lr, hr = result[self.lr], result[self.hr]
+        scale, covered = _aligned_scale(lr, hr)
+        size = _per_axis(self.size, hr.ndim - 1)
+        steps = [lattice_step(s) for s in scale]  # q LR voxels are p HR voxels
+        if any(m % p for m, (_, p) in zip(size, steps, strict=True)):
+            raise InputError(
+                f"an HR patch of {size} is no whole number of LR voxels at scale {format_scale(scale)}; "
+                f"use multiples of {[p for _, p in steps]}"
+            )
+        if any(m > n for m, n in zip(size, covered, strict=True)):
+            raise InputError(f"an image of {tuple(covered)} voxels is too small for patches of {size}; pad it before")
+        units = [(n // p - m // p) // 2 for n, m, (_, p) in zip(covered, size, steps, strict=True)]
+        lr_start = [k * q for k, (q, _) in zip(units, steps, strict=True)]
+        hr_start = [k * p for k, (_, p) in zip(units, steps, strict=True)]
+        lr_size = [m // p * q for m, (q, p) in zip(size, steps, strict=True)]
+        result[self.lr], result[self.hr] = crop(lr, lr_start, lr_size), crop(hr, hr_start, size)
         return result

@@ -13,6 +13,7 @@ from monai.utils import ensure_tuple
 
 from medsr.errors import InputError
 from medsr.geometry import anatomical_axis, shifted_affine
+from medsr.transforms.simulation import crop
 
 SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
 
@@ -68,6 +69,34 @@ class ExtractSliced(MapTransform):
         return result
 
 
+class CropEmptySlicesd(MapTransform):
+    """Crop the constant slices at both ends of a volume off, which no metric should count.
+
+    Args:
+        keys: volumes (C, X, Y, Z) on one grid; the first one decides.
+        plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
+        allow_missing_keys: skip absent keys.
+    """
+
+    def __init__(self, keys: KeysCollection, plane: str = "axial", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.plane = plane
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with cropped volumes; a volume of constant slices alone keeps them."""
+        result = dict(data)
+        axis = anatomical_axis(result[self.keys[0]].affine.numpy(), self.plane)
+        slices = result[self.keys[0]].as_tensor().movedim(axis + 1, 0).flatten(1)
+        kept = torch.nonzero(slices.amax(1) > slices.amin(1)).flatten().tolist()
+        for key in self.key_iterator(result):
+            image, start = result[key], [0, 0, 0]
+            size = list(image.shape[1:])
+            if kept:
+                start[axis], size[axis] = kept[0], kept[-1] + 1 - kept[0]
+            result[key] = crop(image, start, size)
+        return result
+
+
 class RandSliced(RandomizableTransform):
     """Turn volumes on one grid into the same random slice that is not nearly empty.
 
@@ -76,19 +105,30 @@ class RandSliced(RandomizableTransform):
         plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
         minimum_deviation: standard deviation of the first volume's slice below which another is drawn.
         tries: draws before an empty slice is accepted.
+        allow_missing_keys: skip absent keys after the first.
     """
 
     def __init__(
-        self, keys: KeysCollection, plane: str = "axial", minimum_deviation: float = 0.02, tries: int = 20
+        self,
+        keys: KeysCollection,
+        plane: str = "axial",
+        minimum_deviation: float = 0.02,
+        tries: int = 20,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(1.0)
         self.keys = ensure_tuple(keys)
         self.plane = plane
         self.minimum_deviation = minimum_deviation
         self.tries = tries
+        self.allow_missing_keys = allow_missing_keys
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with (C, H, W) slices."""
+        """Return a copy of `data` with (C, H, W) slices.
+
+        Raises:
+            InputError: the volumes have different numbers of slices.
+        """
         result = dict(data)
         first = result[self.keys[0]]
         axis = anatomical_axis(first.affine.numpy(), self.plane)
@@ -97,5 +137,16 @@ class RandSliced(RandomizableTransform):
             if first.as_tensor().select(axis + 1, index).std() > self.minimum_deviation:
                 break
         for key in self.keys:
-            result[key] = extract_slice(result[key], axis, index)
+            if key in result or not self.allow_missing_keys:
+                result[key] = extract_slice(_with_slices(result[key], axis, first), axis, index)
         return result
+
+
+def _with_slices(volume: MetaTensor, axis: int, first: MetaTensor) -> MetaTensor:
+    """The volume, if it has as many slices as the first one."""
+    if volume.shape[axis + 1] != first.shape[axis + 1]:
+        raise InputError(
+            f"a pair for a network of slices has the same slices, got {tuple(volume.shape[1:])} and "
+            f"{tuple(first.shape[1:])} voxels, which differ along axis {axis}; make LR images that are coarser in plane"
+        )
+    return volume

@@ -1,0 +1,74 @@
+"""What every training run of a bundle has: seeds, schedule, validation, checkpoints, time budget, progress, log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
+from torch.optim.lr_scheduler import LambdaLR
+
+from medsr.engines.checkpoints import Checkpoints
+from medsr.engines.distributed import rank
+from medsr.engines.handlers import SeedPerEpoch, TimeBudget
+
+
+def milestone_schedule(optimizer: torch.optim.Optimizer, milestones: Sequence[int] = (), gamma: float = 0.5) -> LambdaLR:
+    """A learning rate that is multiplied by `gamma` after each of the steps in `milestones`; constant without any."""
+    return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in milestones))
+
+
+class StandardHandlers:
+    """The handlers of a supervised training run, in the order they need.
+
+    Args:
+        network: trained, or several by name, for the checkpoints.
+        optimizer: its state goes into the checkpoints.
+        scheduler: stepped after every iteration.
+        validator: evaluator with a key metric, run every `val_interval` epochs and after the last one.
+        directory: of checkpoints, `model.pt`, `best.pt`, and `tensorboard` below it.
+        transform: the training transform, seeded every epoch.
+        seed: of the run.
+        resume: continue from the newest checkpoint.
+        val_interval: epochs between validations.
+        time_budget_minutes: stop after the last epoch that fits; None for no limit.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        validator: Any,
+        directory: str,
+        transform: Any = None,
+        seed: int = 0,
+        resume: bool = True,
+        val_interval: int = 1,
+        time_budget_minutes: float | None = None,
+    ) -> None:
+        objects = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+        self.handlers: list[Any] = [
+            SeedPerEpoch(transform, seed),
+            LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
+            ValidationHandler(val_interval, validator, epoch_level=True),
+            Checkpoints(directory, objects, resume, validator=validator),
+            TimeBudget(time_budget_minutes),
+        ]
+        self.log_dir = Path(directory) / "tensorboard"
+
+    def attach(self, engine: Engine) -> None:
+        """Register on the trainer; the progress bar and the log on rank 0 only."""
+        for handler in self.handlers:
+            handler.attach(engine)
+        if rank() == 0:
+            from ignite.handlers import ProgressBar
+
+            ProgressBar(persist=True).attach(engine)
+            log = TensorBoardStatsHandler(
+                log_dir=str(self.log_dir), tag_name="train_loss", output_transform=lambda output: output[0]["loss"]
+            )
+            log.attach(engine)

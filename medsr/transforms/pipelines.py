@@ -1,0 +1,235 @@
+"""From the items of a datalist to what networks of slices train and validate on: shared by their bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import (
+    Compose,
+    LoadImaged,
+    MapTransform,
+    RandAdjustContrastd,
+    RandAffined,
+    RandSpatialCropd,
+    SelectItemsd,
+    ToTensord,
+    Transform,
+)
+
+from medsr.degradation import Degradation
+from medsr.errors import InputError
+from medsr.geometry import as_scale, format_scale
+from medsr.transforms.crops import CenterPairedCropd, RandPatchd
+from medsr.transforms.intensity import NormalizeIntensityRecordedd
+from medsr.transforms.simulation import SimulateLowResolutiond, pair_scale
+from medsr.transforms.slices import ExtractSliced, RandSliced
+
+_PAIR = ("label", "image")  # HR first: the grid that slices and patches are drawn on
+
+
+class LoadNormalized(Compose):
+    """Load HR images (`label`), and LR ones (`image`) where an item has them, to about [0, 1].
+
+    Args:
+        method: of normalisation, by the LR image where there is one; see `NormalizeIntensityRecordedd`.
+        reader: passed to MONAI's `LoadImaged`, by its name.
+    """
+
+    def __init__(self, method: str = "minmax", reader: str = "medsr.data.readers.VolumeReader") -> None:
+        super().__init__(
+            [
+                LoadImaged(_PAIR, reader=reader, ensure_channel_first=True, allow_missing_keys=True),
+                NormalizeIntensityRecordedd(_PAIR, ["image", "label"], method, allow_missing_keys=True),
+            ]
+        )
+
+
+class PadPairedd(Transform):
+    """Mirror small images at their far edges until a patch fits: HR to the patch, an LR image by the same length.
+
+    Args:
+        size: HR voxels of the patch along every axis.
+        scale: between LR and HR.
+    """
+
+    def __init__(self, size: int, scale: float) -> None:
+        self.size = size
+        self.scale = Fraction(scale)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with images that are at least as large as a patch."""
+        result = dict(data)
+        result["label"] = _mirrored(result["label"], self.size)
+        if "image" in result:
+            result["image"] = _mirrored(result["image"], int(self.size / self.scale))
+        return result
+
+
+def _mirrored(image: MetaTensor, size: int) -> MetaTensor:
+    missing = [max(size - n, 0) for n in image.shape[1:]]
+    if not any(missing):
+        return image
+    values = np.pad(image.as_tensor().numpy(), [(0, 0), *((0, n) for n in missing)], mode="symmetric")
+    return MetaTensor(torch.from_numpy(values), meta={**image.meta, "spatial_shape": values.shape[1:]})
+
+
+class CheckPairScaled(Transform):
+    """Refuse a real LR/HR pair whose scale is not the network's.
+
+    Args:
+        scale: of the network.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Return `data`.
+
+        Raises:
+            InputError: the pair has another scale.
+        """
+        if "image" in data:
+            found = pair_scale(data["image"], data["label"])
+            if found != as_scale(self.scale, len(found)):
+                raise InputError(
+                    f"the network enlarges by {self.scale:g}, but HR is {format_scale(found)} times LR in this pair; "
+                    "choose the network's scale, or other pairs"
+                )
+        return data
+
+
+class SliceTraining(Compose):
+    """LR and HR patches of random slices of volumes, for 2D networks of one scale.
+
+    Items hold a volume (or picture) as `label`; LR patches are simulated from HR ones cut with a margin. An item
+    that also has an LR volume as `image` (the same slices, coarser in plane) gives real pairs instead.
+
+    Args:
+        scale: of the network.
+        patch_size: HR pixels; a multiple of the scale.
+        degradation: HR to LR.
+        plane: anatomical plane of the slices.
+        method: of normalisation.
+        augment: flip and transpose patches at random.
+        context: LR pixels of margin, see `RandPatchd`.
+    """
+
+    def __init__(
+        self,
+        scale: float,
+        patch_size: int = 96,
+        degradation: Degradation | str | Mapping[str, Any] = "bicubic-no-antialias",
+        plane: str = "axial",
+        method: str = "minmax",
+        augment: bool = True,
+        context: int = 4,
+    ) -> None:
+        super().__init__(
+            [
+                *LoadNormalized(method).transforms,
+                RandSliced(_PAIR, plane, allow_missing_keys=True),
+                CheckPairScaled(scale),
+                PadPairedd(patch_size, scale),
+                _Put(scale=scale),
+                RandPatchd("label", patch_size, context=context, permute=augment),
+                SimulateLowResolutiond(degradation=degradation),
+                CenterPairedCropd(size=patch_size),
+                SelectItemsd(_PAIR),
+                ToTensord(_PAIR, track_meta=False),
+            ]
+        )
+
+
+class SliceValidation(Compose):
+    """The LR and HR images of the middle slice of volumes, for 2D networks of one scale.
+
+    Args:
+        scale: of the network.
+        degradation: HR to LR, where an item has no LR volume.
+        plane: anatomical plane of the slices.
+        method: of normalisation.
+    """
+
+    def __init__(
+        self,
+        scale: float,
+        degradation: Degradation | str | Mapping[str, Any] = "bicubic-no-antialias",
+        plane: str = "axial",
+        method: str = "minmax",
+    ) -> None:
+        super().__init__(
+            [
+                *LoadNormalized(method).transforms,
+                ExtractSliced(_PAIR, plane, allow_missing_keys=True),
+                CheckPairScaled(scale),
+                SimulateLowResolutiond(degradation=degradation, scale=scale),
+                SelectItemsd(_PAIR),
+                ToTensord(_PAIR, track_meta=False),
+            ]
+        )
+
+
+class SegmentationTraining(Compose):
+    """Patches of random slices of volumes and their label maps, for 2D segmentation networks.
+
+    Args:
+        patch_size: pixels; smaller slices are mirrored at their far edges, larger ones cropped at random.
+        plane: anatomical plane of the slices.
+        method: of normalisation.
+        augment: rotate (15 degrees), shift and scale (10 %) at random, and bend the grey scale.
+    """
+
+    def __init__(
+        self, patch_size: int = 128, plane: str = "axial", method: str = "minmax", augment: bool = True
+    ) -> None:
+        keys = ("image", "label")
+        moved = RandAffined(
+            keys,
+            prob=0.7,
+            rotate_range=0.26,
+            translate_range=0.05 * patch_size,
+            scale_range=(0.1, 0.1),
+            mode=("bilinear", "nearest"),
+            padding_mode="reflection",
+        )
+        bent = RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.4))
+        super().__init__(
+            [
+                LoadImaged(keys, reader="medsr.data.readers.VolumeReader", ensure_channel_first=True),
+                NormalizeIntensityRecordedd("image", method=method),
+                RandSliced(keys, plane, minimum_deviation=0.0),
+                _AtLeastd(keys, patch_size),
+                RandSpatialCropd(keys, patch_size, random_size=False),
+                *([moved, bent] if augment else []),
+                SelectItemsd(keys),
+                ToTensord(keys, track_meta=False),
+            ]
+        )
+
+
+class _AtLeastd(MapTransform):
+    """Mirror small images at their far edges."""
+
+    def __init__(self, keys: KeysCollection, size: int) -> None:
+        super().__init__(keys)
+        self.size = size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **{key: _mirrored(data[key], self.size) for key in self.key_iterator(data)}}
+
+
+class _Put(Transform):
+    """Add constant entries to items."""
+
+    def __init__(self, **entries: Any) -> None:
+        self.entries = entries
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **self.entries}
