@@ -63,8 +63,8 @@ format: venv  ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-dicom-tools:  ## Debian packages that check DICOM output, as root; without them a few tests are skipped
-	apt-get install -y dicom3tools dcmtk
+dicom-tools:  ## Debian packages that check DICOM output and the node, as root; without them a few tests are skipped
+	apt-get install -y dicom3tools dcmtk orthanc orthanc-dicomweb
 
 benchmark: venv  ## speed and memory of inference on this machine
 	$(BIN)/python -m benchmarks.inference

@@ -55,6 +55,12 @@ def transfer_syntax(header: Any) -> Any:
     return uid.ImplicitVRLittleEndian if meta is None else meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian)
 
 
+def decodable_syntaxes() -> list[str]:
+    """Returns the UIDs of the transfer syntaxes that `stored_frames` decodes here, the uncompressed ones first."""
+    known = [*sorted(_BY_PYDICOM), *sorted(_JPEG | _JPEG_LS | _JPEG2000)]
+    return [*known, *(sorted(_HTJ2K) if _installed("openjpeg", "pylibjpeg") else ())]
+
+
 def check_deflated(path: Path) -> None:
     """Refuses a deflated file that would fill the memory; pydicom inflates it whole, headers and all.
 

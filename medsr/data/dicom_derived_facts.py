@@ -89,6 +89,12 @@ def describe_series(
     return warnings
 
 
+def is_made_here(header: Any) -> bool:
+    """Whether medsr made an image, or had a part in making it."""
+    equipment = [header, *(header.get("ContributingEquipmentSequence") or ())]
+    return any(item.get("Manufacturer") == MANUFACTURER for item in equipment)
+
+
 def scale_label(scale: Scale) -> str:
     """What every series description begins with: "SR x2", "SR 1x1x5"."""
     return f"SR x{format_scale(scale[:1])}" if len(set(scale)) == 1 else f"SR {format_scale(scale)}"

@@ -1,0 +1,239 @@
+"""What a node is told: a YAML or JSON file, and options of the command line that replace its entries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from medsr.errors import InputError
+
+_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")  # PS3.5: no control character, no backslash
+_PORTS = range(1, 65536)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where derived series are sent.
+
+    Attributes:
+        ae_title: of the application that receives them.
+        host: its name or address.
+        port: its port.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a node takes.
+
+    Attributes:
+        queue_bytes: of everything in the queue. Beyond, C-STORE is answered 0xA700 (out of resources).
+        queue_series: series that are not done yet.
+        queue_instances: images of these.
+        association_bytes: that one association may send; it is aborted beyond.
+        associations: at a time.
+    """
+
+    queue_bytes: int = 20 << 30
+    queue_series: int = 200
+    queue_instances: int = 100_000
+    association_bytes: int = 4 << 30
+    associations: int = 8
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """All that a node is told.
+
+    Attributes:
+        queue: folder of the queue, on a local disk.
+        destination: where derived series go.
+        callers: AE titles that may send.
+        allow_any_caller: whether all others may too.
+        ae_title: the node's own, which a sender must call.
+        host: address to listen on.
+        port: port to listen on.
+        bundle: name or folder.
+        scale: enlargement, one number or one per array axis.
+        spacing: target voxel size in mm instead.
+        device: as for `medsr upscale`.
+        precision: as for `medsr upscale`.
+        memory_mb: for activations.
+        quiet_seconds: a study is complete when for so long no association has sent images of it.
+        resume_seconds: what a sender has who was cut off or refused, to send the rest.
+        attempts: how often a job that fails for no reason of its own is begun, and a refused series is sent.
+        retry_seconds: pause before the second attempt; it doubles each time.
+        longest_retry_seconds: up to this.
+        give_up_hours: how long a destination may be away.
+        network_seconds: how long a peer may be silent.
+        keep_done_days: how long the images of done jobs are kept; 0 deletes them at once.
+        remember_days: how long is known which series were done, so that none is done twice.
+        keep_failed_days: how long failed jobs are kept.
+        limits: how much is taken.
+    """
+
+    queue: Path
+    destination: Destination
+    callers: tuple[str, ...] = ()
+    allow_any_caller: bool = False
+    ae_title: str = "MEDSR"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    bundle: str = "recnn3d"
+    scale: float | list[float] | None = None
+    spacing: float | list[float] | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    memory_mb: int = 2048
+    quiet_seconds: float = 30.0
+    resume_seconds: float = 900.0
+    attempts: int = 3
+    retry_seconds: float = 5.0
+    longest_retry_seconds: float = 600.0
+    give_up_hours: float = 72.0
+    network_seconds: float = 60.0
+    keep_done_days: float = 0.0
+    remember_days: float = 90.0
+    keep_failed_days: float = 30.0
+    limits: Limits = field(default_factory=Limits)
+
+
+def read_config(file: Path | None, options: Mapping[str, Any]) -> NodeConfig:
+    """The configuration of a file with some entries replaced.
+
+    Args:
+        file: YAML or JSON; None takes `options` alone.
+        options: entries to replace; None leaves one as it is.
+
+    Raises:
+        InputError: a file that cannot be read, an entry that is unknown, missing or makes no sense.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    where = "the command line" if file is None else str(file)
+    entries = {} if file is None else _read(file)
+    if {"scale", "spacing"} & set(given):
+        entries = {key: value for key, value in entries.items() if key not in ("scale", "spacing")}
+    entries |= given
+    for key, kind in (("destination", Destination), ("limits", Limits)):
+        if isinstance(entries.get(key), Mapping):
+            entries[key] = _made(kind, entries[key], f"{where}: {key}")
+    config: NodeConfig = _made(NodeConfig, entries, where)
+    _check(config, where)
+    return config
+
+
+def parse_destination(text: str) -> Destination:
+    """AE@HOST:PORT.
+
+    Raises:
+        InputError: something else.
+    """
+    match = re.fullmatch(r"([^@]+)@\[?([^@]+?)\]?:(\d{1,5})", text)
+    if match is None:
+        raise InputError(f"destination: expected AE_TITLE@HOST:PORT, got {text!r}")
+    return Destination(match[1], match[2], int(match[3]))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its name") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: expected YAML or JSON, got a file that is neither ({error})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: expected entries such as 'ae_title: MEDSR', got none; see docs/dicom_node.md")
+    return {str(key): value for key, value in content.items()}
+
+
+def _made(kind: type, entries: Mapping[str, Any], where: str) -> Any:
+    """A dataclass of checked entries."""
+    hints, known = get_type_hints(kind), [item.name for item in fields(kind)]
+    values = {}
+    for key, value in entries.items():
+        if key not in known:
+            raise InputError(f"{where}: there is no entry {key!r}; there are {', '.join(known)}")
+        values[key] = _converted(hints[key], value, f"{where}: {key}")
+    try:
+        return kind(**values)
+    except TypeError:
+        missing = [key for key in ("queue", "destination", "ae_title", "host", "port") if key in known]
+        missing = [key for key in missing if key not in values]
+        raise InputError(f"{where}: {missing[0]} is missing; see docs/dicom_node.md") from None
+
+
+def _converted(hint: Any, value: Any, where: str) -> Any:
+    """A value of the type that an entry has."""
+    if hint is Path and isinstance(value, str | Path) and str(value):
+        return Path(value).expanduser().absolute()
+    if hint is Destination and isinstance(value, str):
+        return parse_destination(value)
+    if hint == tuple[str, ...] and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number:
+        return float(value)
+    if hint is int and number and value == int(value):
+        return int(value)
+    if hint in (str, bool, Destination, Limits) and isinstance(value, hint):
+        return value
+    if hint == float | list[float] | None and (value is None or number):
+        return value
+    if hint == float | list[float] | None and isinstance(value, list) and value:
+        return [_converted(float, v, where) for v in value]
+    name = getattr(hint, "__name__", str(hint))
+    raise InputError(f"{where}: expected {_NAMES.get(hint, name)}, got {value!r}")
+
+
+_NAMES: dict[Any, str] = {
+    Path: "a folder",
+    Destination: "ae_title, host and port, or AE_TITLE@HOST:PORT",
+    Limits: "entries such as queue_series: 100",
+    tuple[str, ...]: "a list of AE titles",
+    float | list[float] | None: "a number, or a list of one per axis",
+    float: "a number",
+    int: "a whole number",
+    str: "text",
+    bool: "true or false",
+}
+
+
+def _check(config: NodeConfig, where: str) -> None:
+    """Raise InputError for values that make no sense, alone or together."""
+    for title in (config.ae_title, config.destination.ae_title, *config.callers):
+        if not _TITLE.fullmatch(title):
+            raise InputError(f"{where}: expected an AE title of 1 to 16 plain characters, got {title!r}")
+    for port in (config.port, config.destination.port):
+        if port not in _PORTS:
+            raise InputError(f"{where}: expected a port from 1 to {_PORTS[-1]}, got {port}")
+    if not config.callers and not config.allow_any_caller:
+        raise InputError(
+            f"{where}: nobody may send: name the AE titles of senders (callers, --caller), or allow all of them "
+            "(--allow-any-caller)"
+        )
+    if (config.scale is None) == (config.spacing is None):
+        raise InputError(f"{where}: expected either scale or spacing, got {'both' if config.scale else 'none'}")
+    for name in ("scale", "spacing"):
+        value = getattr(config, name)
+        if value is not None and not all(v > 0 for v in (value if isinstance(value, list) else [value])):
+            raise InputError(f"{where}: {name}: expected numbers above 0, got {value}")
+    positive = {"memory_mb", "attempts", "retry_seconds", "longest_retry_seconds", "give_up_hours", "network_seconds"}
+    for part, least in ((config, positive), (config.limits, {item.name for item in fields(Limits)})):
+        for item in fields(part):
+            value = getattr(part, item.name)
+            if not isinstance(value, int | float):
+                continue
+            if not 0 <= value < float("inf") or (value == 0 and item.name in least):
+                raise InputError(f"{where}: {item.name}: expected a number above 0, got {value}")

@@ -1,0 +1,100 @@
+"""The node as a whole: receiving and sending in threads, enlarging in the main one, until a signal comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from medsr.node.config import NodeConfig
+from medsr.node.intake import Intake
+from medsr.node.receiver import Receiver
+from medsr.node.sender import Sender
+from medsr.node.spool import Spool, opened
+from medsr.node.worker import Worker
+
+_TURN = 0.2  # seconds between two looks at the queue
+_TIDY = 60.0  # seconds between two looks for what is old
+_LAST_WORDS = 10.0  # seconds for the sender to end
+
+logger = logging.getLogger(__name__)
+
+
+class _Stopping(BaseException):
+    """A signal came. Nothing but the node itself catches it, however deep in a network it comes."""
+
+
+def serve(config: NodeConfig, retry_failed: bool = False) -> None:
+    """Run a node until SIGTERM or SIGINT. What is being enlarged then goes back to the queue.
+
+    Args:
+        config: what it is told.
+        retry_failed: have failed jobs done again first.
+
+    Raises:
+        MedsrError: something that it is told cannot be done.
+    """
+    os.umask(0o077)  # images are for the node's own eyes
+    logging.getLogger("medsr").setLevel(logging.INFO)
+    for name in ("medsr.outputs", "pydicom"):  # their remarks may repeat headers; the worker tells what is fit to be
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    stop = threading.Event()
+    with opened(config.queue) as spool, _signals(stop):
+        tempfile.tempdir = str(spool.incoming)  # pixels on their way through a decoder too
+        if retry_failed:
+            logger.info("%d failed job(s) are tried again", spool.retry_failed())
+        try:
+            _run(spool, config, stop)
+        except _Stopping:
+            logger.info("stopped")
+
+
+def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
+    worker, intake, sender = Worker(spool, config, stop), Intake(spool, config), Sender(spool, config, stop)
+    receiver = Receiver(config, intake)
+    sender.start()
+    listens = f"{config.ae_title} listens on {config.host}:{config.port}, sends to {config.destination}"
+    logger.info("%s; %d series in the queue", listens, spool.series)
+    tidied = float("-inf")
+    try:
+        while True:
+            if not sender.is_alive():
+                raise RuntimeError("the sending thread has ended")
+            intake.complete()
+            if time.monotonic() - tidied >= _TIDY:
+                tidied = time.monotonic()
+                spool.expire(config.keep_done_days, config.remember_days, config.keep_failed_days)
+            if worker.step():
+                sender.wake.set()
+            else:
+                stop.wait(_TURN)
+    finally:
+        stop.set()
+        sender.wake.set()
+        receiver.stop()
+        sender.join(_LAST_WORDS)
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """Have the first signal end the block by `_Stopping`; later ones change nothing."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if not stop.is_set():
+            stop.set()
+            raise _Stopping
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
