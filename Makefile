@@ -53,11 +53,12 @@ $(LABEL_STAMP): $(wildcard deploy/monai_label/*)
 	deploy/monai_label/install.sh $(LABEL) $(LABEL_PYTHON)
 	touch $@
 
-lint: venv  ## style, types, and the direction of imports; changes nothing
+lint: venv  ## style, types, the direction of imports, the container recipe; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint --config deploy/container/hadolint.yaml deploy/container/Dockerfile
 
 format: venv  ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
