@@ -20,7 +20,7 @@ from medsr.inferers import SuperResolutionInferer
 from medsr.outputs import SaveImageWithRecordd
 from medsr.weights import load_weights
 
-__all__ = ["Bundle", "LoadedBundle", "bundle_directories", "find_bundle", "list_bundles", "load_weights"]
+__all__ = ["Bundle", "LoadedBundle", "bundle_directories", "find_bundle", "list_bundles", "load_weights", "trained_network"]
 
 SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
 
@@ -93,6 +93,28 @@ class Bundle:
         except Exception as error:  # MONAI wraps what a part of the config raises
             raise user_error(error) or error from None
         return LoadedBundle(network.eval(), *parts)
+
+
+def trained_network(root: str | Path, weights: str = "model.pt", **entries: Any) -> nn.Module:
+    """The network of a bundle with its weights, in evaluation mode: a judge for losses and metrics.
+
+    Args:
+        root: a bundle's folder, or the name of an installed one.
+        weights: file in the bundle's `models`, or the path of another.
+        entries: of its `inference.json` to replace, such as the number of classes.
+
+    Raises:
+        InputError: no such bundle, or weights that cannot be used.
+    """
+    bundle = find_bundle(root)
+    parser = ConfigParser()
+    parser.read_config(str(bundle.root / "configs" / "inference.json"))
+    parser.update({**entries, "bundle_root": os.path.abspath(bundle.root)})
+    parser.parse()
+    network: nn.Module = parser.get_parsed_content("network_def")
+    named = bundle.root / "models" / weights
+    load_weights(network, named if named.is_file() else Path(weights))
+    return network.eval()
 
 
 class LoadedBundle:

@@ -25,10 +25,11 @@ class StandardHandlers:
     """The handlers of a supervised training run, in the order they need.
 
     Args:
-        network: trained, or several by name, for the checkpoints.
+        network: that is trained.
         optimizer: its state goes into the checkpoints.
         scheduler: stepped after every iteration.
         validator: evaluator with a key metric, run every `val_interval` epochs and after the last one.
+        loss: one whose attribute `last` holds the values of its terms by name has them logged too.
         directory: of checkpoints, `model.pt`, `best.pt`, and `tensorboard` below it.
         transform: the training transform, seeded every epoch.
         seed: of the run.
@@ -44,6 +45,7 @@ class StandardHandlers:
         scheduler: Any,
         validator: Any,
         directory: str,
+        loss: torch.nn.Module | None = None,
         transform: Any = None,
         seed: int = 0,
         resume: bool = True,
@@ -58,6 +60,7 @@ class StandardHandlers:
             Checkpoints(directory, objects, resume, validator=validator),
             TimeBudget(time_budget_minutes),
         ]
+        self.loss = loss
         self.log_dir = Path(directory) / "tensorboard"
 
     def attach(self, engine: Engine) -> None:
@@ -68,7 +71,8 @@ class StandardHandlers:
             from ignite.handlers import ProgressBar
 
             ProgressBar(persist=True).attach(engine)
-            log = TensorBoardStatsHandler(
-                log_dir=str(self.log_dir), tag_name="train_loss", output_transform=lambda output: output[0]["loss"]
-            )
-            log.attach(engine)
+            TensorBoardStatsHandler(log_dir=str(self.log_dir), output_transform=self._logged).attach(engine)
+
+    def _logged(self, output: Any) -> dict[str, float]:
+        terms = getattr(self.loss, "last", {})
+        return {"train_loss": output[0]["loss"], **{f"train_loss_{k}": float(v) for k, v in terms.items()}}

@@ -10,9 +10,11 @@ from medsr.metrics.case import CaseMetrics
 from medsr.metrics.case_report import CaseReport
 from medsr.metrics.fidelity import mae, mse, nmse, psnr
 from medsr.metrics.monai_metric import FidelityMetric
+from medsr.metrics.overlap import DiceCounts
 from medsr.metrics.protocol import METRICS, PROTOCOLS, Protocol, get_protocol
 from medsr.metrics.report import format_table, paired_wilcoxon, summarise
 from medsr.metrics.rows import Row, read_csv, read_json, write_csv, write_json
+from medsr.metrics.segmentation_report import SegmentationReport
 from medsr.metrics.ssim import SSIM_DEFINITIONS, SSIMDefinition, ssim, ssim_map
 
 __all__ = [
@@ -21,10 +23,12 @@ __all__ = [
     "SSIM_DEFINITIONS",
     "CaseMetrics",
     "CaseReport",
+    "DiceCounts",
     "FidelityMetric",
     "Protocol",
     "Row",
     "SSIMDefinition",
+    "SegmentationReport",
     "format_table",
     "get_protocol",
     "mae",

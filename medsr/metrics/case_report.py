@@ -107,7 +107,7 @@ class CaseReport:
             raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
 
     def _collect(self, engine: Engine) -> None:
-        batch, output = _items(engine.state.batch), _items(engine.state.output)
+        batch, output = items_of(engine.state.batch), items_of(engine.state.output)
         if len(batch) != len(output):
             raise InputError(f"the evaluator holds {len(batch)} inputs but {len(output)} outputs")
         for given, made in zip(batch, output, strict=True):
@@ -157,10 +157,10 @@ class CaseReport:
             },
         )
         if not self.quiet:
-            _print(f"{format_table(groups)}\nprotocol: {self.measure.protocol.name}; files: {self.output_dir}")
+            print_anywhere(f"{format_table(groups)}\nprotocol: {self.measure.protocol.name}; files: {self.output_dir}")
 
 
-def _items(batch: Any) -> Sequence[Mapping[str, Any]]:
+def items_of(batch: Any) -> Sequence[Mapping[str, Any]]:
     """Items of a batch that may be decollated already."""
     items = batch if isinstance(batch, list) else decollate_batch(batch)
     if not all(isinstance(item, Mapping) for item in items):
@@ -203,7 +203,7 @@ def _rows(measured: Sequence[_Measured]) -> list[Row]:
     return rows
 
 
-def _print(text: str) -> None:
+def print_anywhere(text: str) -> None:
     """Print even where the terminal cannot: the table's ± must not fail a run whose files are written."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))

@@ -6,6 +6,7 @@ from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreInten
 from medsr.transforms.pipelines import (
     LoadNormalized,
     SegmentationTraining,
+    SliceEvaluation,
     SliceTraining,
     SliceValidation,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "SegmentationTraining",
     "SetSuperResolutionGridd",
     "SimulateLowResolutiond",
+    "SliceEvaluation",
     "SliceTraining",
     "SliceValidation",
 ]

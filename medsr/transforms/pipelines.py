@@ -27,8 +27,8 @@ from medsr.errors import InputError
 from medsr.geometry import as_scale, format_scale
 from medsr.transforms.crops import CenterPairedCropd, RandPatchd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd
-from medsr.transforms.simulation import SimulateLowResolutiond, pair_scale
-from medsr.transforms.slices import ExtractSliced, RandSliced
+from medsr.transforms.simulation import InterpolateToReferenced, SimulateLowResolutiond, pair_scale
+from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
 
 _PAIR = ("label", "image")  # HR first: the grid that slices and patches are drawn on
 
@@ -172,6 +172,44 @@ class SliceValidation(Compose):
                 SimulateLowResolutiond(degradation=degradation, scale=scale),
                 SelectItemsd(_PAIR),
                 ToTensord(_PAIR, track_meta=False),
+            ]
+        )
+
+
+class SliceEvaluation(Compose):
+    """Volumes, their LR images coarser within slices, and the interpolation to compare with.
+
+    Items give the scale. The HR volume (`label`) is normalised by its own window, as the dissertation does; empty
+    slices at its ends are left out; a delineation (`segmentation`) stays on its grid. Results are `image` and
+    `image_interpolated`.
+
+    Args:
+        degradation: HR to LR, where an item has no LR volume.
+        plane: anatomical plane of the slices.
+        method: of normalisation.
+        kernel: of the interpolation.
+    """
+
+    def __init__(
+        self,
+        degradation: Degradation | str | Mapping[str, Any] = "bicubic-no-antialias",
+        plane: str = "axial",
+        method: str = "minmax",
+        kernel: str = "cubic-0.75",
+    ) -> None:
+        others = ("image", "segmentation")
+        super().__init__(
+            [
+                LoadImaged(
+                    ("label", *others),
+                    reader="medsr.data.readers.VolumeReader",
+                    ensure_channel_first=True,
+                    allow_missing_keys=True,
+                ),
+                NormalizeIntensityRecordedd(_PAIR, "label", method, allow_missing_keys=True),
+                CropEmptySlicesd(("label", *others), plane, allow_missing_keys=True),
+                SimulateLowResolutiond(degradation=degradation, plane=plane, also="segmentation", seed=0),
+                InterpolateToReferenced("image", kernel=kernel, output_suffix="_interpolated"),
             ]
         )
 

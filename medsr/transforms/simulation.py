@@ -11,6 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform, Transform
+from monai.utils import ensure_tuple
 
 from medsr import degradation as degradations
 from medsr.degradation import Degradation
@@ -18,6 +19,7 @@ from medsr.errors import GridError, InputError
 from medsr.geometry import (
     Scale,
     ScaleLike,
+    anatomical_axis,
     as_scale,
     divisible_shape,
     exact_scale,
@@ -60,6 +62,9 @@ class SimulateLowResolutiond(Transform):
         scale: SR scale, or None to take it from the item.
         scale_key: key of the scale in the item.
         seed: of the degradation's noise, if it has any; None draws a new one each time.
+        plane: "axial", "coronal" or "sagittal" for networks of slices: one number as the scale of a volume means
+            within the slices of this plane, and is put into the item as one number an axis.
+        also: keys of images on the HR grid, such as label maps, that are cropped with it; absent ones are skipped.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class SimulateLowResolutiond(Transform):
         scale: ScaleLike | None = None,
         scale_key: str = "scale",
         seed: int | None = None,
+        plane: str | None = None,
+        also: KeysCollection = (),
     ) -> None:
         self.hr = hr
         self.lr = lr
@@ -77,6 +84,8 @@ class SimulateLowResolutiond(Transform):
         self.scale = scale
         self.scale_key = scale_key
         self.seed = seed
+        self.plane = plane
+        self.also = ensure_tuple(also)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with the LR image added.
@@ -92,8 +101,12 @@ class SimulateLowResolutiond(Transform):
             raise GridError(f"no scale: set it on the transform or as {self.scale_key!r} in the datalist")
         hr: MetaTensor = result[self.hr]
         size = tuple(hr.shape[1:])
-        exact = as_scale(scale, len(size), size)
+        per_axis = self._per_axis(scale, hr)
+        exact = as_scale(per_axis, len(size), size)
         hr = centre_crop(hr, divisible_shape(size, exact))
+        for key in self.also:
+            if key in result:
+                result[key] = centre_crop(result[key], hr.shape[1:])
         generator = None if self.seed is None else torch.Generator(hr.device).manual_seed(self.seed)
         values = self.degradation(hr.as_tensor()[None].float(), exact, generator=generator)[0]
         affine = self.degradation.lr_affine(hr.affine.numpy(), tuple(hr.shape[1:]), exact)
@@ -102,7 +115,17 @@ class SimulateLowResolutiond(Transform):
         lr.meta[LR_SCALE] = scale_text(exact)
         lr.meta["spatial_shape"] = tuple(values.shape[1:])
         result[self.hr], result[self.lr] = hr, lr
+        if self.plane is not None:
+            result[self.scale_key] = per_axis
         return result
+
+    def _per_axis(self, scale: ScaleLike, hr: MetaTensor) -> ScaleLike:
+        """The scale along the array axes, where one number means within slices."""
+        if self.plane is None or hr.ndim != 4 or (hasattr(scale, "__len__") and not isinstance(scale, str)):
+            return scale
+        per_axis: list[Any] = [scale] * 3
+        per_axis[anatomical_axis(hr.affine.numpy(), self.plane)] = 1
+        return per_axis
 
 
 class InterpolateToReferenced(MapTransform):
