@@ -17,7 +17,7 @@ from medsr.node import durable
 from medsr.node.config import NodeConfig
 from medsr.node.spool import IMAGES, SERIES, UNFINISHED, Spool, read_record
 
-_TO_BEGIN = 0.75  # of the bytes: above it no series is begun, so that those that are can be finished
+_TO_BEGIN = 0.75  # of bytes and images: above it no series is begun, so that those that are can be finished
 _SPARE = 64 << 20  # bytes of the disk that are left alone
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -168,9 +168,10 @@ class Intake:
         begun = uids.series in self._receiving or self._find_waiting(uids) is not None
         if association in self._associations and uids.series in self._associations[association].refused:
             raise Full("the series was refused")  # all of it, or the rest would pass for the whole
-        if spool.bytes + size > limits.queue_bytes * (1 if begun else _TO_BEGIN):
+        share = 1.0 if begun else _TO_BEGIN
+        if spool.bytes + size > limits.queue_bytes * share:
             raise Full("queue_bytes")
-        if spool.instances >= limits.queue_instances:
+        if spool.instances + 1 > limits.queue_instances * share:
             raise Full("queue_instances")
         if not begun and spool.series >= limits.queue_series:
             raise Full("queue_series")

@@ -76,8 +76,9 @@ class Receiver:
         self._ae.shutdown()
 
     def _connected(self, event: Any) -> None:
-        """Have the socket itself keep to the limits: pynetdicom makes room for whatever a peer announces."""
+        """Have the socket itself keep to the limits: pynetdicom reads as long and as much as a peer announces."""
         socket = event.assoc.dul.socket
+        socket.socket.settimeout(self._config.network_seconds)  # else one that falls silent in a message is waited for
         socket.recv = _limited(socket.recv, self._config.limits.association_bytes)
 
     def _accepted(self, event: Any) -> None:

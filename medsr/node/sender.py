@@ -79,7 +79,7 @@ class Sender(threading.Thread):
         except (Away, Rejected) as error:
             self._spool.fail(job, f"{self._config.destination}: {error}")
             return
-        self._spool.done(job, work)
+        self._spool.done(job, work, keep=self._config.keep_done_days > 0)
         logger.info("job %s is done: series %s, %d images sent", job.name, work.get("derived_series"), len(files))
 
     def _retrying(self, since: float) -> Callable[..., Any]:
@@ -93,7 +93,7 @@ class Sender(threading.Thread):
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            logger.warning("%s: %s; again in %.0f s", config.destination, error, state.upcoming_sleep)
+            logger.warning("%s: %s; again in %g s", config.destination, error, state.upcoming_sleep)
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Away, Rejected)),

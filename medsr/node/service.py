@@ -79,6 +79,7 @@ def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
     finally:
         stop.set()
         sender.wake.set()
+        worker.give_back()
         receiver.stop()
         sender.join(_LAST_WORDS)
 

@@ -128,10 +128,13 @@ class Spool:
         shutil.rmtree(job / DERIVED, ignore_errors=True)
         return self.move(job, "waiting")
 
-    def done(self, job: Path, record: dict[str, Any]) -> None:
-        """Have a job done."""
-        durable.write_json(job / DONE, {**record, "finished": time.time()})
-        self.move(job, "done")
+    def done(self, job: Path, record: dict[str, Any], keep: bool = False) -> None:
+        """Have a job done; its images are deleted unless they are to be kept."""
+        with self.lock:
+            durable.write_json(job / DONE, {**record, "finished": time.time()})
+            job = self.move(job, "done")
+            if not keep:
+                self._strip(job)
 
     def fail(self, job: Path, reason: str) -> None:
         """Set a job apart, with a reason of one line that names no patient."""
@@ -153,14 +156,19 @@ class Spool:
             for job in self.jobs("done"):
                 age = _age(job / DONE)
                 if age >= keep_done_days * _DAY:
-                    for name in (IMAGES, DERIVED):
-                        shutil.rmtree(job / name, ignore_errors=True)
+                    self._strip(job)
                 if age >= max(keep_done_days, remember_days) * _DAY:
                     self.discard(job)
             for job in self.jobs("failed"):
                 if _age(job / FAILED) >= keep_failed_days * _DAY:
                     self.discard(job)
             self.count()
+
+    def _strip(self, job: Path) -> None:
+        """Delete what a job was about, and keep its record."""
+        for name in (IMAGES, DERIVED):
+            shutil.rmtree(job / name, ignore_errors=True)
+        self.count()
 
     def count(self) -> None:
         """Count what is there: bytes in all states, series and images of those that are not done."""

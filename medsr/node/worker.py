@@ -83,6 +83,14 @@ class Worker:
             self._ending.wait(self._config.retry_seconds)
         return True
 
+    def give_back(self) -> None:
+        """Return what was being worked at when the node is stopped, which is not the job's fault."""
+        for job in self._spool.jobs("working"):
+            work = read_record(job / WORK)
+            if work:
+                durable.write_json(job / WORK, {**work, "begun": max(0, int(work.get("begun", 0)) - 1)})
+            self._spool.put_back(job)
+
     def _work(self, job: Path) -> None:
         spool, work = self._spool, read_record(job / WORK)
         begun = int(work.get("begun", 0))
@@ -99,10 +107,6 @@ class Worker:
             derived = self._upscaler.save(job / IMAGES, f"{job.name}/{DERIVED}/{_RESULT}")
         except Exception as error:
             self._give_up_or_back(job, work, error)
-        except BaseException:  # the node is being stopped: not the job's fault
-            durable.write_json(job / WORK, {**work, "begun": begun})
-            spool.put_back(job)
-            raise
         else:
             self._hand_on(job, work, derived)
 
@@ -132,7 +136,7 @@ class Worker:
         reason = _not_for_us(images(job))
         if reason:
             logger.info("job %s: series %s is left alone: %s", job.name, facts["series"], reason)
-            spool.done(job, {**facts, "skipped": reason})
+            spool.done(job, {**facts, "skipped": reason}, keep=self._config.keep_done_days > 0)
         return bool(reason)
 
     def _earlier(self, series: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pydicom import uid
 for _needed in ("pynetdicom", "tenacity"):
     pytest.importorskip(_needed)
 
-SHAPE = (8, 9, 6)
+SHAPE = (8, 9, 4)
 PATIENT = {"PatientName": "Doe^Jane", "PatientID": "MRN-0815", "PatientBirthDate": "19610409"}
 
 
@@ -44,17 +44,30 @@ def nursery(kit: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
     nursery.close()
 
 
-@pytest.fixture
-def archive(kit: Any) -> Iterator[Any]:
-    """A destination that is there."""
+@pytest.fixture(scope="session")
+def open_archive(kit: Any) -> Iterator[Any]:
     archive = kit.Archive().open()
     yield archive
     archive.close()
 
 
 @pytest.fixture
-def node(kit: Any, nursery: Any, archive: Any, tiny_bundle: Path, tmp_path: Path) -> Iterator[Any]:
-    """A node that is not started yet; its settings may be changed before."""
+def archive(open_archive: Any) -> Any:
+    """A destination that is there, and empty."""
+    open_archive.clear()
+    return open_archive
+
+
+@pytest.fixture
+def absent(kit: Any) -> Any:
+    """A destination that is not there yet."""
+    return kit.Archive()
+
+
+@pytest.fixture
+def node(request: pytest.FixtureRequest, kit: Any, nursery: Any, tiny_bundle: Path, tmp_path: Path) -> Iterator[Any]:
+    """A node that is not started yet; its settings may be changed before. It sends to `absent` if the test has it."""
+    archive = request.getfixturevalue("absent" if "absent" in request.fixturenames else "archive")
     settings = {
         "queue": str(tmp_path / "queue"),
         "callers": ["SCANNER"],

@@ -184,15 +184,18 @@ class Archive:
 
     def __init__(self, port: int | None = None, title: str = "ARCHIVE") -> None:
         self.port, self.title = port or free_port(), title
-        self.answer: Callable[[Any], int] = lambda image: 0
-        self.images: dict[str, Any] = {}
-        self.times: Counter[str] = Counter()
-        self.changed: list[str] = []
+        self.clear()
         self._lock = threading.Lock()
         self._ae = AE(title)
         self._ae.require_called_aet = True
         for context in StoragePresentationContexts:
             self._ae.add_supported_context(context.abstract_syntax)
+
+    def clear(self) -> None:
+        self.answer: Callable[[Any], int] = lambda image: 0
+        self.images: dict[str, Any] = {}
+        self.times: Counter[str] = Counter()
+        self.changed: list[str] = []
 
     def open(self) -> Archive:
         self._ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
@@ -217,7 +220,7 @@ class Archive:
     def series(self) -> dict[str, list[Any]]:
         """Images by the SeriesInstanceUID, in the order of InstanceNumber."""
         found: dict[str, list[Any]] = {}
-        for image in sorted(list(self.images.values()), key=lambda image: int(image.InstanceNumber)):
+        for image in sorted(self.images.copy().values(), key=lambda image: int(image.InstanceNumber)):
             found.setdefault(image.SeriesInstanceUID, []).append(image)
         return found
 
@@ -235,6 +238,8 @@ def send(
     assert association.is_established, "refused"
     statuses = []
     for count, path in enumerate(paths, start=1):
+        if not association.is_established:
+            break
         answer = association.send_c_store(pydicom.dcmread(path))
         if "Status" not in answer:
             break
@@ -266,7 +271,13 @@ class Orthanc:
 
     url: str
     session: Any
+    port: int
     title: str = "ORTHANC"
+
+    @property
+    def destination(self) -> str:
+        """As a node's configuration has it."""
+        return f"{self.title}@127.0.0.1:{self.port}"
 
     def get(self, path: str) -> Any:
         answer = self.session.get(f"{self.url}{path}", timeout=20)
@@ -322,9 +333,8 @@ def started_orthanc(folder: Path, node_port: int, session: Any) -> Iterator[Orth
         words = [ORTHANC, str(folder / "orthanc.json")]
         process = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
         try:
-            running = Orthanc(f"http://127.0.0.1:{ports['HttpPort']}", session)
+            running = Orthanc(f"http://127.0.0.1:{ports['HttpPort']}", session, ports["DicomPort"])
             until(lambda: _answers(running, process, folder), "Orthanc answers", 60, 0.1)
-            running.dicom_port = ports["DicomPort"]  # type: ignore[attr-defined]
             yield running
         finally:
             process.terminate()
