@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import LoggingOutputSuppressor
 
+from medsr.data.analyze import analyze_grid
 from medsr.data.itkfiles import ras_affine
-from medsr.data.suffixes import MGH, NIFTI
+from medsr.data.suffixes import ANALYZE, MGH, NIFTI
 from medsr.data.volume import check_affine, largest_corner_distance, one_line
 from medsr.errors import InputError
 from medsr.geometry import spacing_of
@@ -42,7 +43,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a NIfTI or MGH file, or of anything ITK reads.
+    """Read the header of a NIfTI, MGH or Analyze file, or of anything ITK reads.
 
     Args:
         path: an image file. The voxels are not read; of an uncompressed NIfTI the length is checked.
@@ -52,6 +53,8 @@ def read_header(path: Path) -> Header:
     """
     if path.name.lower().endswith(NIFTI + MGH):
         return _nibabel_header(path)
+    if path.name.lower().endswith(ANALYZE):
+        return Header(*analyze_grid(path))
     return _itk_header(path)
 
 

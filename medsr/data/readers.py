@@ -12,13 +12,14 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from medsr.data.analyze import read_analyze
 from medsr.data.archives import is_archive
 from medsr.data.dicom import is_dicom, read_dicom
 from medsr.data.itkfiles import read_itk
 from medsr.data.nifti import read_nifti
 from medsr.data.pictures import read_picture
 from medsr.data.sources import ImageSource, find_images
-from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
+from medsr.data.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
 from medsr.data.volume import SAME_GRID_MM, Volume, largest_corner_distance
 from medsr.errors import InputError
 
@@ -27,16 +28,19 @@ __all__ = ["ImageSource", "Volume", "VolumeReader", "find_images", "read_volume"
 _LOGGER = logging.getLogger(__name__)
 
 
-def read_volume(path: PathLike, *, series: str | None = None, max_voxels: int | None = None) -> Volume:
+def read_volume(
+    path: PathLike, *, series: str | None = None, max_voxels: int | None = None, luminance: bool = False
+) -> Volume:
     """Reads one 3D image.
 
     Args:
-        path: a NIfTI, MGH, NRRD or MetaImage file, a grey PNG or TIFF picture, a folder or .zip with a DICOM
-            series, or one DICOM file (enhanced multi-frame, or one slice).
+        path: a NIfTI, MGH, NRRD or MetaImage file, either file of an Analyze pair, a grey PNG or TIFF picture, a
+            folder or .zip with a DICOM series, or one DICOM file (enhanced multi-frame, or one slice).
         series: SeriesInstanceUID to read from a DICOM folder that holds several; without it the environment
             variable ``MEDSR_DICOM_SERIES`` decides.
         max_voxels: the most voxels that the image may have; without it the environment variable
             ``MEDSR_MAX_VOXELS`` decides, without that 2^30.
+        luminance: take the luminance of a picture in colour, which is refused otherwise.
 
     Returns:
         The volume: float32 intensities in the file's units, RAS affine in mm, and where they came from.
@@ -57,8 +61,10 @@ def read_volume(path: PathLike, *, series: str | None = None, max_voxels: int | 
             return read_nifti(path, max_voxels)
         if name.endswith(NRRD + METAIMAGE):
             return read_itk(path, max_voxels)
+        if name.endswith(ANALYZE):
+            return read_analyze(path, max_voxels)
         if name.endswith(PICTURE):
-            return read_picture(path, max_voxels)
+            return read_picture(path, max_voxels, luminance)
         if is_archive(path) or is_dicom(path):
             return read_dicom(path, series, max_voxels)
     except OSError as error:
@@ -83,11 +89,13 @@ class VolumeReader(ImageReader):
     Args:
         series: passed to ``read_volume``.
         max_voxels: passed to ``read_volume``.
+        luminance: passed to ``read_volume``.
     """
 
-    def __init__(self, series: str | None = None, max_voxels: int | None = None) -> None:
+    def __init__(self, series: str | None = None, max_voxels: int | None = None, luminance: bool = False) -> None:
         self.series = series
         self.max_voxels = max_voxels
+        self.luminance = luminance
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Accepts every name: a file that cannot be read is this reader's to refuse."""
@@ -109,7 +117,9 @@ class VolumeReader(ImageReader):
         Raises:
             InputError: as ``read_volume``, or the files of one case do not share one grid.
         """
-        volumes = [read_volume(path, series=self.series, max_voxels=self.max_voxels) for path in img]
+        volumes = [
+            read_volume(path, series=self.series, max_voxels=self.max_voxels, luminance=self.luminance) for path in img
+        ]
         first = volumes[0]
         for path, volume in zip(img[1:], volumes[1:], strict=True):
             if volume.data.shape != first.data.shape:

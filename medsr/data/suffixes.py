@@ -12,6 +12,7 @@ NRRD = (".nrrd", ".nhdr")
 METAIMAGE = (".mha", ".mhd")
 DICOM = (".dcm", ".dicom", ".ima")
 
+ANALYZE = (".img", ".hdr")
 PICTURE = (".png", ".tif", ".tiff")
 
 IMAGE_SUFFIXES = NIFTI + MGH + NRRD + METAIMAGE

@@ -383,7 +383,7 @@ def test_unusable_quaternion(tmp_path: Path) -> None:
     assert "expected" in refusal(save_nifti(path, sform_code=0, qform_code=1, quatern_b=np.nan))
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.img", "a.hdr", "a", "a.txt"])
+@pytest.mark.parametrize("name", ["a.bmp", "a", "a.txt"])
 def test_other_kinds_of_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x" * 500)
     assert "another kind of file" in refusal(tmp_path / name)
