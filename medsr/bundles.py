@@ -66,6 +66,16 @@ class Bundle:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}") from None
 
+    @cached_property
+    def enlarges(self) -> bool:
+        """Whether the bundle super-resolves; others (segmentation networks) serve losses and evaluation."""
+        path = self.root / "configs" / "inference.json"
+        try:
+            inferer = json.loads(path.read_text()).get("inferer", {})
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+        return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
+
     def parse(self, settings: Mapping[str, Any] | None = None) -> LoadedBundle:
         """Build the network, its weights loaded, and everything around it.
 
@@ -73,10 +83,12 @@ class Bundle:
             settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
 
         Raises:
-            InputError: weights that are missing, changed since their hash was recorded, unreadable, or do not fit the
+            InputError: a bundle that does not super-resolve; weights that are missing, changed since their hash was recorded, unreadable, or do not fit the
                 network; an unknown setting.
             MedsrError: a setting that its part of the bundle refuses.
         """
+        if not self.enlarges:
+            raise InputError(f"bundle {self.name} does not enlarge images; choose another, see `medsr bundles`")
         parser = ConfigParser()
         parser.read_config(str(self.root / "configs" / "inference.json"))
         entries = {**(settings or {}), "bundle_root": os.path.abspath(self.root)}

@@ -235,7 +235,7 @@ class _Sessions(Sessions):
 
 def _bundles(names: str) -> list[Bundle]:
     if names.strip() == "all":
-        return list(list_bundles())
+        return [bundle for bundle in list_bundles() if bundle.enlarges]
     return [find_bundle(name.strip()) for name in names.split(",") if name.strip()]
 
 

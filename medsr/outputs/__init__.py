@@ -1,8 +1,9 @@
 """What a run leaves behind: the SR image, a record of how it was made, a preview."""
 
+from medsr.outputs.label_maps import SaveLabelMapd
 from medsr.outputs.naming import OutputPaths, output_paths
 from medsr.outputs.preview import draw_preview
 from medsr.outputs.record import make_record, sha256_of
 from medsr.outputs.saving import SaveImageWithRecordd
 
-__all__ = ["OutputPaths", "SaveImageWithRecordd", "draw_preview", "make_record", "output_paths", "sha256_of"]
+__all__ = ["OutputPaths", "SaveImageWithRecordd", "SaveLabelMapd", "draw_preview", "make_record", "output_paths", "sha256_of"]

@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import ensure_tuple
 
 from medsr.errors import InputError
-from medsr.geometry import anatomical_axis, shifted_affine
+from medsr.geometry import anatomical_axis, reoriented_affine, shifted_affine
 from medsr.transforms.simulation import crop
 
 SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
@@ -21,12 +21,15 @@ SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
 def extract_slice(volume: MetaTensor, axis: int, index: int) -> MetaTensor:
     """Slice `index` of (C, X, Y, Z) across array axis `axis`, as (C, H, W).
 
-    The affine stays that of the volume's one-slice crop; the axis and index are recorded in `meta`.
+    The affine is that of the volume's one-slice crop with the slice's own axes first, as a 2D image's should be; the
+    axis and index are recorded in `meta`.
     """
     start = [0, 0, 0]
     start[axis] = index
+    order = [*(a for a in range(3) if a != axis), axis]
+    affine = reoriented_affine(shifted_affine(volume.affine.numpy(), start), volume.shape[1:], order, [])
     result = MetaTensor(volume.as_tensor().select(axis + 1, index).contiguous(), meta=dict(volume.meta))
-    result.affine = torch.as_tensor(shifted_affine(volume.affine.numpy(), start))
+    result.affine = torch.as_tensor(affine)
     result.meta[SLICE_AXIS], result.meta[SLICE_INDEX] = axis, index
     return result
 

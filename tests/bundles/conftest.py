@@ -55,6 +55,9 @@ EXTRAS: dict[str, dict[str, Any]] = {
         "network": plain_convolutions,
         "train": {"patch_size": 16, "minimum_size": 24},
     },
+    "rdst": {"train": {"patch_size": 32}},
+    "slice_baselines": {"train": {"patch_size": 32}},
+    "segmentation_unet": {"train": {"patch_size": 32, "batch_size": 2}},
 }
 
 
@@ -101,6 +104,11 @@ class Bundle:
         return self.parser().get_parsed_content("network_def").spec
 
     @property
+    def enlarges(self) -> bool:
+        """Whether its images get more voxels; segmentation networks, which judge SR, keep them."""
+        return self.config("inference")["inferer"]["_target_"] == "medsr.inferers.SuperResolutionInferer"
+
+    @property
     def is_fixed(self) -> bool:
         return self.spec.family is Family.FIXED
 
@@ -122,7 +130,8 @@ class Bundle:
     def train_options(self) -> dict[str, Any]:
         """A training of seconds; what every bundle's train.json names alike."""
         config = self.config("train")
-        small = {"max_epochs": 2, "samples_per_epoch": 3, "batch_size": 1, "val_interval": 1, "val_limit": 1}
+        small = {"max_epochs": 2, "samples_per_epoch": 3, "steps_per_epoch": 3, "batch_size": 1}
+        small |= {"val_interval": 1, "val_limit": 1}
         options = {key: value for key, value in small.items() if key in config}
         return {**options, **self.extras.get("train", {})}
 
@@ -133,7 +142,18 @@ def superior_axis(affine: np.ndarray) -> int:
 
 
 @pytest.fixture(scope="session", params=ROOTS, ids=lambda root: root.name)
+def any_bundle(request: pytest.FixtureRequest) -> Bundle:
+    return Bundle(request.param)
+
+
+@pytest.fixture(scope="session", params=[r for r in ROOTS if Bundle(r).enlarges], ids=lambda root: root.name)
 def bundle(request: pytest.FixtureRequest) -> Bundle:
+    """One that super-resolves."""
+    return Bundle(request.param)
+
+
+@pytest.fixture(scope="session", params=[r for r in ROOTS if not Bundle(r).enlarges], ids=lambda root: root.name)
+def segmentation_bundle(request: pytest.FixtureRequest) -> Bundle:
     return Bundle(request.param)
 
 
@@ -161,7 +181,8 @@ def expected_image(bundle: Bundle) -> Callable[..., np.ndarray]:
 
     def compute(image: np.ndarray, affine: np.ndarray, scale: tuple[float, ...]) -> np.ndarray:
         image = image.astype(np.float64)
-        low, high = image.min(), np.percentile(image, 99.9)
+        normalize = bundle.config("inference")["preprocessing"]["transforms"][1]
+        low, high = image.min(), np.percentile(image, 100 if normalize.get("method") == "minmax" else 99.9)
         x = (image - low) / (high - low)
         if not bundle.is_fixed:
             x = ndimage.zoom(x, scale, order=3, mode="nearest", grid_mode=True)

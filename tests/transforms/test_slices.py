@@ -26,11 +26,9 @@ def world_field(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> MetaTenso
 
 def check_place(image: MetaTensor) -> None:
     """The affine of a slice, applied to its voxel indices, gives what the voxels hold."""
-    axis = image.meta[SLICE_AXIS]
-    affine = image.affine.numpy()
+    affine = image.affine.numpy()  # the slice's own axes first
     index = np.zeros((3, *image.shape[1:]))
-    rest = [a for a in range(3) if a != axis]
-    index[rest[0]], index[rest[1]] = np.meshgrid(*(np.arange(n) for n in image.shape[1:]), indexing="ij")
+    index[0], index[1] = np.meshgrid(*(np.arange(n) for n in image.shape[1:]), indexing="ij")
     world = np.einsum("ij,jhw->ihw", affine[:3, :3], index) + affine[:3, 3, None, None]
     np.testing.assert_allclose(image.numpy(), world, atol=1e-9)
 
