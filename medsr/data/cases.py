@@ -134,6 +134,7 @@ def _matched(manifest: Manifest, layout: Layout, root: Path) -> list[Case]:
                 path=_join(layout, relative),
                 subject=manifest.subjects.subject(entities),
                 modality=(layout.modality or {}).get(entities.get("modality", ""), manifest.modality[0]),
+                resolution=layout.resolution,
                 segmentation=_join(layout, segmentation) if segmentation else None,
                 entities=entities,
             )

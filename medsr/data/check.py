@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from medsr.data.cases import Case, Folder, read_folder
@@ -31,8 +32,8 @@ class Finding:
     """One thing that does not fit.
 
     Attributes:
-        kind: ``missing``, ``unexpected``, ``duplicate``, ``unreadable``, ``shape``, ``spacing``, ``hash``,
-            ``labels``, ``count``, ``subject`` or ``split``.
+        kind: ``missing``, ``unexpected``, ``duplicate``, ``unreadable``, ``shape``, ``spacing``, ``orientation``,
+            ``hash``, ``labels``, ``count``, ``subject`` or ``split``.
         path: file it is about, relative to the folder; empty when it is about the folder.
         message: what was expected and what came.
         problem: False for a remark that leaves the dataset usable as the manifest means it.
@@ -162,6 +163,10 @@ def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
     incomplete = manifest.split.incomplete(found)
     if incomplete:
         findings.append(Finding("split", "", incomplete))
+    leaking = sorted(found.intersection(manifest.split.validate_on_test))
+    if leaking:
+        message = f"validated on and tested, as published: {', '.join(leaking)}; choose no network by them"
+        findings.append(Finding("split", "", message, problem=False))
     return findings + _counts(manifest, folder)
 
 
@@ -207,6 +212,10 @@ def _grid(manifest: Manifest, case: Case, header: Header) -> list[Finding]:
     elif bounds.shape_min and bounds.shape_max and not _within(shape, bounds.shape_min, bounds.shape_max):
         expected = f"{_by(bounds.shape_min)} to {_by(bounds.shape_max)}"
         findings.append(Finding("shape", case.path, f"expected {expected}, got {_by(shape)}"))
+    found = "".join(nib.orientations.aff2axcodes(header.affine))
+    if bounds.orientation and found != bounds.orientation:
+        message = f"expected axes that point to {bounds.orientation}, got {found}"
+        findings.append(Finding("orientation", case.path, message))
     if known and known.spacing:
         low = high = known.spacing
     elif bounds.spacing_min and bounds.spacing_max:
@@ -225,7 +234,7 @@ def _voxels(manifest: Manifest, folder: Folder, files: list[str]) -> list[Findin
     findings = []
     for path in files:
         try:
-            data = read_volume(folder.root / path).data
+            data = read_volume(folder.root / path, luminance=manifest.luminance).data
         except InputError as error:
             findings.append(Finding("unreadable", path, _without_path(error, folder.root / path)))
             continue

@@ -38,7 +38,9 @@ def collect(
         limit: at most this many items of each dataset, spread evenly over its list.
 
     Returns:
-        Items with absolute paths, `dataset` and a sampling `weight` (the weights of the result sum to one).
+        Items with absolute paths (a list of them where several files are the channels of one image), `dataset`
+        and a sampling `weight` (the weights of the result sum to one); items of a dataset whose manifest says how
+        a publication prepared it carry that as `preparation`, plain values for `medsr.transforms.PrepareVolumed`.
 
     Raises:
         InputError: a dataset or the section is missing, or an item cannot be used.
@@ -131,4 +133,11 @@ def _items(path: Path, section: str) -> list[Item]:
 
 
 def _absolute(item: Item, root: Path) -> Item:
-    return {**item, **{key: str(root / item[key]) for key in _PATHS if isinstance(item.get(key), str)}}
+    result = dict(item)
+    for key in _PATHS:
+        value = item.get(key)
+        if isinstance(value, str):
+            result[key] = str(root / value)
+        elif isinstance(value, list):
+            result[key] = [str(root / path) for path in value]
+    return result

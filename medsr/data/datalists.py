@@ -15,7 +15,7 @@ from medsr.errors import InputError
 # Keys of a Decathlon datalist, which monai.data.load_decathlon_datalist reads by name.
 SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 RESOLUTIONS = ("isotropic", "native", "in-plane")
-_RESERVED = ("segmentation", "subject", "split", "modality", "resolution", "licence")
+_RESERVED = ("segmentation", "subject", "split", "modality", "resolution", "licence", "preparation")
 
 Sections = dict[str, list[dict[str, Any]]]
 
@@ -42,11 +42,13 @@ def datalist(
     Returns:
         ``{"training": [...], "validation": [...], "test": [...]}``; an item holds the image under
         ``image_key``, its label map under ``segmentation`` if there is one on disk, and ``subject``,
-        ``split``, ``modality``, ``resolution``, plus ``licence`` where it differs from file to file. Images
-        of subjects that the manifest puts in no split are left out (``medsr data check`` counts them).
+        ``split``, ``modality``, ``resolution``, plus ``licence`` where it differs from file to file, and
+        ``preparation`` where the manifest has one (for ``medsr.transforms.PrepareVolumed``). Where the manifest
+        joins contrasts to channels, the image is a list of files. Images of subjects that the manifest puts in
+        no split are left out (``medsr data check`` counts them).
 
     Raises:
-        InputError: unknown dataset, no such folder, two copies of one image, or nothing left.
+        InputError: unknown dataset, no such folder, two copies of one image, a missing channel, or nothing left.
     """
     manifest = name if isinstance(name, Manifest) else load_manifest(name)
     folder = read_folder(manifest, root)
@@ -82,17 +84,43 @@ def datalist_of(
         raise InputError(f"{folder.root}: {incomplete}; complete the folder")
     base = Path() if relative else folder.root.resolve()
     absent = set(folder.missing)
+    cases = [case for case in folder.cases if case.split and case.modality in kept and case.resolution in grids]
+    channels = tuple(name for name in manifest.channels if name in kept)
     sections: Sections = {section: [] for section in SECTIONS.values()}
-    for case in folder.cases:
-        if case.split and case.modality in kept and case.resolution in grids:
-            sections[SECTIONS[case.split]].append(_item(case, base, image_key, absent))
+    for group in _joined(cases, channels):
+        item = _item(group, base, image_key, absent)
+        if manifest.preparation:
+            item["preparation"] = dict(manifest.preparation)
+        sections[SECTIONS[item["split"]]].append(item)
     if not any(sections.values()):
         raise InputError(
             f"no image of {folder.root} is left for the datalist of {manifest.name}: expected one whose "
             f"subject is in a split, with contrast {' or '.join(kept)} and resolution {' or '.join(grids)}"
         )
     assert_patient_wise(sections)
+    shared = manifest.split.validate_on_test
+    sections["validation"] += [{**item, "split": "val"} for item in sections["test"] if item["subject"] in shared]
     return sections
+
+
+def _joined(cases: list[Case], channels: tuple[str, ...]) -> list[list[Case]]:
+    """The cases one by one, or, where contrasts become channels, those of one scan together in their order.
+
+    Raises:
+        InputError: a scan without one of the channels.
+    """
+    if len(channels) < 2:
+        return [[case] for case in cases]
+    scans: dict[tuple[tuple[str, str], ...], dict[str, Case]] = {}
+    for case in cases:
+        scan = tuple(sorted((name, value) for name, value in case.entities.items() if name != "modality"))
+        scans.setdefault(scan, {})[case.modality] = case
+    for found in scans.values():
+        missing = [name for name in channels if name not in found]
+        if missing:
+            beside = next(iter(found.values())).path
+            raise InputError(f"no {' and no '.join(missing)} beside {beside}; complete the dataset")
+    return [[found[name] for name in channels] for found in scans.values()]
 
 
 def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,30 +133,38 @@ def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> 
     return wanted
 
 
-def _item(case: Case, base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
-    item: dict[str, Any] = {image_key: (base / case.path).as_posix()}
+def _item(cases: list[Case], base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
+    """One image, of one file or of several as its channels."""
+    case = cases[0]
+    paths = [(base / one.path).as_posix() for one in cases]
+    item: dict[str, Any] = {image_key: paths if len(paths) > 1 else paths[0]}
     if case.segmentation and case.segmentation not in absent:
         item["segmentation"] = (base / case.segmentation).as_posix()
-    item.update(subject=case.subject, split=case.split, modality=case.modality, resolution=case.resolution)
+    modality = "+".join(one.modality for one in cases)
+    item.update(subject=case.subject, split=case.split, modality=modality, resolution=case.resolution)
     if case.record and case.record.licence:
         item["licence"] = case.record.licence
     return item
 
 
-def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]], shared: Iterable[str] = ()) -> None:
     """Refuse a datalist in which a subject stands in two sections.
 
-    The rules of a manifest cannot produce one; a datalist edited by hand can.
+    The rules of a manifest cannot produce one unless they say so; a datalist edited by hand can.
 
     Args:
         sections: section name to items with a ``subject``.
+        shared: subjects that a manifest names as validated on and tested (``SplitRule.validate_on_test``).
 
     Raises:
         InputError: names the subject and the sections.
     """
     seen: dict[str, str] = {}
+    leaks = {(subject, section) for subject in shared for section in ("validation", "test")}
     for section, items in sections.items():
         for item in items:
+            if (item["subject"], section) in leaks:
+                continue
             other = seen.setdefault(item["subject"], section)
             if other != section:
                 raise InputError(
@@ -150,7 +186,7 @@ def write_datalist(manifest: Manifest, sections: Sections, output: str | Path, *
         InputError: a subject in two sections.
         OutputError: the file cannot be written.
     """
-    assert_patient_wise(sections)
+    assert_patient_wise(sections, manifest.split.validate_on_test)
     document = {
         "name": manifest.name,
         "description": manifest.description,

@@ -60,6 +60,7 @@ class Layout:
         ignore: glob patterns of files that are known and of no interest.
         checksums: sha256 list beside the manifest that names every file of this layout, or None.
         images_expected: number of images that makes this layout complete, or None when a part will do.
+        resolution: of its images, see ``FileRecord.resolution``.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Layout:
     ignore: tuple[str, ...] = ()
     checksums: str | None = None
     images_expected: int | None = None
+    resolution: str = "isotropic"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Expected:
         shape_max: most voxels per axis.
         spacing_min: least spacing per axis, mm.
         spacing_max: greatest spacing per axis, mm.
+        orientation: where the array axes point, such as "LAS".
     """
 
     images: int | None = None
@@ -93,6 +96,7 @@ class Expected:
     shape_max: tuple[int, ...] | None = None
     spacing_min: tuple[float, ...] | None = None
     spacing_max: tuple[float, ...] | None = None
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,9 @@ class Manifest:
     degradation: str
     notes: str
     path: Path
+    channels: tuple[str, ...] = ()
+    preparation: Mapping[str, Any] | None = None
+    luminance: bool = False
 
     @property
     def access(self) -> str:
@@ -154,6 +161,9 @@ def parse_manifest(document: Mapping[str, Any], path: Path) -> Manifest:
             degradation=document["degradation"],
             notes=_words(document.get("notes", "")),
             path=path,
+            channels=tuple(document.get("channels", ())),
+            preparation=_plain(document["preparation"]) if "preparation" in document else None,
+            luminance=document.get("luminance", False),
         )
         for layout in manifest.layouts:
             _check_layout(layout, manifest)
@@ -165,6 +175,9 @@ def parse_manifest(document: Mapping[str, Any], path: Path) -> Manifest:
 
 def _check_layout(layout: Layout, manifest: Manifest) -> None:
     """Refuse patterns and templates that would fail on the first file."""
+    strange = sorted(set(manifest.channels) - set(manifest.modality))
+    if strange:
+        raise InputError(f"channels: no contrast named {', '.join(strange)}")
     if manifest.files:
         return
     entities = set(re.compile(layout.pattern or "").groupindex)
@@ -178,6 +191,14 @@ def _check_layout(layout: Layout, manifest: Manifest) -> None:
 
 def _fields(template: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def _plain(preparation: Mapping[str, Any]) -> dict[str, Any]:
+    """As it stands in items: JSON has no numbers as keys, and the description is for people."""
+    values = {key: value for key, value in preparation.items() if key != "description"}
+    if "labels" in values:
+        values["labels"] = {str(old): new for old, new in values["labels"].items()}
+    return values
 
 
 def _hashable(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,9 +96,24 @@ def list_manifests() -> list[Manifest]:
 def read_document(path: Path) -> dict[str, Any]:
     """The YAML mapping in a manifest file.
 
+    One that `extends` another has that one's entries where it has none of its own; an empty entry takes one away.
+
     Raises:
-        InputError: the file cannot be read, or it is not a YAML mapping.
+        InputError: the file cannot be read, it is not a YAML mapping, or it extends what is no other manifest.
     """
+    document = _read_mapping(path)
+    seen = [document.get("name")]
+    while "extends" in document:
+        parent = document.pop("extends")
+        known = manifest_paths()
+        if parent in seen or parent not in known:
+            raise InputError(f"{path} extends {parent!r}: expected the name of another manifest; correct it")
+        seen.append(parent)
+        document = {**_read_mapping(known[parent]), **document}
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -80,6 +80,8 @@ class SplitRule:
         test: see ``train``.
         modulus: for ``modulus``.
         seed: for ``hash`` and ``ranked``.
+        validate_on_test: subjects of ``test`` that a publication also validated on (``listed``). They stand in both
+            sections of a datalist, which leaks: a network chosen by them is tested on them.
     """
 
     rule: str
@@ -89,6 +91,7 @@ class SplitRule:
     test: tuple[Any, ...] = ()
     modulus: int = 1
     seed: str = ""
+    validate_on_test: tuple[str, ...] = ()
 
     def assign(self, subjects: Iterable[str]) -> dict[str, str | None]:
         """The split of every subject: ``train``, ``val``, ``test``, or None for one in none of them.
@@ -174,7 +177,11 @@ def split_rule(section: Mapping[str, Any]) -> SplitRule:
     for split in SPLITS:
         value = values.get(split, ())
         values[split] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    values["validate_on_test"] = tuple(values.get("validate_on_test", ()))
     rule = SplitRule(**values)
+    untested = sorted(set(rule.validate_on_test) - set(rule.test))
+    if untested:
+        raise InputError(f"expected subjects of the test split in validate_on_test, got also {', '.join(untested)}")
     entries = [*rule.train, *rule.val, *rule.test]
     if rule.rule == "hash" and sum(entries) > 1 + 1e-9:
         raise InputError(f"expected split fractions that sum to at most 1, got {sum(entries):g}")

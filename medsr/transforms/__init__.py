@@ -10,6 +10,7 @@ from medsr.transforms.pipelines import (
     SliceTraining,
     SliceValidation,
 )
+from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, SimulateLowResolutiond
 from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
 
@@ -20,6 +21,7 @@ __all__ = [
     "InterpolateToReferenced",
     "LoadNormalized",
     "NormalizeIntensityRecordedd",
+    "PrepareVolumed",
     "RandPairedCropd",
     "RandPatchd",
     "RandScaled",

@@ -50,6 +50,8 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
 class NormalizeIntensityRecordedd(MapTransform):
     """Map `keys` to about [0, 1] and record how in their `meta`, for `RestoreIntensityd` to undo.
 
+    An image that carries a record is in its range already (`PrepareVolumed`) and is left alone.
+
     Args:
         keys: images (C, *spatial), each normalised by its own window unless `reference` is given.
         reference: key of the image whose window all `keys` take; of several, the first that the item has. An
@@ -90,6 +92,8 @@ class NormalizeIntensityRecordedd(MapTransform):
             shared = self._window(data[present[0]])
         for key in self.key_iterator(result):
             image = result[key]
+            if SCALE in getattr(image, "meta", {}):
+                continue
             offset, scale = shared or self._window(image)
             normalized = (image.float() - offset) / scale
             if isinstance(normalized, MetaTensor):
@@ -133,7 +137,15 @@ class RestoreIntensityd(MapTransform):
         meta = getattr(data[self.source], "meta", {})
         if SCALE not in meta:
             raise InputError(f"{self.source!r} has no recorded intensity; put NormalizeIntensityRecordedd before")
-        offset = 0.0 if self.deviation else float(meta[OFFSET])
         for key in self.key_iterator(result):
-            result[key] = result[key] * float(meta[SCALE]) + offset
+            offset, scale = (_per_channel(meta[name], result[key]) for name in (OFFSET, SCALE))
+            result[key] = result[key] * scale + (0.0 if self.deviation else offset)
         return result
+
+
+def _per_channel(recorded: Any, image: torch.Tensor) -> float | torch.Tensor:
+    """A recorded number for all channels of (C, *spatial), or one for each."""
+    if not isinstance(recorded, (list, tuple)):
+        return float(recorded)
+    values = torch.tensor([float(value) for value in recorded], dtype=image.dtype, device=image.device)
+    return values.reshape(-1, *[1] * (image.ndim - 1))

@@ -26,6 +26,7 @@ from medsr.errors import InputError
 from medsr.geometry import as_scale, format_scale
 from medsr.transforms.crops import CenterPairedCropd, RandPatchd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd
+from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.simulation import InterpolateToReferenced, SimulateLowResolutiond, pair_scale
 from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
 
@@ -35,6 +36,9 @@ _PAIR = ("label", "image")  # HR first: the grid that slices and patches are dra
 class LoadNormalized(Compose):
     """Load HR images (`label`), and LR ones (`image`) where an item has them, to about [0, 1].
 
+    Items of a dataset whose manifest says how a publication prepared it are prepared so, range included; of pictures
+    in colour the luminance is taken.
+
     Args:
         method: of normalisation, by the LR image where there is one; see `NormalizeIntensityRecordedd`.
         reader: passed to MONAI's `LoadImaged`, by its name.
@@ -43,7 +47,8 @@ class LoadNormalized(Compose):
     def __init__(self, method: str = "minmax", reader: str = "medsr.data.readers.VolumeReader") -> None:
         super().__init__(
             [
-                LoadImaged(_PAIR, reader=reader, ensure_channel_first=True, allow_missing_keys=True),
+                LoadImaged(_PAIR, reader=reader, ensure_channel_first=True, allow_missing_keys=True, luminance=True),
+                PrepareVolumed(reader=reader),
                 NormalizeIntensityRecordedd(_PAIR, ["image", "label"], method, allow_missing_keys=True),
             ]
         )
@@ -176,6 +181,8 @@ class SliceValidation(Compose):
 class SliceEvaluation(Compose):
     """Volumes, their LR images coarser within slices, and the interpolation to compare with.
 
+    Of a dataset whose manifest says which slices a publication kept these are left, all of them.
+
     Items give the scale. The HR volume (`label`) is normalised by its own window, as the dissertation does; empty
     slices at its ends are left out; a delineation (`segmentation`) stays on its grid. Results are `image` and
     `image_interpolated`.
@@ -202,7 +209,9 @@ class SliceEvaluation(Compose):
                     reader="medsr.data.readers.VolumeReader",
                     ensure_channel_first=True,
                     allow_missing_keys=True,
+                    luminance=True,
                 ),
+                PrepareVolumed(load_segmentation=True),
                 NormalizeIntensityRecordedd(_PAIR, "label", method, allow_missing_keys=True),
                 CropEmptySlicesd(("label", *others), plane, allow_missing_keys=True),
                 SimulateLowResolutiond(degradation=degradation, plane=plane, also="segmentation", seed=0),
@@ -238,6 +247,7 @@ class SegmentationTraining(Compose):
         super().__init__(
             [
                 LoadImaged(keys, reader="medsr.data.readers.VolumeReader", ensure_channel_first=True),
+                PrepareVolumed("image", "label"),
                 NormalizeIntensityRecordedd("image", method=method),
                 RandSliced(keys, plane, minimum_deviation=0.0),
                 _AtLeastd(keys, patch_size),
