@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 LABEL := .venv-label
 LABEL_STAMP := $(LABEL)/.installed
 LABEL_PYTHON ?= python3.11
+DEPLOY := .venv-deploy
+DEPLOY_STAMP := $(DEPLOY)/.installed
 TORCH := torch==2.13.0
 DEMO := demo_output
 BUNDLE := bundles/recnn3d
@@ -16,7 +18,7 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv demo test test-fast test-label label-env lint format dicom-tools benchmark clean
+.PHONY: help venv demo test test-fast test-label label-env test-deploy deploy-env lint format dicom-tools benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +53,16 @@ label-env: $(LABEL_STAMP)  ## the environment of that server, in .venv-label
 
 $(LABEL_STAMP): $(wildcard deploy/monai_label/*)
 	deploy/monai_label/install.sh $(LABEL) $(LABEL_PYTHON)
+	touch $@
+
+# As `test-label`: 1.6 GB, most of it torch and NVIDIA's holoscan.
+test-deploy: venv deploy-env  ## the MONAI Deploy operators in real applications of its SDK
+	MEDSR_DEPLOY_PYTHON=$(abspath $(DEPLOY)/bin/python) $(BIN)/python -m pytest tests/deploy --durations=10
+
+deploy-env: $(DEPLOY_STAMP)  ## the environment of that SDK, in .venv-deploy
+
+$(DEPLOY_STAMP): $(wildcard deploy/monai_deploy/*)
+	deploy/monai_deploy/install.sh $(DEPLOY) $(LABEL_PYTHON)
 	touch $@
 
 lint: venv  ## style, types, the direction of imports, the container recipe; changes nothing

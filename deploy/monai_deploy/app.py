@@ -1,0 +1,48 @@
+"""A MONAI Deploy application: every series of a study in, a derived SR series of each out.
+
+    python deploy/monai_deploy/app.py --input STUDY --output OUT
+
+`MEDSR_BUNDLE` (default: recnn3d) and `MEDSR_SCALE` (default: 2) choose method and scale.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from monai.deploy.conditions import CountCondition
+from monai.deploy.core import Application
+from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
+from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
+
+from medsr.deploy.operators import SuperResolutionSeriesOperator
+
+# MR and CT; others cannot be written as derived series.
+RULES = """
+{"selections": [{"name": "images", "conditions": {"Modality": "(?i)^(MR|CT)$"}}]}
+"""
+
+
+class SuperResolutionApp(Application):
+    """Load, select, enlarge, write."""
+
+    def compose(self) -> None:
+        """Connect the operators."""
+        context = Application.init_app_context(self.argv)
+        loader = DICOMDataLoaderOperator(
+            self, CountCondition(self, 1), input_folder=Path(context.input_path), name="loader"
+        )
+        selector = DICOMSeriesSelectorOperator(self, rules=RULES, all_matched=True, name="selector")
+        enlarge = SuperResolutionSeriesOperator(
+            self,
+            output_folder=Path(context.output_path),
+            bundle=os.environ.get("MEDSR_BUNDLE", "recnn3d"),
+            scale=float(os.environ.get("MEDSR_SCALE", "2")),
+            name="super_resolution",
+        )
+        self.add_flow(loader, selector, {("dicom_study_list", "dicom_study_list")})
+        self.add_flow(selector, enlarge, {("study_selected_series_list", "study_selected_series_list")})
+
+
+if __name__ == "__main__":
+    SuperResolutionApp().run()

@@ -1,0 +1,190 @@
+"""Super-resolution as operators of a MONAI Deploy application: DICOM series to derived series, or image to image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.deploy.core import ConditionType, Fragment, Image, IOType, OperatorSpec
+from monai.deploy.core import Operator as SdkOperator
+from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
+
+from medsr.bundles import find_bundle
+from medsr.errors import InputError
+from medsr.geometry import ScaleLike
+from medsr.upscaling import Upscaler
+from medsr.weights import check_recorded
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+class SuperResolutionSeriesOperator(SdkOperator):
+    """Enlarge DICOM series and write each result as a derived series.
+
+    The files are read by medsr's own reader (per-slice rescale, uneven or missing slices refused, exact affine) and
+    written by its own writer, so results are those of `medsr upscale --format dicom`.
+
+    Named input:
+        study_selected_series_list: of `DICOMSeriesSelectorOperator`.
+
+    Named output:
+        series_folders: list of paths, a folder for each derived series, with `<folder>.json`, its record, beside it.
+
+    Args:
+        fragment: the application.
+        output_folder: where the folders appear: sr-1, sr-2 and so on, in the order of the selection.
+        bundle: name of an installed bundle, or a bundle's folder.
+        scale: enlargement, one number or one per array axis.
+        spacing: target voxel size in mm, instead of `scale`.
+        settings: further entries of the bundle's `inference.json` to replace (`device`, `preview`, ...).
+
+    Raises:
+        MedsrError: an unknown bundle, unusable weights, neither or both of `scale` and `spacing`.
+    """
+
+    SERIES = "study_selected_series_list"
+    FOLDERS = "series_folders"
+
+    def __init__(
+        self,
+        fragment: Fragment,
+        *args: Any,
+        output_folder: str | Path,
+        bundle: str | Path = "recnn3d",
+        scale: ScaleLike | None = None,
+        spacing: float | Sequence[float] | None = None,
+        settings: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.bundle = bundle
+        self._request: dict[str, Any] = {"preview": False, **(settings or {}), "scale": scale, "spacing": spacing}
+        self._request.update(output_dir=str(output_folder), output_ext="dicom", output_postfix="")
+        self._upscaler(None)  # a request that cannot be met is told before the application runs
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Declare the ports; nobody need take the output."""
+        spec.input(self.SERIES)
+        spec.output(self.FOLDERS).condition(ConditionType.NONE)
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Enlarge series after series.
+
+        Raises:
+            MedsrError: an input or a result that cannot be read or written.
+        """
+        selected = [series for study in op_input.receive(self.SERIES) for series in study.selected_series]
+        if not selected:
+            raise InputError("expected at least one selected series, got none; look at the selector's rules")
+        folders = []
+        for number, chosen in enumerate(selected, start=1):
+            folder, uid = _files_of(chosen.series)
+            folders.append(self._upscaler(uid).save(folder, f"sr-{number}"))
+        op_output.emit(folders, self.FOLDERS)
+
+    def _upscaler(self, series: str | None) -> Upscaler:
+        return Upscaler(self.bundle, **self._request, **({"series": series} if series else {}))
+
+
+class SuperResolutionOperator(MonaiBundleInferenceOperator):
+    """Enlarge an in-memory `Image`: float32 on the SR grid, where the base class gives uint8 on the LR grid.
+
+    What the image's affine says is believed. The one of `DICOMSeriesToVolumeOperator` (SDK 4.0.0) has the two in-plane
+    spacings exchanged, so use it for square pixels only; `SuperResolutionSeriesOperator` reads DICOM files itself.
+
+    Named input:
+        image: `Image` with index order (slice, row, column), as the SDK's operators make it.
+
+    Named output:
+        pred: `Image` in the same order, float32, in the units of the input. Its metadata are those of the input with
+        the geometry of the SR grid.
+
+    Args:
+        fragment: the application.
+        app_context: its context.
+        bundle: name of an installed bundle, or a bundle's folder.
+        scale: enlargement, one number or one per array axis (column, row, slice).
+        spacing: target voxel size in mm, instead of `scale`. Without both the bundle's own default holds.
+
+    Raises:
+        MedsrError: an unknown bundle, or weights that are not those whose hash is recorded.
+    """
+
+    INPUT = "image"
+    OUTPUT = "pred"
+
+    def __init__(
+        self,
+        fragment: Fragment,
+        *args: Any,
+        app_context: Any,
+        bundle: str | Path = "recnn3d",
+        scale: ScaleLike | None = None,
+        spacing: float | Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        root = find_bundle(bundle)
+        stale = root.weights.with_suffix(".ts")
+        if stale.exists():
+            raise InputError(f"{stale} would be used instead of {root.weights.name}; remove it")
+        if not root.weights.is_file():
+            raise InputError(f"{root.weights} is missing; medsr weights list says what is where")
+        check_recorded(root.weights)  # the SDK loads the file itself
+        if scale is not None and spacing is not None:
+            raise InputError("expected a scale or a target spacing, got both; leave one out")
+        self.scale, self.spacing = scale, spacing
+        super().__init__(
+            fragment,
+            *args,
+            app_context=app_context,
+            input_mapping=[IOMapping(self.INPUT, Image, IOType.IN_MEMORY)],
+            output_mapping=[IOMapping(self.OUTPUT, Image, IOType.IN_MEMORY)],
+            bundle_path=root.root.resolve(),
+            **kwargs,
+        )
+
+    def _init_config(self, config_names: Any) -> None:
+        super()._init_config(config_names)
+        if self.scale is not None or self.spacing is not None:
+            self._inferer.scale, self._inferer.spacing = self.scale, self.spacing
+
+    def pre_process(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do what the bundle's loader does beside loading, which the base class leaves out, then the rest."""
+        loaded = {name: image.float() if image.ndim > 3 else image.float()[None] for name, image in data.items()}
+        return super().pre_process(loaded, *args, **kwargs)
+
+    def _send_output(self, value: Any, name: str, metadata: dict[str, Any], op_output: Any, context: Any) -> None:
+        """Emit the image with its own grid; the base class would cast to uint8 and give the input's."""
+        op_output.emit(sr_image(value, metadata), name)
+
+
+def sr_image(value: Any, metadata: dict[str, Any]) -> Image:
+    """An SDK image of a MetaTensor (1, X, Y, Z): (Z, Y, X) float32, with the metadata and its own geometry."""
+    affine = np.asarray(value.affine, dtype=np.float64)
+    array = np.ascontiguousarray(value.as_tensor().cpu().numpy()[0].transpose(2, 1, 0), dtype=np.float32)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    geometry = {
+        "affine": affine,
+        "original_affine": affine,
+        "nifti_affine_transform": affine,
+        "dicom_affine_transform": _RAS_TO_LPS @ affine,
+        "spatial_shape": np.array(value.shape[1:]),
+        "spacing": spacing,
+        # the SDK's names, and its order: those of the array's axes X, Y, Z
+        **dict(zip(("row_pixel_spacing", "col_pixel_spacing", "depth_pixel_spacing"), spacing.tolist(), strict=True)),
+    }
+    plain = {key: item.cpu().numpy() if isinstance(item, torch.Tensor) else item for key, item in metadata.items()}
+    return Image(array, {**plain, **geometry})
+
+
+def _files_of(series: Any) -> tuple[Path, str]:
+    """The folder that holds all files of a series, and its UID, by which the reader finds them there."""
+    files = [getattr(sop.get_native_sop_instance(), "filename", None) for sop in series.get_sop_instances()]
+    if not files or not all(files):
+        raise InputError("expected a series loaded from files, got one without; load it by DICOMDataLoaderOperator")
+    folder = os.path.commonpath([os.path.dirname(os.path.abspath(str(file))) for file in files])
+    return Path(folder), str(series.SeriesInstanceUID)
