@@ -87,7 +87,7 @@ class SuperResolutionSeriesOperator(SdkOperator):
         op_output.emit(folders, self.FOLDERS)
 
     def _upscaler(self, series: str | None) -> Upscaler:
-        return Upscaler(self.bundle, **self._request, **({"series": series} if series else {}))
+        return Upscaler(self.bundle, **{**self._request, **({"series": series} if series else {})})
 
 
 class SuperResolutionOperator(MonaiBundleInferenceOperator):
