@@ -41,14 +41,8 @@ def serve(config: NodeConfig, retry_failed: bool = False) -> None:
     Raises:
         MedsrError: something that it is told cannot be done.
     """
-    os.umask(0o077)  # images are for the node's own eyes
-    logging.getLogger("medsr").setLevel(logging.INFO)
-    for name in ("medsr.outputs", "pydicom"):  # their remarks may repeat headers; the worker tells what is fit to be
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.simplefilter("ignore")
     stop = threading.Event()
-    with opened(config.queue) as spool, _signals(stop):
-        tempfile.tempdir = str(spool.incoming)  # pixels on their way through a decoder too
+    with _private(), opened(config.queue) as spool, _signals(stop), _temporary_files(spool):
         if retry_failed:
             logger.info("%d failed job(s) are tried again", spool.retry_failed())
         try:
@@ -82,6 +76,34 @@ def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
         worker.give_back()
         receiver.stop()
         sender.join(_LAST_WORDS)
+
+
+@contextmanager
+def _private() -> Iterator[None]:
+    """Write files for the node's own eyes, and log nothing that a header says."""
+    levels = {"medsr": logging.INFO, "medsr.outputs": logging.CRITICAL, "pydicom": logging.CRITICAL}
+    before = {name: logging.getLogger(name).level for name in levels}
+    mask = os.umask(0o077)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the worker tells what is fit to be told
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+            yield
+    finally:
+        os.umask(mask)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _temporary_files(spool: Spool) -> Iterator[None]:
+    """Keep all temporary files in the queue, where the next start removes them; a decoder's hold pixels."""
+    before, tempfile.tempdir = tempfile.tempdir, str(spool.incoming)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

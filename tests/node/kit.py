@@ -28,7 +28,9 @@ ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/
 
 # One process imports torch and MONAI, which takes seconds; every node is a fork of it: a process of its own, to kill.
 _NURSERY = """
-import os, signal, sys
+import ctypes, os, signal, sys
+die_with_parent = lambda: ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no test leaves a node behind
+die_with_parent()
 import medsr.cli, medsr.node.service
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 print("ready", flush=True)
@@ -36,6 +38,7 @@ for line in sys.stdin:
     log, *words = line.rstrip("\\n").split("\\t")
     child = os.fork()
     if child == 0:
+        die_with_parent()
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(handle, 1)
