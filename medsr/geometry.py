@@ -160,6 +160,36 @@ def source_positions(indices: ArrayLike, scale: Fraction) -> NDArray[np.float64]
     return ((2 * i + 1) * q - p) / (2.0 * p)
 
 
+def source_voxels(
+    indices: ArrayLike, scale: Fraction, mirrored: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """The input voxel in which the centre of each output voxel lies, and where in it, in integers.
+
+    A centre on the edge between two voxels belongs to the lower one.
+
+    Args:
+        indices: of output voxels; they and input voxels count from the first edge of the image.
+        scale: of the axis.
+        mirrored: the image is flipped, and both count from its last edge, so that they are negative; the voxels are
+            the same ones as without flipping.
+
+    Returns:
+        Input voxels, numerators, denominator: a centre lies numerator / denominator of a voxel beyond its lower edge.
+    """
+    i = np.asarray(indices, dtype=np.int64)
+    p, q = scale.numerator, scale.denominator
+    voxels = ((2 * i + 1) * q - (0 if mirrored else 1)) // (2 * p)
+    return voxels, (2 * i + 1) * q - 2 * p * voxels, 2 * p
+
+
+def output_range(low: int, high: int, scale: Fraction, size: int) -> tuple[int, int]:
+    """Output voxels [start, stop) whose centres lie in input voxels [low, high) of `size`; see `source_voxels`."""
+    p, q = scale.numerator, scale.denominator
+    most = output_shape((size,), (scale,))[0]
+    start, stop = ((2 * p * end - q) // (2 * q) + 1 for end in (low, high))
+    return min(start, most), min(stop, most)
+
+
 def input_range(low: int, high: int, scale: Fraction, size: int, halo: int, align: int = 1) -> tuple[int, int]:
     """Input voxels [start, stop) that output voxels [low, high) need, with a halo, clamped to the image.
 

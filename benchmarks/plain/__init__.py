@@ -13,6 +13,7 @@ from benchmarks.plain.edsr import edsr
 from benchmarks.plain.han import han
 from benchmarks.plain.lesion_detector import lesion_detector
 from benchmarks.plain.mdsr import mdsr
+from benchmarks.plain.meta_upscale import meta_srgan, metardn, miassr
 from benchmarks.plain.msgan import msgan, mssrresnet
 from benchmarks.plain.rcan import rcan
 from benchmarks.plain.rdn import rdn
@@ -35,6 +36,9 @@ FORMULATIONS: dict[str, Callable[[Any], Callable[[torch.Tensor], torch.Tensor]]]
     "HAN": han,
     "LesionDetector": lesion_detector,
     "MDSR": mdsr,
+    "MetaRDN": metardn,
+    "MetaSRGANGenerator": meta_srgan,
+    "MIASSR": miassr,
     "MetaSRGANDiscriminator": meta_srgan_discriminator,
     "MSGANDiscriminator": msgan_discriminator,
     "MSGANGenerator": msgan,

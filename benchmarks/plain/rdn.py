@@ -25,16 +25,21 @@ def residual_dense_block(x: torch.Tensor, block: Any) -> torch.Tensor:
     return x + block.res_scale * conv(torch.cat(dense_layers(x, block.convs), 1), block.LFF)
 
 
+def rdn_features(image: torch.Tensor, network: Any) -> torch.Tensor:
+    """All but the upsampler."""
+    first = conv(image, network.SFENet1)
+    x, outputs = conv(first, network.SFENet2), []
+    for block in network.RDBs:
+        x = residual_dense_block(x, block)
+        outputs.append(x)
+    return conv(conv(torch.cat(outputs, 1), network.GFF[0]), network.GFF[1]) + first
+
+
 def rdn(network: RDN) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
-        first = conv(shift(lr, network.sub_mean), network.SFENet1)
-        x, outputs = conv(first, network.SFENet2), []
-        for block in network.RDBs:
-            x = residual_dense_block(x, block)
-            outputs.append(x)
-        x = conv(conv(torch.cat(outputs, 1), network.GFF[0]), network.GFF[1]) + first
+        x = rdn_features(shift(lr, network.sub_mean), network)
         return shift(upsample(x, flat(network.UPNet)), network.add_mean)
 
     return forward

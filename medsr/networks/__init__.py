@@ -7,8 +7,13 @@ from medsr.networks.edsr import EDSR
 from medsr.networks.han import HAN
 from medsr.networks.lesion_detector import LesionDetector, lesion_box
 from medsr.networks.mdsr import MDSR
+from medsr.networks.meta_srgan import MetaSRGANGenerator
+from medsr.networks.meta_upscale import MetaUpscale
+from medsr.networks.metardn import MetaRDN
+from medsr.networks.miassr import MIASSR
 from medsr.networks.msgan import MSGANGenerator, MSSRResNet
 from medsr.networks.preset import Preset
+from medsr.networks.queries import Query
 from medsr.networks.rcan import RCAN
 from medsr.networks.rdn import RDN
 from medsr.networks.rdst import RDST
@@ -28,6 +33,7 @@ __all__ = [
     "EDSR",
     "HAN",
     "MDSR",
+    "MIASSR",
     "NETWORKS",
     "PRESETS",
     "RCAN",
@@ -42,9 +48,13 @@ __all__ = [
     "MSGANGenerator",
     "MSRResNet",
     "MSSRResNet",
+    "MetaRDN",
     "MetaSRGANDiscriminator",
+    "MetaSRGANGenerator",
+    "MetaUpscale",
     "NetworkSpec",
     "Preset",
+    "Query",
     "RRDBNet",
     "ReCNN",
     "ResNetEncoder",

@@ -21,7 +21,49 @@ from medsr.networks.upsamplers import (
 )
 
 
-class RDN(nn.Module):
+class RDNFeatures(nn.Module):
+    """All of RDN but its upsampler; the names of the parts are the paper's, as `RDN` explains them.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        features: channels G0 between the blocks.
+        blocks: D.
+        layers: convolutions C of each block.
+        growth: channels G that each of them adds.
+        act: activation within the blocks.
+    """
+
+    def __init__(
+        self, spatial_dims: int, in_channels: int, features: int, blocks: int, layers: int, growth: int, act: str
+    ) -> None:
+        super().__init__()
+        self.SFENet1 = convolution(spatial_dims, in_channels, features)
+        self.SFENet2 = convolution(spatial_dims, features, features)
+        self.RDBs = nn.ModuleList(
+            ResidualDenseBlock(spatial_dims, features, growth, layers, act) for _ in range(blocks)
+        )
+        self.GFF = nn.Sequential(
+            convolution(spatial_dims, blocks * features, features, 1), convolution(spatial_dims, features, features)
+        )
+
+    def features(self, lr: torch.Tensor) -> torch.Tensor:
+        """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        first = self.SFENet1(lr)
+        x = self.SFENet2(first)
+        outputs = []
+        for block in self.RDBs:
+            x = block(x)
+            outputs.append(x)
+        return self.GFF(torch.cat(outputs, 1)) + first
+
+
+def rdn_bytes(blocks: int, features: int) -> int:
+    """Peak memory of a float32 forward pass up to the features, per input voxel."""
+    return 3 * 4 * blocks * features  # the blocks' outputs, those together, and oneDNN's reordered copy of that
+
+
+class RDN(RDNFeatures):
     """Two convolutions, residual dense blocks whose outputs are all fused, a sub-pixel upsampler.
 
     Zhang et al. 2018, figure 2; the names of the parts are the paper's: shallow feature extraction (SFENet, section
@@ -76,28 +118,19 @@ class RDN(nn.Module):
         std: Union[float, Sequence[float]] = 1.0,
         spatial_dims: int = 2,
     ) -> None:
-        super().__init__()
         out = in_channels if out_channels is None else out_channels
         sizes = {"features": features, "blocks": blocks, "layers": layers, "growth": growth}
         check_sizes("RDN", spatial_dims, in_channels, out, **sizes)
         if upsampling not in ("zhang2018", "zhu2022"):
             raise MedsrError(f"RDN has the upsamplings zhang2018 and zhu2022, got {upsampling!r}")
+        super().__init__(spatial_dims, in_channels, features, blocks, layers, growth, act)
         self.sub_mean, self.add_mean = mean_shifts(spatial_dims, in_channels, mean, std, out)
-        self.SFENet1 = convolution(spatial_dims, in_channels, features)
-        self.SFENet2 = convolution(spatial_dims, features, features)
-        self.RDBs = nn.ModuleList(
-            ResidualDenseBlock(spatial_dims, features, growth, layers, act) for _ in range(blocks)
-        )
-        self.GFF = nn.Sequential(
-            convolution(spatial_dims, blocks * features, features, 1), convolution(spatial_dims, features, features)
-        )
         if upsampling == "zhang2018":
             self.UPNet = _upnet(spatial_dims, features, growth, out, scale)
         else:
             self.UPNet = nn.Sequential(
                 SubpixelUpsampler(spatial_dims, features, scale), convolution(spatial_dims, features, out)
             )
-        fusion = 3 * 4 * blocks * features  # the blocks' outputs, those together, and oneDNN's reordered copy of that
         self.spec = NetworkSpec(
             family=Family.FIXED,
             spatial_dims=spatial_dims,
@@ -105,7 +138,9 @@ class RDN(nn.Module):
             out_channels=out,
             scales=(scale,) * spatial_dims,
             halo=halo_of([(1, 2 + blocks * layers + 1), *subpixel_tail_radii(scale)]),
-            bytes_per_voxel=max(fusion, subpixel_tail_bytes(spatial_dims, max(features, growth), scale)),
+            bytes_per_voxel=max(
+                rdn_bytes(blocks, features), subpixel_tail_bytes(spatial_dims, max(features, growth), scale)
+            ),
             paper="Zhang et al. 2018, section 3",
             deviations="" if upsampling == "zhang2018" else "the dissertation's upsampler (Zhu 2022, chapter 5)",
         )
@@ -121,16 +156,6 @@ class RDN(nn.Module):
             (B, out_channels, *spatial times the scale).
         """
         return self.add_mean(self.UPNet(quickest_layout(self.features(self.sub_mean(lr)))))
-
-    def features(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial): all but the upsampler."""
-        first = self.SFENet1(lr)
-        x = self.SFENet2(first)
-        outputs = []
-        for block in self.RDBs:
-            x = block(x)
-            outputs.append(x)
-        return self.GFF(torch.cat(outputs, 1)) + first
 
 
 def _upnet(spatial_dims: int, features: int, growth: int, out_channels: int, scale: int) -> nn.Sequential:

@@ -33,6 +33,7 @@ class NetworkSpec:
             discriminator and a detector: numbers per image.
         paper: source of the definition (authors, year, section).
         scales: integer scales that a fixed network enlarges by, per axis; None where any scale is taken.
+        largest_scale: that an arbitrary network takes along an axis; the smallest is 1.
         other_scales: further scales that a fixed network was built for; `forward` chooses by its `scale`.
         size_multiple: tiles of the input must start and end at multiples of this (attention windows).
         halo: input voxels of context on either side that influence an output voxel; None if it is the whole
@@ -50,6 +51,7 @@ class NetworkSpec:
     out_channels: int
     paper: str
     scales: Optional[tuple[int, ...]] = None
+    largest_scale: Optional[float] = None
     other_scales: tuple[tuple[int, ...], ...] = ()
     size_multiple: int = 1
     halo: Optional[int] = None

@@ -14,5 +14,5 @@ def test_outputs_are_the_published_ones(shared_parity, stem):
 
 def test_every_file_has_its_case(shared_parity):
     """Those of later networks and of other things are named here."""
-    others = {"degradation", "metrics_losses", "miassr"}
+    others = {"degradation", "metrics_losses"}
     assert {path.stem for path in shared_parity.glob("*.pt")} - others <= set(CASES)

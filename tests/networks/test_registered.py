@@ -70,10 +70,15 @@ def image(spec: NetworkSpec, *size: int, batch: int = 1, seed: int = 0) -> torch
     return torch.rand(batch, spec.in_channels, *sides, generator=torch.Generator().manual_seed(seed))
 
 
+def built(spec: NetworkSpec) -> tuple[int, ...]:
+    """The scale by which a network enlarges unless told."""
+    return spec.scales or (2 if spec.family is Family.ARBITRARY else 1,) * spec.spatial_dims
+
+
 def output_shape(spec: NetworkSpec, x: torch.Tensor, scale: tuple[int, ...] | None = None) -> tuple[int, ...]:
     if spec.family in (Family.DISCRIMINATOR, Family.DETECTOR):
         return (x.shape[0], spec.out_channels)
-    scale = scale or spec.scales or (1,) * spec.spatial_dims
+    scale = scale or built(spec)
     return (x.shape[0], spec.out_channels, *(n * s for n, s in zip(x.shape[2:], scale, strict=True)))
 
 
@@ -113,7 +118,7 @@ def test_multiply_adds_per_voxel_as_published(name):
     values = [multiply_adds(net, (step * n,) * dims, "conv") for n in range(1, dims + 2)]
     for _ in range(dims):  # what grows with the volume, padding at the borders aside
         values = [b - a for a, b in pairwise(values)]
-    outputs = factorial(dims) * step**dims * prod(net.spec.scales or (1,))
+    outputs = factorial(dims) * step**dims * prod(built(net.spec))
     assert values[0] == PRESETS[name].multiply_adds_per_voxel * outputs
 
 
@@ -130,6 +135,7 @@ def test_spec_is_complete(name):
     assert spec.size_multiple >= 1
     assert any(word.isdigit() and len(word) == 4 for word in spec.paper.replace(",", " ").split())  # with its year
     assert (spec.scales is not None) == (spec.family is Family.FIXED)
+    assert (spec.largest_scale is not None) == (spec.family is Family.ARBITRARY)
     assert (spec.interpolation in KERNELS) == (spec.family is Family.RESTORE)
     assert all(len(scale) == spec.spatial_dims for scale in ((spec.scales,) if spec.scales else ()) + spec.other_scales)
     assert spec.halo is None or spec.halo >= 0
@@ -275,7 +281,7 @@ def test_halo_is_the_receptive_field(name):
     if spec.halo is None:
         pytest.skip("looks at the whole image")
     for module in net.modules():  # positive throughout, so that no ReLU hides a path
-        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.BatchNorm2d | nn.BatchNorm3d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.BatchNorm2d | nn.BatchNorm3d | nn.Linear):
             for parameter in module.parameters():
                 parameter.data.abs_().add_(1e-3)
             for buffer in module.buffers():
@@ -285,7 +291,7 @@ def test_halo_is_the_receptive_field(name):
         size[axis] = (2 * (spec.halo // step) + 5) * step
         start = size[axis] // 2 // step * step
         x = image(spec, *size).double().requires_grad_()
-        scale = (spec.scales or (1,) * spec.spatial_dims)[axis]
+        scale = built(spec)[axis]
         wanted = net(x).movedim(2 + axis, 0)[start * scale : (start + step) * scale]
         (gradient,) = torch.autograd.grad((wanted * torch.rand_like(wanted)).sum(), x)
         seen = gradient.abs().sum(dim=[d for d in range(x.ndim) if d != 2 + axis]).nonzero().flatten()

@@ -1,0 +1,97 @@
+"""MetaRDN: RDN with the meta-upscale module (Hu et al. 2019)."""
+
+from typing import Any, Optional
+
+import torch
+
+from medsr.networks.arbitrary import ArbitraryScaleNetwork, MetaOptions
+from medsr.networks.blocks import check_sizes
+from medsr.networks.preset import Preset
+from medsr.networks.rdn import RDNFeatures, rdn_bytes
+
+
+class MetaRDN(ArbitraryScaleNetwork):
+    """The features of RDN, then the meta-upscale module.
+
+    Hu et al. 2019, section 3, with what the authors of RDN call configuration B; the dissertation compares MIASSR with
+    a smaller one that has LeakyReLU (Zhu 2022, table 4.1). State dicts of both programs fit; to use their weights,
+    count positions as they do (`positions="hu2019"`).
+
+    Args:
+        in_channels: of the LR image.
+        out_channels: of the SR image, which are the first of the LR image; all by default.
+        features: channels G0 between the blocks.
+        blocks: D.
+        layers: convolutions C of each block.
+        growth: channels G that each of them adds.
+        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        spatial_dims: 2 or 3.
+        options: see `medsr.networks.arbitrary.MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a quick one, for trials and tests
+    PUBLISHED_KEYS = (
+        (r"^feature_extractor\.(tail|UPNet)\.", None),  # the dissertation's program builds it and never uses it
+        (r"^feature_extractor\.head\.0\.", "extractor.SFENet1."),
+        (r"^feature_extractor\.F0\.", "extractor.SFENet2."),
+        (r"^feature_extractor\.body\.(\d+)\.body\.(\d+)\.body\.0\.", r"extractor.RDBs.\1.convs.\2.conv.0."),
+        (r"^feature_extractor\.body\.(\d+)\.bottle_neck\.", r"extractor.RDBs.\1.LFF."),
+        (r"^feature_extractor\.bottleneck\.", "extractor.GFF."),
+        (r"^(SFENet1|SFENet2|RDBs|GFF)\.", r"extractor.\1."),
+        (r"^(meta_upsampler\.)?P2W\.meta_block\.", "meta_upsampler.P2W."),
+    )
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        features: int = 64,
+        blocks: int = 16,
+        layers: int = 8,
+        growth: int = 64,
+        act: str = "relu",
+        spatial_dims: int = 2,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        out = in_channels if out_channels is None else out_channels
+        sizes = {"features": features, "blocks": blocks, "layers": layers, "growth": growth}
+        check_sizes("MetaRDN", spatial_dims, in_channels, out, **sizes)
+        self.extractor = RDNFeatures(spatial_dims, in_channels, features, blocks, layers, growth, act)
+        self.finish(
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out,
+            features=features,
+            radius=2 + blocks * layers + 1,
+            maps=rdn_bytes(blocks, features) // 4 + 4 * features,
+            paper="Hu et al. 2019, section 3, after Zhang et al. 2018",
+            options=MetaOptions(**options),
+        )
+
+    def extract(self, lr: torch.Tensor) -> torch.Tensor:
+        """Features of an image whose intensities are shifted, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        return self.extractor.features(lr)
+
+
+PRESETS = {
+    "metardn": Preset(
+        MetaRDN,
+        {},
+        22_121_856,
+        remark="by hand for one channel; with three, the authors' program counts 22,419,096, 24 of them its constant "
+        "intensity shifts",
+        also=(({"in_channels": 3}, 22_419_072),),
+    ),
+    "metardn-zhu2022": Preset(
+        MetaRDN,
+        {"blocks": 20, "layers": 6, "growth": 32, "act": "leaky_relu"},
+        5_763_265,
+        left_out=148_289,
+        published="5.8 M (Zhu 2022, table 4.1)",
+        remark="the table counts an upsampling layer of 148,289 parameters that the program builds and never uses",
+    ),
+}

@@ -1,0 +1,128 @@
+"""MIASSR: medical image arbitrary-scale super-resolution (Zhu 2022, chapter 4)."""
+
+from typing import Any, Optional
+
+import torch
+from torch import nn
+
+from medsr.errors import MedsrError
+from medsr.networks.arbitrary import ArbitraryScaleNetwork, MetaOptions
+from medsr.networks.blocks import ResidualBlock, check_sizes, convolution
+from medsr.networks.preset import Preset
+from medsr.networks.rrdbnet import RRDB
+from medsr.networks.srresnet import NormalisedBlock
+
+BLOCKS = {"residual": 2, "normalised": 2, "rrdb": 15}  # convolutions one after the other in each
+_GROWTH = 32  # of ESRGAN's blocks
+
+
+class MIASSR(ArbitraryScaleNetwork):
+    """EDSR's residual blocks under one skip connection, then the meta-upscale module.
+
+    Zhu 2022, section 4.2, equations 4.5 to 4.11. The defaults are the dissertation's EDSR-lite; with the sizes of EDSR
+    it is the Meta-EDSR of its figure 4.8, whose other blocks are offered by name. State dicts of the author's program
+    fit; to use its weights, count positions as it does (`positions="hu2019"`).
+
+    Args:
+        in_channels: of the LR image.
+        out_channels: of the SR image, which are the first of the LR image; all by default.
+        blocks: residual blocks b.
+        features: channels w.
+        res_scale: factor of each block's residual.
+        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        block: "residual" (EDSR), "normalised" (SRResNet, with its own PReLU), "rrdb" (ESRGAN).
+        spatial_dims: 2 or 3.
+        options: see `medsr.networks.arbitrary.MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+
+    Raises:
+        MedsrError: arguments that describe no network.
+    """
+
+    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    PUBLISHED_KEYS = (
+        (r"^feature_extractor\.tail\.", None),  # the program builds a sub-pixel layer and never uses it
+        (r"^feature_extractor\.", ""),
+        (r"^meta_upsampler\.P2W\.meta_block\.", "meta_upsampler.P2W."),
+    )
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: Optional[int] = None,
+        blocks: int = 16,
+        features: int = 64,
+        res_scale: float = 1.0,
+        act: str = "leaky_relu",
+        block: str = "residual",
+        spatial_dims: int = 2,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        out = in_channels if out_channels is None else out_channels
+        check_sizes("MIASSR", spatial_dims, in_channels, out, blocks=blocks, features=features)
+        if block not in BLOCKS:
+            raise MedsrError(f"MIASSR has the blocks {', '.join(BLOCKS)}; got {block!r}")
+
+        def make() -> nn.Module:
+            if block == "residual":
+                return ResidualBlock(spatial_dims, features, act, res_scale)
+            if block == "normalised":
+                return NormalisedBlock(spatial_dims, features, nn.PReLU())
+            return RRDB(spatial_dims, features, _GROWTH, 3)
+
+        self.head = nn.Sequential(convolution(spatial_dims, in_channels, features))
+        self.body = nn.Sequential(*[make() for _ in range(blocks)], convolution(spatial_dims, features, features))
+        self.finish(
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out,
+            features=features,
+            radius=1 + BLOCKS[block] * blocks + 1,
+            maps=7 * features + (8 * _GROWTH if block == "rrdb" else 0),
+            paper="Zhu 2022, section 4.2",
+            options=MetaOptions(**options),
+        )
+
+    def extract(self, lr: torch.Tensor) -> torch.Tensor:
+        """Features of an image whose intensities are shifted, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        x = self.head(lr)
+        return self.body(x) + x
+
+
+def unused_tail(features: int) -> int:
+    """Parameters of the x2 sub-pixel layer for one channel that the dissertation's program builds and never uses."""
+    return 4 * features * (9 * features + 1) + 9 * features + 1
+
+
+def _swept(parameters: int, printed: str, **sizes: int) -> Preset:
+    """A column of the dissertation's tables 4.3 (width) and 4.4 (depth)."""
+    tail = unused_tail(sizes.get("features", 64))
+    remark = f"the table counts an upsampling layer of {tail:,} parameters that the program builds and never uses"
+    return Preset(MIASSR, sizes, parameters, left_out=tail, published=printed, remark=remark)
+
+
+_EDSR = {"blocks": 32, "features": 256, "res_scale": 0.1, "act": "relu"}
+
+PRESETS = {
+    "miassr": Preset(
+        MIASSR,
+        {},
+        1_516_609,
+        left_out=unused_tail(64),
+        multiply_adds={"all": 1.5614},
+        published="1.5 M (Zhu 2022, tables 4.1, 4.3 and 4.4)",
+        remark="the tables count an upsampling layer of 148,289 parameters that the program builds and never uses",
+    ),
+    "meta-edsr": Preset(MIASSR, _EDSR, 38_950_912, remark="no count is published; EDSR without its upsampler, by hand"),
+    "miassr-w4": _swept(15_829, "0.016 M (Zhu 2022, table 4.3)", features=4),
+    "miassr-w8": _swept(41_289, "0.041 M (Zhu 2022, table 4.3)", features=8),
+    "miassr-w16": _swept(124_177, "0.12 M (Zhu 2022, table 4.3)", features=16),
+    "miassr-w32": _swept(417_825, "0.42 M (Zhu 2022, table 4.3)", features=32),
+    "miassr-w128": _swept(5_760_129, "5.8 M (Zhu 2022, table 4.3)", features=128),
+    "miassr-w256": _swept(22_430_977, "not printed: training crashed (Zhu 2022, section 4.4.2)", features=256),
+    "miassr-b2": _swept(482_625, "0.48 M (Zhu 2022, table 4.4)", blocks=2),
+    "miassr-b4": _swept(630_337, "0.63 M (Zhu 2022, table 4.4)", blocks=4),
+    "miassr-b8": _swept(925_761, "0.93 M (Zhu 2022, table 4.4)", blocks=8),
+    "miassr-b32": _swept(2_698_305, "2.7 M (Zhu 2022, table 4.4)", blocks=32),
+    "miassr-b64": _swept(5_061_697, "5.1 M (Zhu 2022, table 4.4)", blocks=64),
+}
