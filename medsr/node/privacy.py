@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 
+from medsr.data.dicom_decoders import check_deflated
 from medsr.data.dicom_errors import BoundedFile, quiet_pydicom
 
 _TOLD = "(hidden)"
@@ -31,6 +32,7 @@ def without_private(message: str, files: Iterable[Path]) -> str:
     words: set[str] = set()
     for file in files:
         try:
+            check_deflated(file)
             with quiet_pydicom(), BoundedFile(file) as opened:
                 header = pydicom.dcmread(opened, stop_before_pixels=True, force=True)
                 words.update(_private(header))

@@ -13,6 +13,7 @@ from typing import Any
 import pydicom
 
 from medsr import __version__
+from medsr.data.dicom_decoders import check_deflated
 from medsr.data.dicom_derived_facts import is_made_here
 from medsr.data.dicom_errors import BoundedFile
 from medsr.engines import user_error
@@ -97,10 +98,12 @@ class Worker:
         if begun >= self._config.attempts:
             spool.fail(job, f"begun {begun} times without an end: {work.get('trouble', 'the node died each time')}")
             return
+        work = {**work, "begun": begun + 1}
+        durable.write_json(job / WORK, work)  # counted before anything can go wrong
         facts = self._facts(job)
         if self._is_settled(job, facts):
             return
-        work = {**work, **facts, "begun": begun + 1}
+        work |= facts
         durable.write_json(job / WORK, work)
         logger.info("job %s: series %s, %d file(s)", job.name, facts["series"], len(facts["instances"]))
         try:
@@ -176,6 +179,7 @@ def _not_for_us(files: list[Path]) -> str:
     localizers = 0
     for file in files:
         try:
+            check_deflated(file)
             with BoundedFile(file) as opened:
                 header = pydicom.dcmread(opened, stop_before_pixels=True, force=True)
             if is_made_here(header):
