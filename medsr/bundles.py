@@ -20,7 +20,15 @@ from medsr.inferers import SuperResolutionInferer
 from medsr.outputs import SaveImageWithRecordd
 from medsr.weights import load_weights
 
-__all__ = ["Bundle", "LoadedBundle", "bundle_directories", "find_bundle", "list_bundles", "load_weights", "trained_network"]
+__all__ = [
+    "Bundle",
+    "LoadedBundle",
+    "bundle_directories",
+    "find_bundle",
+    "list_bundles",
+    "load_weights",
+    "trained_network",
+]
 
 SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
 
@@ -83,8 +91,8 @@ class Bundle:
             settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
 
         Raises:
-            InputError: a bundle that does not super-resolve; weights that are missing, changed since their hash was recorded, unreadable, or do not fit the
-                network; an unknown setting.
+            InputError: a bundle that does not super-resolve; weights that are missing, changed since their hash was
+                recorded, unreadable, or do not fit the network; an unknown setting.
             MedsrError: a setting that its part of the bundle refuses.
         """
         if not self.enlarges:

@@ -14,10 +14,10 @@ from types import FrameType
 from typing import NoReturn
 
 from medsr import __version__
-from medsr.cli import bundles, data, dicom_node, label_app, networks, upscale, weights
+from medsr.cli import bundles, compare, data, dicom_node, label_app, networks, upscale, weights
 from medsr.errors import MedsrError
 
-COMMANDS = (upscale, bundles, networks, weights, data, label_app, dicom_node)  # each registers its subcommand
+COMMANDS = (upscale, bundles, networks, weights, data, compare, label_app, dicom_node)  # each registers its subcommand
 
 
 class _Parser(argparse.ArgumentParser):

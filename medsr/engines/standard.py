@@ -16,7 +16,9 @@ from medsr.engines.distributed import rank
 from medsr.engines.handlers import SeedPerEpoch, TimeBudget
 
 
-def milestone_schedule(optimizer: torch.optim.Optimizer, milestones: Sequence[int] = (), gamma: float = 0.5) -> LambdaLR:
+def milestone_schedule(
+    optimizer: torch.optim.Optimizer, milestones: Sequence[int] = (), gamma: float = 0.5
+) -> LambdaLR:
     """A learning rate that is multiplied by `gamma` after each of the steps in `milestones`; constant without any."""
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in milestones))
 

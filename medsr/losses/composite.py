@@ -29,7 +29,7 @@ class WeightedLoss(nn.Module):
         self, terms: Mapping[str, nn.Module], weights: Mapping[str, float] | Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        given = weights if isinstance(weights, Mapping) else dict(zip(terms, weights or [1.0] * len(terms), strict=False))
+        given = weights if isinstance(weights, Mapping) else dict(zip(terms, weights or (), strict=False))
         unknown = sorted(set(given) - set(terms))
         if not terms or unknown or (weights is not None and len(weights) > len(terms)):
             raise MedsrError(f"expected weights for the terms {', '.join(terms) or '(none)'}, got {weights}")

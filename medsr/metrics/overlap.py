@@ -55,7 +55,9 @@ class DiceCounts:
 
     def values(self) -> dict[str, float]:
         """`dice_1` and so on, `dice` of all labels pooled; `slice_dice_1`, `slice_dice`: means over slices."""
-        whole = _dice(torch.cat([self.common, self.common.sum()[None]]), torch.cat([self.sizes, self.sizes.sum()[None]]))
+        whole = _dice(
+            torch.cat([self.common, self.common.sum()[None]]), torch.cat([self.sizes, self.sizes.sum()[None]])
+        )
         mean = torch.cat(self.slices, dim=1).mean(1)
         names = [*(f"dice_{label}" for label in self.labels), "dice"]
         return {**dict(zip(names, whole.tolist(), strict=True))} | {

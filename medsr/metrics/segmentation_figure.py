@@ -89,7 +89,10 @@ def _coloured(grey: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.nda
 
 def _window(mask: np.ndarray) -> tuple[slice, ...]:
     """The mask's bounding box with a margin."""
-    found = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    found = [
+        np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
+    ]
     return tuple(
-        slice(max(int(i[0]) - _MARGIN, 0), min(int(i[-1]) + 1 + _MARGIN, n)) for i, n in zip(found, mask.shape, strict=True)
+        slice(max(int(i[0]) - _MARGIN, 0), min(int(i[-1]) + 1 + _MARGIN, n))
+        for i, n in zip(found, mask.shape, strict=True)
     )

@@ -113,7 +113,7 @@ class SegmentationReport:
         device = next(self.network.parameters()).device
         batch = image[None].to(device)
         if isinstance(image, MetaTensor):
-            batch = MetaTensor(batch.as_tensor(), affine=image.affine)
+            batch = MetaTensor(torch.as_tensor(batch), affine=image.affine)
         with torch.no_grad():
             logits = self.inferer(batch, self.network)
         self._classes = int(logits.shape[1])
@@ -133,7 +133,15 @@ class SegmentationReport:
         )
         if not self.quiet:
             lines = [f"{name} closes {100 * share:.0f} % of the gap in Dice" for name, share in closed.items()]
-            print_anywhere("\n".join([format_table(groups, [m for m in metrics if not m.startswith("slice_")]), *lines, f"files: {self.output_dir}"]))
+            print_anywhere(
+                "\n".join(
+                    [
+                        format_table(groups, [m for m in metrics if not m.startswith("slice_")]),
+                        *lines,
+                        f"files: {self.output_dir}",
+                    ]
+                )
+            )
 
     def _closed(self, groups: list[dict[str, Any]]) -> dict[str, float]:
         """How much of the gap between baseline and reference each other version closes, by mean pooled Dice."""

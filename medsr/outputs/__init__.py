@@ -6,4 +6,12 @@ from medsr.outputs.preview import draw_preview
 from medsr.outputs.record import make_record, sha256_of
 from medsr.outputs.saving import SaveImageWithRecordd
 
-__all__ = ["OutputPaths", "SaveImageWithRecordd", "SaveLabelMapd", "draw_preview", "make_record", "output_paths", "sha256_of"]
+__all__ = [
+    "OutputPaths",
+    "SaveImageWithRecordd",
+    "SaveLabelMapd",
+    "draw_preview",
+    "make_record",
+    "output_paths",
+    "sha256_of",
+]

@@ -283,4 +283,6 @@ class _Put(Transform):
         self.entries = entries
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **self.entries}
+        result: dict[Hashable, Any] = dict(data)
+        result.update(self.entries)
+        return result

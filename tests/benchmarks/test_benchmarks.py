@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from benchmarks import inference, layout, machine, measure, memory, report
+from benchmarks import efficiency, inference, layout, machine, measure, memory, report
 from medsr.networks import PRESETS, create
 
 
@@ -73,3 +73,12 @@ def test_what_the_processes_measure():
     assert -1 < row["peak MiB"] < 64
     assert memory.peak_resident_mb() > 50
     assert set(layout.measure(2, 16, 1)) == set(layout.LAYOUTS)
+
+
+def test_efficiency_of_small_networks(tmp_path, capsys):
+    names = ["edsr-lite-zhu2022", "rdst-e"]
+    assert efficiency.main([*names, "--small", "--repeats", "1", "--json", str(tmp_path / "e.json")]) == 0
+    rows = json.loads((tmp_path / "e.json").read_text())["networks"]
+    assert [row["network"] for row in rows] == names
+    assert all(row["frames_per_second"] > 0 and row["multiply_adds"] > 0 for row in rows)
+    assert "40x32 -> 160x128" in capsys.readouterr().out
