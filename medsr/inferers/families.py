@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from medsr.errors import GridError, InputError
-from medsr.geometry import Scale, as_scale, format_scale
+from medsr.geometry import Scale, as_scale, format_scale, output_range
 from medsr.inferers.tiling import Tile, part
 from medsr.interpolation import Matrix, apply_matrices, resampling_matrices
-from medsr.networks import Family, NetworkSpec
+from medsr.networks import Family, NetworkSpec, Query
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the network is called for a tile.
+
+    Attributes:
+        arguments: after the image.
+        size: of the output that must come.
+        wanted: which of its voxels are those of the tile.
+    """
+
+    arguments: tuple[Any, ...]
+    size: tuple[int, ...]
+    wanted: tuple[slice, ...]
 
 
 class Source(Protocol):
     """The network's input, read tile by tile."""
 
     batch: int
-    scale: tuple[int, ...]  # output voxels per input voxel of the network, per axis
     requested: Scale  # what the user asked for
 
     @property
@@ -28,14 +43,44 @@ class Source(Protocol):
     def read(self, tile: Tile) -> torch.Tensor:
         """(B, C, *tile)."""
 
+    def outputs(self, tile: Tile) -> tuple[slice, ...]:
+        """Voxels of the result that a tile of the input makes."""
+
+    def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
+        """For a tile, from the box that is seen around it.
+
+        Args:
+            tile: in the coordinates of the image flipped along `flipped`.
+            seen: likewise.
+            flipped: spatial axes.
+        """
+
+
+class _Enlarging:
+    """Sources of networks that make a whole number of output voxels of each of theirs."""
+
+    scale: tuple[int, ...]
+    told = False  # whether the network must be told its scale
+
+    def outputs(self, tile: Tile) -> tuple[slice, ...]:
+        """Voxels of the result that a tile of the input makes."""
+        return tile.slices(self.scale)
+
+    def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
+        """All of what is seen is enlarged."""
+        size = tuple((b - a) * s for a, b, s in zip(seen.low, seen.high, self.scale, strict=True))
+        arguments = ([float(s) for s in self.scale],) if self.told else ()
+        return Call(arguments, size, tile.slices(self.scale, seen.low))
+
 
 @dataclass
-class LowResolution:
-    """A fixed network reads the LR image itself and enlarges by its built-in scale."""
+class LowResolution(_Enlarging):
+    """A fixed network reads the LR image itself and enlarges by a built-in scale."""
 
     image: torch.Tensor
     scale: tuple[int, ...]
     requested: Scale
+    told: bool = False
 
     def __post_init__(self) -> None:
         self.batch = self.image.shape[0]
@@ -51,7 +96,45 @@ class LowResolution:
 
 
 @dataclass
-class Interpolated:
+class Queried:
+    """An arbitrary network reads the LR image itself, and is asked for output voxels by global coordinates."""
+
+    image: torch.Tensor
+    requested: Scale
+
+    def __post_init__(self) -> None:
+        self.batch = self.image.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The LR size."""
+        return tuple(self.image.shape[2:])
+
+    def read(self, tile: Tile) -> torch.Tensor:
+        """(B, C, *tile) of the LR image."""
+        return part(self.image, tile.slices())
+
+    def _ranges(self, tile: Tile) -> list[tuple[int, int]]:
+        bounds = zip(tile.low, tile.high, self.requested, self.shape, strict=True)
+        return [output_range(low, high, s, n) for low, high, s, n in bounds]
+
+    def outputs(self, tile: Tile) -> tuple[slice, ...]:
+        """The voxels whose centres lie in the tile."""
+        return tuple(slice(*ends) for ends in self._ranges(tile))
+
+    def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
+        """Those voxels, of the flipped image counted from the edge that was the last one."""
+        box = []
+        ranges = self._ranges(tile.mirrored(self.shape, flipped))
+        for axis, ((low, high), origin, n) in enumerate(zip(ranges, seen.low, self.shape, strict=True)):
+            flip = axis in flipped
+            box.append((-high, -low, origin - n, True) if flip else (low, high, origin, False))
+        query = Query(self.requested, *(tuple(column) for column in zip(*box, strict=True)))
+        return Call((None, query), query.shape, tuple(slice(0, n) for n in query.shape))
+
+
+@dataclass
+class Interpolated(_Enlarging):
     """A restore network reads the interpolated image, made where it is read, at global coordinates.
 
     Guidance images on the SR grid are further channels.
@@ -97,10 +180,22 @@ def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: to
         return Interpolated(lr, resampling_matrices(lr.shape[2:], scale, kernel=kernel), scale, reference)
     if reference is not None:
         raise InputError("only networks that restore an interpolated image take a guidance image")
+    if spec.family is Family.ARBITRARY:
+        if spec.largest_scale is not None and any(s > spec.largest_scale for s in scale):
+            raise GridError(
+                f"the network enlarges by up to {spec.largest_scale:g} per axis, got {format_scale(scale)}; choose a "
+                "smaller scale"
+            )
+        return Queried(lr, scale)
     if spec.family is not Family.FIXED or spec.scales is None:
         raise InputError(f"networks of the {spec.family.value} family do not enlarge images by themselves")
-    for built in (spec.scales, *spec.other_scales):
+    for built in built_scales(spec):
         if scale == as_scale(list(built), len(scale)):
-            return LowResolution(lr, built, scale)
-    known = " or ".join(format_scale(as_scale(list(s), len(scale))) for s in (spec.scales, *spec.other_scales))
+            return LowResolution(lr, built, scale, told=bool(spec.other_scales))
+    known = " or ".join(format_scale(as_scale(list(s), len(scale))) for s in built_scales(spec))
     raise GridError(f"the network enlarges by {known} only, got {format_scale(scale)}")
+
+
+def built_scales(spec: NetworkSpec) -> list[tuple[int, ...]]:
+    """The scales that a fixed network was built for; of any other network none."""
+    return [*([] if spec.scales is None else [spec.scales]), *spec.other_scales]

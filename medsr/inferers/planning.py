@@ -12,6 +12,7 @@ from medsr.geometry import Scale, output_shape
 from medsr.inferers.families import Source
 from medsr.inferers.tiling import Tile, plan_tiles, regular_tiles
 from medsr.networks import Family, NetworkSpec
+from medsr.networks.meta_upscale import META_UPSCALE_BYTES
 
 # Slices run together on a CPU until they have so many voxels: more would only take memory and leave the cache, while
 # a single small slice would not reach oneDNN, which torch calls for batches of two or more and for large images.
@@ -22,12 +23,22 @@ _WASTEFUL = 6  # times that halos may let every voxel be computed before the use
 
 def voxel_budget(spec: NetworkSpec, memory_mb: int) -> int:
     """Network input voxels whose activations fit the memory limit."""
-    return int(memory_mb * 2**20 / bytes_per_voxel(spec))
+    limit = memory_mb * 2**20
+    if spec.family is Family.ARBITRARY:  # whose last layer takes something of its own, however small the tile
+        limit = max(limit // 2, limit - META_UPSCALE_BYTES)
+    return int(limit / bytes_per_voxel(spec))
 
 
 def bytes_per_voxel(spec: NetworkSpec) -> int:
-    """Of the forward pass, and of two copies of the tile and of its output, as the ensemble needs them."""
-    return spec.bytes_per_voxel + 8 * (spec.in_channels + spec.out_channels * prod(spec.scales or (1,)))
+    """Of the forward pass, and of two copies of the tile and of its output, as the ensemble needs them.
+
+    An arbitrary network is planned for its largest scale, at which its last layer holds the output twice more.
+    """
+    if spec.family is Family.ARBITRARY:
+        voxels = 2 * int(spec.largest_scale or 1) ** spec.spatial_dims
+    else:
+        voxels = prod(spec.scales or (1,))
+    return spec.bytes_per_voxel + 8 * (spec.in_channels + spec.out_channels * voxels)
 
 
 def choose_tiles(

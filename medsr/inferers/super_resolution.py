@@ -18,8 +18,9 @@ from torch import nn
 
 from medsr.degradation import Degradation
 from medsr.errors import GridError, InputError, about
-from medsr.geometry import Scale, ScaleLike, anatomical_axis, format_scale, output_shape
+from medsr.geometry import Scale, ScaleLike, anatomical_axis, as_scale, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
+from medsr.inferers.between_scales import REFUSE, UP_AND_DOWN, check_between_scales, next_larger, reduced
 from medsr.inferers.families import Source, make_source
 from medsr.inferers.planning import choose_tiles, slice_groups
 from medsr.inferers.requests import (
@@ -68,7 +69,8 @@ class SuperResolutionInferer(Inferer):
     nevertheless is halved and run again, with a warning. Any other failure stops the run.
 
     Networks of the restore family get the image interpolated with their own kernel at global coordinates,
-    tile by tile. 2D networks run over the slices of a volume.
+    tile by tile; those of the arbitrary family are asked for output voxels at global coordinates. 2D networks
+    run over the slices of a volume.
 
     Args:
         scale: one number, or one per array axis. For a 2D network on a volume one number means in-plane.
@@ -89,6 +91,9 @@ class SuperResolutionInferer(Inferer):
         ensemble: average over all flips of the image and report their standard deviation.
         back_projection: iterations that pull the result towards consistency with the LR image, on the whole
             image: they take about three times its memory.
+        between_scales: what to do where a fixed network was not built for the scale: "refuse", or "up-and-down":
+            enlarge by the next larger scale it was built for, then reduce by cubic interpolation (Zhu 2022, section
+            4.3.4). The larger image, or that of some slices, is held meanwhile.
         degradation: the LR formation that back-projection assumes: object, registered name or dictionary.
         device: where the network is moved to and runs; by default where it is.
         output_device: where results are collected.
@@ -108,6 +113,7 @@ class SuperResolutionInferer(Inferer):
         compile: bool = False,
         ensemble: bool = False,
         back_projection: int = 0,
+        between_scales: str = REFUSE,
         degradation: Degradation | str | Mapping[str, Any] = "gaussian-blur",
         device: str | torch.device | None = None,
         output_device: str | torch.device = "cpu",
@@ -129,6 +135,7 @@ class SuperResolutionInferer(Inferer):
         self.slice_plane = slice_plane
         self.ensemble = ensemble
         self.back_projection = back_projection
+        self.between_scales = check_between_scales(between_scales, ensemble)
         self.degradation = as_degradation(degradation)
         self.device = None if device is None else torch.device(device)
         self.output_device = torch.device(output_device)
@@ -231,8 +238,7 @@ class SuperResolutionInferer(Inferer):
         result.image = self._empty(shape)
         result.deviation = self._empty(shape) if self.ensemble else None
         if across is None:
-            source = make_source(lr, result.scale, spec, guide)
-            self._run_tiles(source, spec, result, result.image, result.deviation)
+            self._run_images(lr, result.scale, spec, guide, result, result.image, result.deviation)
             return
         in_plane = tuple(s for axis, s in enumerate(result.scale) if axis != across)
         for position in slice_groups(lr, across, in_plane, spec, self.memory_mb):
@@ -240,7 +246,29 @@ class SuperResolutionInferer(Inferer):
             guides = None if guide is None else _as_slices(guide, across)[position].flatten(0, 1)
             image = _as_slices(result.image, across)[position]
             deviation = None if result.deviation is None else _as_slices(result.deviation, across)[position]
-            self._run_tiles(make_source(slices, in_plane, spec, guides), spec, result, image, deviation)
+            self._run_images(slices, in_plane, spec, guides, result, image, deviation)
+
+    def _run_images(
+        self,
+        lr: torch.Tensor,
+        scale: Scale,
+        spec: NetworkSpec,
+        guide: torch.Tensor | None,
+        result: SuperResolution,
+        image: torch.Tensor,
+        deviation: torch.Tensor | None,
+    ) -> None:
+        """Fill `image` and `deviation`, whose leading axes together are the batch of `lr`; by a detour if allowed."""
+        built = next_larger(spec, scale) if self.between_scales == UP_AND_DOWN else None
+        if built is None:
+            self._run_tiles(make_source(lr, scale, spec, guide), spec, result, image, deviation)
+            return
+        larger = as_scale(list(built), len(built))
+        made = self._empty((lr.shape[0], spec.out_channels, *output_shape(lr.shape[2:], larger)))
+        self._run_tiles(make_source(lr, larger, spec, guide), spec, result, made, None)
+        image.copy_(reduced(made, lr.shape[2:], built, scale).reshape(image.shape))
+        how = f"enlarged by {format_scale(larger)}, then reduced to {format_scale(scale)} by cubic interpolation"
+        result.warnings += [] if how in result.warnings else [how]
 
     def _empty(self, shape: Sequence[int]) -> torch.Tensor:
         try:

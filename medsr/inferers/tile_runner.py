@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from medsr.errors import InputError, MedsrError
-from medsr.inferers.families import Source
+from medsr.inferers.families import Call, Source
 from medsr.inferers.forward import ForwardInferer
 from medsr.inferers.tiling import Tile, part
 from medsr.networks import NetworkSpec
@@ -106,8 +106,9 @@ class TileRunner:
                 box = seen.mirrored(source.shape, flipped)
                 image = source.read(box)
             dims = [2 + axis for axis in flipped]
-            output = self._forward(image.flip(dims) if dims else image, source, spec)
-            output = part(output, wanted.slices(source.scale, seen.low)).flip(dims)
+            call = source.call(wanted, seen, flipped)
+            output = self._forward(image.flip(dims) if dims else image, call, spec)
+            output = part(output, call.wanted).flip(dims)
             if count == 1:
                 mean, squares = output, torch.zeros_like(output) if self.ensemble else squares
             else:  # Welford 1962
@@ -117,17 +118,15 @@ class TileRunner:
         if not torch.isfinite(mean).all():
             raise InputError("the network returned values that are not finite; check its weights and the precision")
         deviation = (squares / count).sqrt() if self.ensemble else None
-        return TileResult(tile.slices(source.scale), mean, deviation)
+        return TileResult(source.outputs(tile), mean, deviation)
 
-    def _forward(self, image: torch.Tensor, source: Source, spec: NetworkSpec) -> torch.Tensor:
+    def _forward(self, image: torch.Tensor, call: Call, spec: NetworkSpec) -> torch.Tensor:
         assert self._ready is not None
         if self.channels_last:
             layout = torch.channels_last_3d if image.ndim == 5 else torch.channels_last
             image = image.contiguous(memory_format=layout)
-        choice = ([float(s) for s in source.scale],) if spec.other_scales else ()
-        output = self.forward(image, self._ready[1], *choice)
-        sizes = [n * s for n, s in zip(image.shape[2:], source.scale, strict=True)]
-        expected = (image.shape[0], spec.out_channels, *sizes)
+        output = self.forward(image, self._ready[1], *call.arguments)
+        expected = (image.shape[0], spec.out_channels, *call.size)
         came = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if came != expected:
             raise InputError(f"the network returned {came} for {tuple(image.shape)}, its spec says {expected}")

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from itertools import product
 from math import prod
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from medsr.networks.upsamplers import quickest_layout
 KERNEL = 3  # voxels per axis that an output voxel reads
 HIDDEN = 256
 _MOST = 2**22  # numbers in an intermediate tensor, whatever the size of the image and the scale: 16 MiB
+META_UPSCALE_BYTES = 3 * 4 * _MOST  # of all of them together
 
 Evaluate = Callable[[torch.Tensor, Sequence[int], Sequence[Axis]], torch.Tensor]
 
@@ -127,9 +128,9 @@ class MetaUpscale(nn.Module):
 
     def predicted(self, scale: Sequence[Fraction], axes: Sequence[Axis]) -> torch.Tensor:
         """Weights of every pair (triple) of offsets, (offsets of axis 0, of axis 1, ..., features, 3, 3, ..., C)."""
-        layer = self.P2W[0].weight
-        offsets = [_tensor(axis.offsets, layer) for axis in axes]
-        with _in_full_precision(layer):
+        like = next(self.P2W.parameters())
+        offsets = [_tensor(axis.offsets, like) for axis in axes]
+        with _in_full_precision(like):
             weights = self.P2W(self.positions_of(scale, offsets))
         kernel = [KERNEL] * self.spatial_dims
         return weights.reshape(*(len(a.offsets) for a in axes), self.features, *kernel, self.out_channels)
@@ -186,7 +187,8 @@ class MetaUpscale(nn.Module):
     ) -> torch.Tensor:
         """All slots of some input voxels: the second layer of the prediction first, then the first layer's output."""
         dims, batch = self.spatial_dims, features.shape[0]
-        last, kernel = self.P2W[-1], [KERNEL] * self.spatial_dims
+        last: Any = self.P2W[-1]
+        kernel = [KERNEL] * dims
         # (features * kernel * C, hidden) to filters, and as one more filter the bias
         filters = torch.cat([last.weight, last.bias[:, None]], 1).reshape(self.features, *kernel, -1)
         filters = filters.permute(dims + 1, 0, *range(1, dims + 1))
@@ -200,7 +202,8 @@ class MetaUpscale(nn.Module):
 
     def _hidden(self, scale: Sequence[Fraction], axes: Sequence[Axis]) -> torch.Tensor:
         """What the first layer of the prediction makes of every slot of some voxels, (voxels, slots, hidden)."""
-        dims, layer = self.spatial_dims, self.P2W[0]
+        dims = self.spatial_dims
+        layer: Any = self.P2W[0]
         nowhere = layer.weight.new_zeros(1)
         with _in_full_precision(nowhere):
             hidden = layer(self.positions_of(scale, [nowhere] * dims)).flatten()  # the layer is linear in the offsets
@@ -210,7 +213,7 @@ class MetaUpscale(nn.Module):
                 offsets = _tensor(axis.offsets, nowhere)[phases]
                 shape = [1] * number + [axis.count] + [1] * (dims - 1) + [offsets.shape[1]] + [1] * (dims - number)
                 hidden = hidden + offsets.reshape(shape) * layer.weight[:, number - dims]
-            return self.P2W[1](hidden).flatten(0, dims - 1).flatten(1, dims)
+            return torch.relu_(hidden).flatten(0, dims - 1).flatten(1, dims)
 
 
 def _in_boxes(
