@@ -80,7 +80,8 @@ def blob(shape: tuple[int, ...], inside: tuple[slice, ...], low: int = 1, high: 
 )
 def test_oasis_from_its_files(tmp_path, name, margins, size):
     """Full size, from an Analyze pair through the pipeline that training uses."""
-    values = blob((176, 208, 176), np.s_[20:150, 10:190, 30:48], low=-3)  # reaches beyond the crop
+    values = blob((176, 208, 176), np.s_[20:150, 10:190, 30:48])
+    values[21:23, 11, 31] = -50, 9000  # the extremes lie outside the crop
     nib.AnalyzeImage(values[..., None], None).to_filename(tmp_path / "a_masked_gfc.hdr")
     item = {"label": str(tmp_path / "a_masked_gfc.img"), PREPARATION: published(name)}
     result = LoadNormalized("minmax")(item)
@@ -102,6 +103,7 @@ def test_oasis_from_its_files(tmp_path, name, margins, size):
 def test_brats_channels_labels_and_gaps(tmp_path, name, above, margins):
     shape = (240, 240, 12)
     images = [blob(shape, np.s_[10:230, 20:220, 1:11], high=500 * k) for k in (1, 2, 3, 4)]
+    images[2][50, 50, 1], images[3][11, 100, 4] = 20000, 9000  # in a slice that labels do not keep, outside the crop
     labels = np.zeros(shape, np.uint8)
     labels[100:120, 90:100, 3:6] = 4
     labels[100:110, 100:110, 8] = 1  # sums to 100: not above it
