@@ -115,17 +115,20 @@ class Bundle:
         return LoadedBundle(network.eval(), *parts)
 
 
-def trained_network(root: str | Path, weights: str = "model.pt", **entries: Any) -> nn.Module:
+def trained_network(root: str | Path | None, weights: str = "model.pt", **entries: Any) -> nn.Module | None:
     """The network of a bundle with its weights, in evaluation mode: a judge for losses and metrics.
 
     Args:
-        root: a bundle's folder, or the name of an installed one.
+        root: a bundle's folder, or the name of an installed one; None for no network (configs have a part that is
+            switched off evaluated all the same).
         weights: file in the bundle's `models`, or the path of another.
         entries: of its `inference.json` to replace, such as the number of classes.
 
     Raises:
         InputError: no such bundle, or weights that cannot be used.
     """
+    if root is None:
+        return None
     bundle = find_bundle(root)
     parser = ConfigParser()
     parser.read_config(str(bundle.root / "configs" / "inference.json"))
