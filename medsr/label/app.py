@@ -31,13 +31,13 @@ from medsr.label.requests import parse_request
 from medsr.label.running import packed
 from medsr.label.tasks import SuperResolutionTask
 from medsr.label.training import TrainingTask
-from medsr.label.uploads import check_upload, is_received
+from medsr.label.uploads import MAX_BYTES_VARIABLE, check_upload, is_received
 from medsr.outputs.naming import DICOM
 
 logger = logging.getLogger(__name__)
 
 _UPLOAD = "the upload"
-_CONF = ("models", "paths", "max_voxels", "max_result_voxels", "skip_trainers", "server_mode")
+_CONF = ("models", "paths", "max_voxels", "max_result_voxels", "max_upload_bytes", "skip_trainers", "server_mode")
 
 
 class MedsrApp(MONAILabelApp):
@@ -48,7 +48,8 @@ class MedsrApp(MONAILabelApp):
         studies: folder of images, or the address of a DICOMweb server.
         conf: `models`: names of bundles, or "all" (default); `paths`: folders below which clients may name files of the
             server, besides the studies; `max_voxels`: of an input (default 2^30, or the environment's
-            MEDSR_MAX_VOXELS); `max_result_voxels` (default 2^30); `skip_trainers`: "true" offers no training.
+            MEDSR_MAX_VOXELS); `max_result_voxels` (default 2^30); `max_upload_bytes` (default 2^32); `skip_trainers`:
+            "true" offers no training.
 
     Raises:
         InputError: an unknown entry of `conf`, or a bundle that cannot be used.
@@ -63,6 +64,8 @@ class MedsrApp(MONAILabelApp):
             raise InputError(f"there is no --conf {unknown[0]}; known are {', '.join(_CONF[:-1])}")
         if "max_voxels" in conf:
             os.environ[MAX_VOXELS_VARIABLE] = str(_count(conf, "max_voxels"))
+        if "max_upload_bytes" in conf:
+            os.environ[MAX_BYTES_VARIABLE] = str(_count(conf, "max_upload_bytes"))
         self.bundles = _bundles(conf.get("models", "all"))
         super().__init__(
             app_dir=app_dir,
@@ -241,7 +244,7 @@ def _bundles(names: str) -> list[Bundle]:
 
 def _count(conf: Mapping[str, str], key: str) -> int:
     if not conf[key].isdigit() or int(conf[key]) < 1:
-        raise InputError(f"expected a number of voxels for --conf {key}, got {conf[key]!r}")
+        raise InputError(f"expected a number for --conf {key}, got {conf[key]!r}")
     return int(conf[key])
 
 

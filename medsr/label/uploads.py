@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -18,6 +19,9 @@ UPLOADS = (*NIFTI, *MGH, NRRD[0], METAIMAGE[0])
 _RECEIVED = re.compile(r"tmp[a-z0-9_]{8}(\..*)?", re.DOTALL)
 _HEADER_BYTES = 1 << 20
 
+MAX_BYTES = 2**32
+MAX_BYTES_VARIABLE = "MEDSR_MAX_UPLOAD_BYTES"  # environment variable that replaces it
+
 
 def is_received(path: Path) -> bool:
     """Whether a file is one that the server has received for this request, by its folder and name."""
@@ -26,14 +30,22 @@ def is_received(path: Path) -> bool:
 
 
 def check_upload(path: Path) -> None:
-    """Refuse what is no image in one file.
+    """Refuse what is no image in one file, or is too large.
 
-    A NRRD or MetaImage header can name another file as the one with the voxels: any file that the server may read.
+    The server has written a file when this is asked: the limit spares reading it, and the file is removed. What is
+    received at all, a proxy before the server limits. A NRRD or MetaImage header can name another file as the one with
+    the voxels: any file that the server may read.
 
     Raises:
-        InputError: another kind of file, or a header whose voxels are elsewhere.
+        InputError: another kind of file, a header whose voxels are elsewhere, or more bytes than are allowed.
     """
     name = path.name.lower()
+    allowed = int(os.environ.get(MAX_BYTES_VARIABLE, MAX_BYTES))
+    if path.stat().st_size > allowed:
+        raise InputError(
+            f"{path}: expected at most {allowed} bytes, got {path.stat().st_size}; send a smaller image, or start the "
+            "server with a larger --conf max_upload_bytes"
+        )
     if not (name.endswith(UPLOADS) or is_archive(path) or is_dicom(path)):
         raise InputError(
             f"{path}: expected {', '.join(UPLOADS)}, a DICOM file or a .zip of a series, got another kind of file; "

@@ -74,3 +74,13 @@ def test_received_files_are_told_from_others(tmp_path: Path) -> None:
     assert not is_received(temporary / "mine.nii.gz")
     assert not is_received(temporary / "tmpfolder" / "tmpabcdefgh.nii.gz")
     assert not is_received(tmp_path / "tmpabcdefgh.nii.gz")
+
+
+def test_limit_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "image.nii.gz"
+    path.write_bytes(bytes(1001))
+    monkeypatch.setenv("MEDSR_MAX_UPLOAD_BYTES", "1000")
+    with pytest.raises(InputError, match="at most 1000 bytes, got 1001"):
+        check_upload(path)
+    monkeypatch.setenv("MEDSR_MAX_UPLOAD_BYTES", "1001")
+    check_upload(path)
