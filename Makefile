@@ -40,10 +40,10 @@ demo: venv  ## super-resolve a real brain volume; results in demo_output/
 	$(BIN)/python -m medsr.demo report --output $(DEMO)
 
 test: lint  ## all checks, then all tests
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations=10
 
 test-fast: venv  ## the tests without the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not slow"
 
 # Not part of `test`: its environment alone takes minutes to install, and 2.3 GB.
 test-label: venv label-env  ## every bundle under a real MONAI Label server

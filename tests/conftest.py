@@ -47,7 +47,11 @@ def _torch_threads() -> None:
     """Keep torch to a few threads: on the tests' small tensors more only wait for one another."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("MEDSR_TEST_THREADS", min(2, os.cpu_count() or 1))))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    threads = os.environ.get("MEDSR_TEST_THREADS", str(max(1, min(2, os.cpu_count() or 1) // workers)))
+    torch.set_num_threads(int(threads))
+    if workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", threads)  # of the programs that tests start
 
 
 def _folder_or_skip(variable: str, default: Path) -> Path:
