@@ -17,6 +17,7 @@ from benchmarks.plain.edsr import residual_blocks
 from benchmarks.plain.layers import batch_norm, conv, shift
 from benchmarks.plain.rdn import rdn_features
 from benchmarks.plain.srresnet import prelu
+from medsr.geometry import as_scale
 from medsr.networks import MIASSR, MetaRDN, MetaSRGANGenerator, MetaUpscale
 
 Forward = Callable[..., torch.Tensor]
@@ -48,16 +49,11 @@ def meta_upscale(module: MetaUpscale, features: torch.Tensor, scale: Sequence[Fr
     return torch.einsum("b...k,...kc->b...c", around, weights.unflatten(-1, (around.shape[-1], -1))).movedim(-1, 1)
 
 
-def _scale(network: Any, scale: Any, dims: int) -> list[Fraction]:
-    if scale is None:
-        return list(network.scale)
-    return [Fraction(str(s)) for s in (scale if isinstance(scale, Sequence) else [scale] * dims)]
-
-
 def _whole(network: Any, extract: Callable[[torch.Tensor], torch.Tensor]) -> Forward:
     def forward(lr: torch.Tensor, scale: Any = None) -> torch.Tensor:
         features = extract(shift(lr, network.sub_mean))
-        sr = meta_upscale(network.meta_upsampler, features, _scale(network, scale, lr.ndim - 2))
+        exact = network.scale if scale is None else as_scale(scale, lr.ndim - 2)
+        sr = meta_upscale(network.meta_upsampler, features, exact)
         return shift(sr, network.add_mean)
 
     return forward
