@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,4 +57,24 @@ def read_image() -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="session")
 def small_training() -> dict[str, Any]:
     """Entries of a train.json that make it a matter of seconds; a bundle that lacks one ignores it."""
-    return {"samples_per_epoch": 2, "batch_size": 1, "val_interval": 1, "patch_size": 16, "minimum_size": 24}
+    small = {"samples_per_epoch": 2, "steps_per_epoch": 2, "batch_size": 1, "val_interval": 1}
+    return {**small, "patch_size": 16, "minimum_size": 24}
+
+
+@pytest.fixture(scope="session")
+def write_hr(phantom: Callable[..., np.ndarray]) -> Callable[[Path, Path, Path], None]:
+    """Write an HR volume for an LR image, on the SR grid of a bundle: twice the voxels, or what its network makes."""
+
+    def write(root: Path, image: Path, file: Path) -> None:
+        source = nib.load(image)
+        fixed = json.loads((root / "configs" / "inference.json").read_text()).get("network_scale")
+        scale = np.full(3, fixed or 2)
+        if fixed:  # a network of axial slices
+            directions = source.affine[:3, :3] / np.linalg.norm(source.affine[:3, :3], axis=0)
+            scale[int(np.abs(directions[2]).argmax())] = 1
+        affine = source.affine @ np.diag([*(1 / scale), 1])
+        affine[:3, 3] = source.affine[:3, 3] - source.affine[:3, :3] @ ((1 - 1 / scale) / 2)
+        shape = tuple(int(s * n) for s, n in zip(scale, source.shape, strict=True))
+        nib.save(nib.Nifti1Image(phantom(shape), affine), file)
+
+    return write

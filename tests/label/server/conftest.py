@@ -24,7 +24,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 BUNDLES = Path(os.environ.get("MEDSR_TEST_BUNDLES", REPOSITORY / "bundles"))
-ROOTS = sorted(path for path in BUNDLES.iterdir() if path.is_dir())
+# those that super-resolve
+ROOTS = sorted(p.parents[1] for p in BUNDLES.glob("*/configs/inference.json") if "SuperResolution" in p.read_text())
 VARIABLE = "MEDSR_LABEL_PYTHON"
 
 

@@ -122,14 +122,11 @@ def test_bad_requests_do_not_stop_the_server(server: Any, root: Path, images: Pa
 
 
 @pytest.fixture
-def pair(server: Any, images: Path, tmp_path: Path, phantom: Callable[..., np.ndarray]) -> None:
-    """HR labels for two of the images, on the grid of twice the voxels."""
-    for stem in ("plain", "packed"):
-        source = nib.load(images / f"{stem}{'.nii' if stem == 'plain' else '.nii.gz'}")
-        affine = source.affine @ np.diag([0.5, 0.5, 0.5, 1])
-        affine[:3, 3] = source.affine[:3, 3] - source.affine[:3, :3].sum(axis=1) / 4
+def pair(server: Any, root: Path, images: Path, tmp_path: Path, write_hr: Callable[..., None]) -> None:
+    """HR labels for two of the images, on the bundle's grid."""
+    for stem, suffix in (("plain", ".nii"), ("packed", ".nii.gz")):
         file = tmp_path / f"{stem}.nii.gz"
-        nib.save(nib.Nifti1Image(phantom(tuple(2 * n for n in source.shape)), affine), file)
+        write_hr(root, images / f"{stem}{suffix}", file)
         assert server.put_label(stem, file).status_code == 200
 
 

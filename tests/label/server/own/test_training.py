@@ -17,14 +17,11 @@ ANY_SCALE = "recnn3d"  # takes every request
 
 
 @pytest.fixture
-def pairs(server: Any, inputs: Path, tmp_path: Path, phantom: Callable[..., np.ndarray]) -> Iterator[None]:
-    """HR labels for two of the images."""
+def pairs(server: Any, root: Path, inputs: Path, tmp_path: Path, write_hr: Callable[..., None]) -> Iterator[None]:
+    """HR labels for two of the images, on the bundle's grid."""
     for stem, suffix in (("plain", ".nii"), ("packed", ".nii.gz")):
-        source = nib.load(inputs / f"{stem}{suffix}")
-        affine = source.affine @ np.diag([0.5, 0.5, 0.5, 1])
-        affine[:3, 3] = source.affine[:3, 3] - source.affine[:3, :3].sum(axis=1) / 4
         file = tmp_path / f"{stem}.nii.gz"
-        nib.save(nib.Nifti1Image(phantom(tuple(2 * n for n in source.shape)), affine), file)
+        write_hr(root, inputs / f"{stem}{suffix}", file)
         assert server.put_label(stem, file).status_code == 200
     yield
     for stem in ("plain", "packed"):
