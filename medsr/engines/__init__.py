@@ -1,5 +1,6 @@
 """Training: what MONAI's engines lack."""
 
+from medsr.engines.adversarial import EXPLOSION, AdversarialTrainer, DiscardedBatches
 from medsr.engines.checkpoints import Checkpoints
 from medsr.engines.distributed import local_device, parallel, rank, start_processes, stop_processes
 from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
@@ -7,23 +8,32 @@ from medsr.engines.loading import StrictCheckpointLoader
 from medsr.engines.optimization import parameter_groups
 from medsr.engines.running import report_user_errors, run, user_error
 from medsr.engines.sampling import WeightedEpochSampler
+from medsr.engines.scales import ScaledDataset, ScaleSampler, each_scale, prepare_batch_of_scale, scale_range
 from medsr.engines.standard import StandardHandlers, milestone_schedule
 
 __all__ = [
+    "EXPLOSION",
+    "AdversarialTrainer",
     "Checkpoints",
+    "DiscardedBatches",
     "GradientClipping",
+    "ScaleSampler",
+    "ScaledDataset",
     "SeedPerEpoch",
     "StandardHandlers",
     "StrictCheckpointLoader",
     "TimeBudget",
     "WeightedEpochSampler",
+    "each_scale",
     "local_device",
     "milestone_schedule",
     "parallel",
     "parameter_groups",
+    "prepare_batch_of_scale",
     "rank",
     "report_user_errors",
     "run",
+    "scale_range",
     "start_processes",
     "stop_processes",
     "user_error",

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from medsr.data.atomic import atomic_path
-from medsr.engines.distributed import rank
+from medsr.engines.distributed import rank, unwrapped
 from medsr.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,8 @@ class Checkpoints:
 
     Args:
         directory: where checkpoints are written.
-        objects: what to save besides the trainer's own state: network, optimizer, scheduler.
+        objects: what to save besides the trainer's own state: network, optimizer, scheduler; any others that have
+            `state_dict` and `load_state_dict`. `AdversarialTrainer` adds its own.
         resume: continue from the newest checkpoint in the directory, if there is one.
         map_location: device on which a checkpoint is loaded.
         validator: evaluator with a key metric (by MONAI's convention larger is better, unless its
@@ -55,7 +56,7 @@ class Checkpoints:
         validator: Engine | None = None,
     ) -> None:
         self.directory = Path(directory)
-        self.objects = {name: _unwrapped(value) for name, value in objects.items()}
+        self.objects = {name: _plain(value) for name, value in objects.items()}
         self.resume = resume
         self.map_location = map_location
         self.validator = validator
@@ -63,7 +64,8 @@ class Checkpoints:
             raise ValueError(f"expected the network among the objects to save, got {sorted(self.objects)}")
 
     def attach(self, engine: Engine) -> None:
-        """Register on the trainer, and on the validator."""
+        """Register on the trainer, and on the validator; what a trainer names in its `objects` is saved too."""
+        self.objects.update({name: _plain(value) for name, value in getattr(engine, "objects", {}).items()})
         engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         if self.validator is not None:
@@ -171,6 +173,5 @@ class Checkpoints:
         logger.info("continuing from %s: epoch %d of %d", path, epoch, last)
 
 
-def _unwrapped(value: Any) -> Any:
-    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
-    return value.module if isinstance(value, parallel) else value
+def _plain(value: Any) -> Any:
+    return unwrapped(value) if isinstance(value, nn.Module) else value

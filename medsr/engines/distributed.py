@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
@@ -69,3 +70,41 @@ def parallel(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on the device, its gradients averaged over the processes."""
     ids = [device] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network.to(device), device_ids=ids)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, where `parallel` (or MONAI) has wrapped it."""
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    return network.module if isinstance(network, wrappers) else network
+
+
+def share_state(network: nn.Module) -> None:
+    """Give every process rank 0's parameters and buffers."""
+    if active():
+        for value in unwrapped(network).state_dict().values():
+            dist.broadcast(value, src=0)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average gradients over the processes; one that a process lacks counts as zero there.
+
+    What DistributedDataParallel does behind the scenes, for steps that it cannot follow: several passes before one
+    backward pass, gradients of gradients, and steps that are left out.
+    """
+    if not active():
+        return
+    trained = [p for p in parameters if p.requires_grad]
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    for p, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+        p.grad = part.view_as(p).clone()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether it is so in any process."""
+    if not active():
+        return flag
+    value = torch.tensor(float(flag), device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value)

@@ -24,14 +24,15 @@ def milestone_schedule(
 
 
 class StandardHandlers:
-    """The handlers of a supervised training run, in the order they need.
+    """The handlers of a training run, in the order they need: supervised, or by `AdversarialTrainer`.
 
     Args:
         network: that is trained.
         optimizer: its state goes into the checkpoints.
         scheduler: stepped after every iteration.
         validator: evaluator with a key metric, run every `val_interval` epochs and after the last one.
-        loss: one whose attribute `last` holds the values of its terms by name has them logged too.
+        loss: one whose attribute `last` holds the values of its terms by name has them logged too, and so has a
+            trainer with `terms`.
         directory: of checkpoints, `model.pt`, `best.pt`, and `tensorboard` below it.
         transform: the training transform, seeded every epoch.
         seed: of the run.
@@ -73,8 +74,12 @@ class StandardHandlers:
             from ignite.handlers import ProgressBar
 
             ProgressBar(persist=True).attach(engine)
-            TensorBoardStatsHandler(log_dir=str(self.log_dir), output_transform=self._logged).attach(engine)
+            TensorBoardStatsHandler(
+                log_dir=str(self.log_dir), output_transform=lambda output: self._logged(output, engine)
+            ).attach(engine)
 
-    def _logged(self, output: Any) -> dict[str, float]:
-        terms = getattr(self.loss, "last", {})
-        return {"train_loss": output[0]["loss"], **{f"train_loss_{k}": float(v) for k, v in terms.items()}}
+    def _logged(self, output: Any, engine: Engine) -> dict[str, float]:
+        terms = {f"train_loss_{name}": value for name, value in getattr(self.loss, "last", {}).items()}
+        terms.update({f"train_{name}": value for name, value in getattr(engine, "terms", {}).items()})
+        loss = (output[0] if isinstance(output, list) else output)["loss"]
+        return {"train_loss": float(loss), **{name: float(value) for name, value in terms.items()}}

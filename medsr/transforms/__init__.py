@@ -1,5 +1,6 @@
 """MONAI dictionary transforms for super-resolution."""
 
+from medsr.transforms.any_scale import ArbitraryScaleTraining, ArbitraryScaleValidation, RandScalePatchd, patch_sizes
 from medsr.transforms.crops import CenterPairedCropd, RandPairedCropd, RandPatchd
 from medsr.transforms.grid import SetSuperResolutionGridd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd
@@ -15,6 +16,8 @@ from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, Sim
 from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
 
 __all__ = [
+    "ArbitraryScaleTraining",
+    "ArbitraryScaleValidation",
     "CenterPairedCropd",
     "CropEmptySlicesd",
     "ExtractSliced",
@@ -24,6 +27,7 @@ __all__ = [
     "PrepareVolumed",
     "RandPairedCropd",
     "RandPatchd",
+    "RandScalePatchd",
     "RandScaled",
     "RandSliced",
     "RestoreIntensityd",
@@ -33,4 +37,5 @@ __all__ = [
     "SliceEvaluation",
     "SliceTraining",
     "SliceValidation",
+    "patch_sizes",
 ]

@@ -128,7 +128,7 @@ class RandPatchd(RandomizableTransform):
             patch = crop(image, start, window)
             if patch.as_tensor().std() > self.minimum_deviation:
                 break
-        result[self.key] = _reorder(patch, order, flipped) if self.permute else patch
+        result[self.key] = reordered(patch, order, flipped) if self.permute else patch
         if lr is not None:
             lr_patch = crop(
                 lr,
@@ -137,13 +137,14 @@ class RandPatchd(RandomizableTransform):
             )
             if LR_SCALE in lr_patch.meta:
                 lr_patch.meta[LR_SCALE] = scale_text(scale)
-            result[self.lr] = _reorder(lr_patch, order, flipped) if self.permute else lr_patch
+            result[self.lr] = reordered(lr_patch, order, flipped) if self.permute else lr_patch
         if lr is not None or self.scale_key in result:
             result[self.scale_key] = [str(s) for s in scale]
         return result
 
 
-def _reorder(image: MetaTensor, order: list[int], flipped: list[int]) -> MetaTensor:
+def reordered(image: MetaTensor, order: list[int], flipped: list[int]) -> MetaTensor:
+    """(C, *spatial) with its axes in another order, some of them (of the new ones) flipped; the affine follows."""
     values = image.as_tensor().permute(0, *(axis + 1 for axis in order))
     result = MetaTensor(torch.flip(values, [axis + 1 for axis in flipped]).contiguous(), meta=dict(image.meta))
     result.affine = torch.as_tensor(reoriented_affine(image.affine.numpy(), image.shape[1:], order, flipped))

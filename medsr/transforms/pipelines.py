@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -69,14 +69,16 @@ class PadPairedd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with images that are at least as large as a patch."""
         result = dict(data)
-        result["label"] = _mirrored(result["label"], self.size)
+        result["label"] = mirrored(result["label"], self.size)
         if "image" in result:
-            result["image"] = _mirrored(result["image"], int(self.size / self.scale))
+            result["image"] = mirrored(result["image"], int(self.size / self.scale))
         return result
 
 
-def _mirrored(image: MetaTensor, size: int) -> MetaTensor:
-    missing = [max(size - n, 0) for n in image.shape[1:]]
+def mirrored(image: MetaTensor, size: int | Sequence[int]) -> MetaTensor:
+    """(C, *spatial) mirrored at its far edges until it is at least of this size, one number or one per axis."""
+    sizes = [size] * (image.ndim - 1) if isinstance(size, int) else size
+    missing = [max(m - n, 0) for m, n in zip(sizes, image.shape[1:], strict=True)]
     if not any(missing):
         return image
     values = np.pad(image.as_tensor().numpy(), [(0, 0), *((0, n) for n in missing)], mode="symmetric")
@@ -145,7 +147,7 @@ class SliceTraining(Compose):
                 RandPatchd("label", patch_size, context=context, permute=augment),
                 SimulateLowResolutiond(degradation=degradation),
                 CenterPairedCropd(size=patch_size),
-                _PlainTensorsd(_PAIR),
+                PlainTensorsd(_PAIR),
             ]
         )
 
@@ -173,7 +175,7 @@ class SliceValidation(Compose):
                 ExtractSliced(_PAIR, plane, allow_missing_keys=True),
                 CheckPairScaled(scale),
                 SimulateLowResolutiond(degradation=degradation, scale=scale),
-                _PlainTensorsd(_PAIR),
+                PlainTensorsd(_PAIR),
             ]
         )
 
@@ -253,7 +255,7 @@ class SegmentationTraining(Compose):
                 _AtLeastd(keys, patch_size),
                 RandSpatialCropd(keys, patch_size, random_size=False),
                 *([moved, bent] if augment else []),
-                _PlainTensorsd(keys),
+                PlainTensorsd(keys),
             ]
         )
 
@@ -266,13 +268,14 @@ class _AtLeastd(MapTransform):
         self.size = size
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return {**data, **{key: _mirrored(data[key], self.size) for key in self.key_iterator(data)}}
+        return {**data, **{key: mirrored(data[key], self.size) for key in self.key_iterator(data)}}
 
 
-class _PlainTensorsd(MapTransform):
+class PlainTensorsd(MapTransform):
     """Only these keys, without metadata: what a network trains on, and batches of it collate fast."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `keys` of `data` as tensors."""
         return {key: torch.as_tensor(convert_to_tensor(data[key], track_meta=False)) for key in self.keys}
 
 

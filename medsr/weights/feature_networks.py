@@ -1,0 +1,37 @@
+"""Networks of others with their public weights, as judges for losses and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medsr.errors import InputError
+from medsr.networks.vgg import VGG19Features
+from medsr.weights.catalogue import EXTERNAL
+from medsr.weights.loading import load_weights
+from medsr.weights.store import find
+
+
+def vgg19_features(path: str | Path | None = None, normalise: bool = True, colour: bool = False) -> VGG19Features:
+    """VGG-19 trained on ImageNet, in evaluation mode and frozen, for `medsr.losses.PerceptualLoss`.
+
+    Args:
+        path: torchvision's file, or one's own of the same keys; by default the imported or cached one.
+        normalise: see `VGG19Features`.
+        colour: see `VGG19Features`.
+
+    Raises:
+        InputError: there is no such file, with where to get it; or it does not fit.
+    """
+    network = VGG19Features(normalise, colour)
+    load_weights(network, _path("vgg19-imagenet", path))
+    return network.requires_grad_(False).eval()
+
+
+def _path(name: str, given: str | Path | None) -> Path:
+    """The file given, or the one of the catalogue."""
+    if given is None:
+        return find(name)
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise InputError(f"{path} is missing: check the path, or fetch {EXTERNAL[name].source}")
+    return path
