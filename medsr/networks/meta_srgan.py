@@ -59,7 +59,7 @@ class MetaSRGANGenerator(ArbitraryScaleNetwork):
             features=features,
             radius=_HEAD // 2 + 2 * blocks + 1,
             # torch may unfold what the first convolution reads, which matters for 9x9x9 filters
-            maps=7 * features + in_channels * _HEAD**spatial_dims,
+            maps=8 * features + in_channels * _HEAD**spatial_dims,
             paper="Tan et al. 2020, figure 4",
             options=MetaOptions(**options),
         )

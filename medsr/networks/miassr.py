@@ -78,7 +78,7 @@ class MIASSR(ArbitraryScaleNetwork):
             out_channels=out,
             features=features,
             radius=1 + BLOCKS[block] * blocks + 1,
-            maps=7 * features + (8 * _GROWTH if block == "rrdb" else 0),
+            maps=8 * features + (8 * _GROWTH if block == "rrdb" else 0),
             paper="Zhu 2022, section 4.2",
             options=MetaOptions(**options),
         )
