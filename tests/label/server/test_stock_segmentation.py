@@ -31,17 +31,17 @@ def test_labels_are_those_of_the_command(
         "--config_file",
         config,
         "--dataset_dir",
-        str(images / "plain.nii"),
+        str(images / "packed.nii.gz"),
         "--output_dir",
         str(tmp_path / "direct"),
     ]
     command = [label_python, "-m", "monai.bundle", "run", *options, "--device", "cpu"]
     subprocess.run(command, check=True, env=environment, capture_output=True, cwd=BUNDLE.parents[1])
-    expected = nib.load(tmp_path / "direct" / "plain_seg.nii.gz")
+    expected = nib.load(tmp_path / "direct" / "packed_seg.nii.gz")
     conf = {"models": BUNDLE.name, "zoo_source": "ngc", "sam2": "false"}
     with start_server(app, tmp_path / "studies", tmp_path / "log.txt", **conf) as server:
         assert BUNDLE.name in server.get("/info/").json()["models"]
-        answer = server.infer(BUNDLE.name, image="plain", device="cpu")
+        answer = server.infer(BUNDLE.name, upload=images / "packed.nii.gz", device="cpu")
         assert answer.status_code == 200, answer.text + json.dumps(server.log.read_text()[-2000:])
         (tmp_path / "answer.nii.gz").write_bytes(answer.content)
         labels = nib.load(tmp_path / "answer.nii.gz")

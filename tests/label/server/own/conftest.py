@@ -54,7 +54,7 @@ def server(
 ) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("own")
     shutil.copytree(inputs, folder / "studies")
-    limits = {"max_voxels": "20000", "max_result_voxels": "200000"}
+    limits = {"max_voxels": "30000", "max_result_voxels": "200000"}
     with start_server(medsr_app, folder / "studies", folder / "log.txt", models="all", **limits) as started:
         yield started
     assert PATIENT not in (folder / "log.txt").read_text()
