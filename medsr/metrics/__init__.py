@@ -9,6 +9,8 @@ from __future__ import annotations
 from medsr.metrics.case import CaseMetrics
 from medsr.metrics.case_report import CaseReport
 from medsr.metrics.fidelity import mae, mse, nmse, psnr
+from medsr.metrics.frechet import FrechetDistance, PooledFeatures, frechet_distance, frechet_distance_of_samples
+from medsr.metrics.frechet_report import FrechetReport
 from medsr.metrics.monai_metric import FidelityMetric
 from medsr.metrics.overlap import DiceCounts
 from medsr.metrics.protocol import METRICS, PROTOCOLS, Protocol, get_protocol
@@ -25,11 +27,16 @@ __all__ = [
     "CaseReport",
     "DiceCounts",
     "FidelityMetric",
+    "FrechetDistance",
+    "FrechetReport",
+    "PooledFeatures",
     "Protocol",
     "Row",
     "SSIMDefinition",
     "SegmentationReport",
     "format_table",
+    "frechet_distance",
+    "frechet_distance_of_samples",
     "get_protocol",
     "mae",
     "mse",

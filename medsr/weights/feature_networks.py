@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medsr.errors import InputError
+from medsr.networks.inception import InceptionFeatures
 from medsr.networks.vgg import VGG19Features
 from medsr.weights.catalogue import EXTERNAL
 from medsr.weights.loading import load_weights
@@ -24,6 +25,20 @@ def vgg19_features(path: str | Path | None = None, normalise: bool = True, colou
     """
     network = VGG19Features(normalise, colour)
     load_weights(network, _path("vgg19-imagenet", path))
+    return network.requires_grad_(False).eval()
+
+
+def inception_features(path: str | Path | None = None) -> InceptionFeatures:
+    """The Inception of 2015, in evaluation mode and frozen, for `medsr.metrics.PooledFeatures(..., "Mixed_7c")`.
+
+    Args:
+        path: pytorch-fid's file; by default the imported or cached one.
+
+    Raises:
+        InputError: there is no such file, with where to get it; or it does not fit.
+    """
+    network = InceptionFeatures()
+    load_weights(network, _path("inception-fid", path))
     return network.requires_grad_(False).eval()
 
 

@@ -1,0 +1,203 @@
+"""Fréchet distance between sets of images, in the feature space of a named network (Heusel et al. 2017).
+
+d^2 = |mu_1 - mu_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), with mean and covariance of the features of either set.
+
+It is called "fid" where the network is the Inception of 2015, and by its network's name elsewhere, so that numbers are
+not confused. With few images it is far above zero for two sets of one distribution (50 images, 64 features: about 40),
+so only sets of one size compare; as the dissertation takes it, per patient, the bias is large (some 145 slices for 2048
+features).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from medsr.errors import InputError
+
+__all__ = ["FrechetDistance", "PooledFeatures", "frechet_distance", "frechet_distance_of_samples"]
+
+Array = NDArray[np.float64]
+
+
+def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: ArrayLike) -> float:
+    """Squared Fréchet distance of two Gaussians.
+
+    The trace of the root of a product of covariances is the sum of the roots of the eigenvalues of R C_2 R, where
+    R R = C_1: symmetric matrices, for which singular covariances need no crutch (as scipy's `sqrtm` does).
+
+    Args:
+        mu1: (D,) mean.
+        cov1: (D, D) covariance, symmetric, without negative eigenvalues.
+        mu2: of the other one.
+        cov2: of the other one.
+
+    Raises:
+        InputError: sizes that do not fit.
+    """
+    means = [np.atleast_1d(np.asarray(m, dtype=np.float64)) for m in (mu1, mu2)]
+    covariances = [np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (cov1, cov2)]
+    d = len(means[0])
+    if {m.shape for m in means} != {(d,)} or {c.shape for c in covariances} != {(d, d)}:
+        shapes = [a.shape for a in (*means, *covariances)]
+        raise InputError(f"expected means (D,) and covariances (D, D) of one D, got {shapes}")
+    values, vectors = np.linalg.eigh(covariances[0])
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    product = root @ covariances[1] @ root
+    cross = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(0)).sum()
+    apart = np.sum((means[0] - means[1]) ** 2)
+    return max(0.0, float(apart + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross))
+
+
+def frechet_distance_of_samples(first: ArrayLike, second: ArrayLike) -> float:
+    """Squared Fréchet distance of Gaussians with the means and covariances (divisor N - 1) of two sets.
+
+    Covariances are not made: with A and B the centred samples over the roots of N - 1, the trace of the root is the
+    sum of the singular values of A B^T, which is quick and exact for fewer samples than features.
+
+    Args:
+        first: (N, D) features.
+        second: (M, D) features.
+
+    Raises:
+        InputError: fewer than two samples, other numbers of features.
+    """
+    sets = [np.asarray(s, dtype=np.float64) for s in (first, second)]
+    if any(s.ndim != 2 or len(s) < 2 for s in sets) or sets[0].shape[1] != sets[1].shape[1]:
+        raise InputError(
+            f"expected two sets of two samples or more, of as many features; got {[s.shape for s in sets]}"
+        )
+    means = [s.mean(0) for s in sets]
+    a, b = ((s - m) / np.sqrt(len(s) - 1) for s, m in zip(sets, means, strict=True))
+    if len(a) + len(b) > 4 * a.shape[1]:
+        return frechet_distance(means[0], a.T @ a, means[1], b.T @ b)
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return max(0.0, float(np.sum((means[0] - means[1]) ** 2) + np.sum(a * a) + np.sum(b * b) - 2 * cross))
+
+
+class PooledFeatures:
+    """One vector for each grey image: a tap of a feature network, averaged over its pixels.
+
+    Args:
+        network: with `features`, such as `SegmentationUNet` ("E5", its bottleneck: an alternative to Inception that
+            needs nobody's files), `InceptionFeatures`; on one grey channel.
+        tap: the feature's name.
+        name: of the metric. By default "fid" for `InceptionFeatures` at its last pool, else "fd_" and network and tap.
+    """
+
+    def __init__(self, network: nn.Module, tap: str = "E5", name: str | None = None) -> None:
+        self.network = network.eval()
+        self.tap = tap
+        kind = getattr(network, "FRECHET_NAME", {}).get(tap)
+        self.name = name or kind or f"fd_{_snake(type(network).__name__)}_{tap.lower()}"
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 1, H, W) about [0, 1] to (N, D)."""
+        device = next(self.network.parameters()).device
+        extract: Any = self.network.features
+        with torch.no_grad():
+            found = extract(torch.as_tensor(images).to(device).float(), [self.tap])[self.tap]
+        return found.flatten(2).mean(2)
+
+
+class FrechetDistance:
+    """Collect the features of SR and HR slices, subject by subject and channel by channel; then the distances.
+
+    The dissertation (section 4.3.5 and its program) takes the distance over the slices of one patient for each
+    channel, the mean over channels, and the mean over patients. The distance over the slices of all patients together
+    is given beside it, which is what other publications call FID.
+
+    Args:
+        features: (N, 1, H, W) to (N, D); see `PooledFeatures`. Its `name` names the result.
+        batch_size: slices at a time.
+    """
+
+    def __init__(self, features: PooledFeatures, batch_size: int = 16) -> None:
+        self.features = features
+        self.batch_size = batch_size
+        self._sets: dict[tuple[str, int], list[list[Array]]] = {}  # subject, channel: SR and HR features
+
+    @property
+    def name(self) -> str:
+        """Of the metric."""
+        return self.features.name
+
+    def add(self, subject: str, pred: torch.Tensor, target: torch.Tensor) -> None:
+        """Take slices in.
+
+        Args:
+            subject: whose they are; may come several times.
+            pred: (N, C, H, W) SR slices, about [0, 1], borders removed.
+            target: (N, C, H, W) HR slices.
+
+        Raises:
+            InputError: two sizes, or no slices.
+        """
+        if pred.shape != target.shape or pred.ndim != 4 or len(pred) < 1:
+            raise InputError(
+                f"expected slices (N, C, H, W) of one size, got {tuple(pred.shape)}, {tuple(target.shape)}"
+            )
+        for channel in range(pred.shape[1]):
+            sets = self._sets.setdefault((subject, channel), [[], []])
+            for kept, images in zip(sets, (pred, target), strict=True):
+                for part in images[:, channel : channel + 1].split(self.batch_size):
+                    kept.append(self.features(part).cpu().double().numpy())
+
+    @property
+    def subjects(self) -> list[str]:
+        """In order of appearance."""
+        return list(dict.fromkeys(subject for subject, _ in self._sets))
+
+    def per_subject(self) -> dict[str, dict[str, float]]:
+        """Of each subject: the mean over channels under the metric's name, channels with `_channel_0` and so on.
+
+        Subjects of a single slice have no covariance: NaN.
+        """
+        result = {}
+        for subject in self.subjects:
+            values = [_distance(*sets) for (owner, _), sets in self._sets.items() if owner == subject]
+            result[subject] = self._named(values)
+        return result
+
+    def pooled(self) -> dict[str, float]:
+        """Over the slices of all subjects together: the mean over channels, and the channels."""
+        channels = sorted({channel for _, channel in self._sets})
+        values = []
+        for channel in channels:
+            sets = [s for (_, c), s in self._sets.items() if c == channel]
+            values.append(_distance(*([part for s in sets for part in s[which]] for which in (0, 1))))
+        return self._named(values)
+
+    def result(self) -> dict[str, Any]:
+        """Name, mean over subjects (of those with two slices or more), pooled value, and all of which they are made."""
+        subjects = self.per_subject()
+        usable = [values[self.name] for values in subjects.values() if not np.isnan(values[self.name])]
+        return {
+            "metric": self.name,
+            "mean_over_subjects": float(np.mean(usable)) if usable else float("nan"),
+            "pooled": self.pooled(),
+            "subjects": subjects,
+        }
+
+    def _named(self, values: Sequence[float]) -> dict[str, float]:
+        named = {self.name: float(np.mean(values)) if values else float("nan")}
+        return named | {f"{self.name}_channel_{i}": value for i, value in enumerate(values) if len(values) > 1}
+
+
+def _distance(first: list[Array], second: list[Array]) -> float:
+    sets = np.concatenate(first), np.concatenate(second)
+    return frechet_distance_of_samples(*sets) if min(map(len, sets)) > 1 else float("nan")
+
+
+def _snake(name: str) -> str:
+    """SegmentationUNet to segmentation_unet."""
+    return (
+        "".join(f"_{c}" if c.isupper() and i and name[i - 1].islower() else c for i, c in enumerate(name))
+        .lower()
+        .replace("u_net", "unet")
+    )

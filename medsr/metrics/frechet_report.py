@@ -1,0 +1,145 @@
+"""Fréchet distances of every version of the evaluated images: an ignite handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Events
+
+from medsr.errors import InputError
+from medsr.geometry import Scale, anatomical_axis, as_scale, format_scale
+from medsr.metrics.case_report import items_of, print_anywhere
+from medsr.metrics.frechet import FrechetDistance, PooledFeatures
+from medsr.metrics.report import format_table, summarise
+from medsr.metrics.rows import Row, write_csv, write_json
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine
+
+__all__ = ["FrechetReport"]
+
+
+class FrechetReport:
+    """Compare the slices of SR and interpolated images with those of HR, as sets (Zhu 2022, section 4.3.5).
+
+    At the end `output_dir` holds "frechet.csv" (a row a subject, scale and version) and "frechet.json" (mean over
+    subjects, gain over the baseline, paired Wilcoxon test, and the distances of all subjects' slices together). The
+    metric's name says which network's features were compared; only Inception's is "fid".
+
+    Args:
+        output_dir: folder for the files.
+        features: one grey image to one vector.
+        images: versions by name: the item's key of each, (C, *spatial) about [0, 1] on the HR grid.
+        baseline: name of the version that the others are compared with.
+        target_key: the HR image.
+        subject_key: whom an item belongs to; the slices of one subject are pooled.
+        scale_key: the item's scale.
+        border: pixels removed from every side of a slice: a number, or "scale" for ceil(scale) (the dissertation).
+        plane: of slices.
+        quiet: print nothing.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        features: PooledFeatures,
+        images: Mapping[str, str],
+        baseline: str | None = None,
+        target_key: str = "label",
+        subject_key: str = "subject",
+        scale_key: str = "scale",
+        border: int | str = "scale",
+        plane: str = "axial",
+        quiet: bool = False,
+    ) -> None:
+        if not images or (baseline is not None and baseline not in images):
+            raise InputError(f"{baseline!r} is none of the images {', '.join(images) or '(none)'}")
+        if isinstance(border, str) and border != "scale":
+            raise InputError(f'the border is a number of pixels or "scale", got {border!r}')
+        self.output_dir = Path(output_dir)
+        self.features = features
+        self.images, self.baseline = dict(images), baseline
+        self.target_key, self.subject_key, self.scale_key = target_key, subject_key, scale_key
+        self.border = border
+        self.plane = plane
+        self.quiet = quiet
+        self._distances: dict[tuple[Scale | None, str], FrechetDistance] = {}
+        self._items = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._distances, self._items = {}, 0
+
+    def _collect(self, engine: Engine) -> None:
+        for given, made in zip(items_of(engine.state.batch), items_of(engine.state.output), strict=True):
+            self.measure({**given, **made})
+
+    def measure(self, item: Mapping[str, Any]) -> None:
+        """Take one item's slices in."""
+        self._items += 1
+        target = item[self.target_key]
+        scale = self._scale(item.get(self.scale_key), target.ndim - 1)
+        subject = str(item.get(self.subject_key) or f"case-{self._items:04d}")
+        for name, key in self.images.items():
+            distance = self._distances.setdefault((scale, name), FrechetDistance(self.features))
+            distance.add(subject, self._slices(item[key], target, scale), self._slices(target, target, scale))
+
+    def _scale(self, given: Any, ndim: int) -> Scale | None:
+        if given is None:
+            return None
+        values = [v.item() if isinstance(v, torch.Tensor) else v for v in given] if isinstance(given, list) else given
+        if isinstance(values, torch.Tensor):
+            values = values.tolist()
+        return as_scale(values, ndim)
+
+    def _slices(self, image: torch.Tensor, like: torch.Tensor, scale: Scale | None) -> torch.Tensor:
+        """(C, *spatial) to slices (N, C, H, W) without their borders."""
+        axis = None
+        if image.ndim == 4:
+            affine = getattr(like, "affine", None)
+            if affine is None:
+                raise InputError("slices of a volume are found by its affine, which this one lacks; load it as NIfTI")
+            axis = anatomical_axis(affine.cpu().numpy(), self.plane)
+        if self.border == "scale":
+            if scale is None:
+                raise InputError(f"the border depends on the scale: give the item its {self.scale_key!r}, or a number")
+            borders = [ceil(s) for i, s in enumerate(scale) if i != axis]
+        else:
+            borders = [int(self.border)] * 2
+        plain = torch.as_tensor(image).as_subclass(torch.Tensor)
+        slices = plain[None] if axis is None else plain.movedim(axis + 1, 0)
+        (top, left), (height, width) = borders, slices.shape[-2:]
+        return slices[..., top : height - top, left : width - left]
+
+    def _finish(self, _engine: Engine | None = None) -> None:
+        if not self._distances:
+            return
+        metric = self.features.name
+        rows = [
+            Row(subject, scale, name, values)
+            for (scale, name), distance in self._distances.items()
+            for subject, values in distance.per_subject().items()
+        ]
+        groups = summarise(rows, self.baseline, {metric: -1})
+        pooled = [
+            {"scale": None if scale is None else format_scale(scale), "method": name, **distance.pooled()}
+            for (scale, name), distance in self._distances.items()
+        ]
+        write_csv(self.output_dir / "frechet.csv", rows)
+        write_json(
+            self.output_dir / "frechet.json",
+            {"metric": metric, "groups": groups, "pooled": pooled, "baseline": self.baseline, "border": self.border},
+        )
+        if not self.quiet:
+            table = format_table(groups, [metric])
+            lines = [f"{p['method']} at {p['scale']}, all slices together: {p[metric]:.4g}" for p in pooled]
+            print_anywhere("\n".join([table, *lines, f"files: {self.output_dir}"]))
