@@ -26,7 +26,7 @@ def labelled(
     folder = tmp_path_factory.mktemp("labelled")
     datalist: dict[str, list[dict[str, str]]] = {}
     for k, section in enumerate(("training", "training", "validation", "test", "test")):
-        volume = phantom((33, 30, 9), seed=k)
+        volume = phantom((33, 30, 24), seed=k)
         labels = np.digitize(volume, np.quantile(volume, [0.6, 0.9])).astype(np.uint8)
         for name, array in (("image", volume), ("label", labels)):
             nib.save(nib.Nifti1Image(array, left_handed_affine), folder / f"{name}{k}.nii.gz")
