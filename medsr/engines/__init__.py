@@ -1,7 +1,8 @@
 """Training: what MONAI's engines lack."""
 
-from medsr.engines.adversarial import EXPLOSION, AdversarialTrainer, DiscardedBatches
+from medsr.engines.adversarial import AdversarialTrainer
 from medsr.engines.checkpoints import Checkpoints
+from medsr.engines.discarding import EXPLOSION, DiscardedBatches
 from medsr.engines.distributed import local_device, parallel, rank, start_processes, stop_processes
 from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
 from medsr.engines.loading import StrictCheckpointLoader

@@ -6,8 +6,7 @@ Neither has a gradient penalty, a warm-up or critic steps of this kind.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,29 +20,11 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import nn
 from torch.amp import GradScaler
 
-from medsr.engines.distributed import any_process, average_gradients, share_state, unwrapped
+from medsr.engines.discarding import EXPLOSION, DiscardedBatches
+from medsr.engines.distributed import average_gradients, share_state, unwrapped
 from medsr.engines.scales import prepare_batch_of_scale
 from medsr.errors import InputError
 from medsr.losses import AdversarialLoss, adversarial_loss
-
-logger = logging.getLogger(__name__)
-
-EXPLOSION = 1e8  # of the dissertation, section 4.3.3
-
-
-class DiscardedBatches:
-    """How many batches a run has discarded; a part of its checkpoints."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def state_dict(self) -> dict[str, int]:
-        """For `Checkpoints`."""
-        return {"count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """For `Checkpoints`."""
-        self.count = int(state["count"])
 
 
 class AdversarialTrainer(Trainer):
@@ -148,10 +129,10 @@ class AdversarialTrainer(Trainer):
         to_kwargs: dict[str, Any] | None = None,
         amp_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if critic_steps < 1 or warm_up < 0 or not adversarial_weight >= 0 or not explosion > 0:
+        if critic_steps < 1 or warm_up < 0 or not adversarial_weight >= 0:
             raise InputError(
-                "adversarial training needs critic_steps >= 1, warm_up >= 0, adversarial_weight >= 0 and explosion > "
-                f"0; got {critic_steps}, {warm_up}, {adversarial_weight} and {explosion}"
+                "adversarial training needs critic_steps >= 1, warm_up >= 0 and adversarial_weight >= 0; got "
+                f"{critic_steps}, {warm_up} and {adversarial_weight}"
             )
         # Handlers are attached by the constructor of the base class, and look at these.
         self.network, self.optimizer, self.loss_function = network, optimizer, loss_function
@@ -159,10 +140,10 @@ class AdversarialTrainer(Trainer):
         self.discriminator_scheduler = discriminator_scheduler
         self.adversarial = adversarial_loss(adversarial)
         self.adversarial_weight, self.critic_steps = float(adversarial_weight), int(critic_steps)
-        self.warm_up, self.explosion = int(warm_up), float(explosion)
+        self.warm_up = int(warm_up)
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.optim_set_to_none = optim_set_to_none
-        self.discarded = DiscardedBatches()
+        self.discarded = DiscardedBatches(explosion)
         self.terms: dict[str, float] = {}
         kind = torch.device(device).type
         mixed = bool(amp) and kind == "cuda"
@@ -216,11 +197,6 @@ class AdversarialTrainer(Trainer):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs)
 
-    def _exploded(self, value: torch.Tensor) -> bool:
-        """Whether a loss is unusable in any process."""
-        size = abs(float(value.detach()))
-        return any_process(not size < self.explosion, self.state.device)  # NaN is not smaller
-
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
         """One iteration; see the class.
 
@@ -238,18 +214,19 @@ class AdversarialTrainer(Trainer):
             output[Keys.PRED] = sr = self.inferer(lr, generator, *args, **kwargs)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             loss = self.loss_function(sr, hr).mean()
-        usable = not self._exploded(loss)
+        usable = not self.discarded.exploded(loss)
         if usable and self.state.iteration > self.warm_up:
             usable = self._train_discriminator(hr, sr.detach(), output)
             if usable:
                 loss = loss + self.adversarial_weight * self._adversarial_term(hr, sr, output)
-                usable = not self._exploded(loss)
+                usable = not self.discarded.exploded(loss)
         output[Keys.LOSS] = loss
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         if usable:
             self._step(loss, generator, self.optimizer, self.generator_scaler, IterationEvents.BACKWARD_COMPLETED)
         else:
-            self._discard(loss)
+            losses = {name: self.terms[name] for name in ("d_loss", "d_penalty") if name in self.terms}
+            self.discarded.say(self.state.iteration, {"loss": _number(loss), **losses})
         self.terms["discarded"] = self.discarded.count
         output[Keys.LOSS], output[Keys.PRED] = loss.detach(), sr.detach()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -263,12 +240,12 @@ class AdversarialTrainer(Trainer):
                 real, fake = critic(hr), critic(sr)
                 loss = self.adversarial.discriminator(real, fake)
             penalty = self.adversarial.penalty(critic, hr, sr)
-            self.terms |= {"d_loss": float(loss), "d_real": float(real.mean()), "d_fake": float(fake.mean())}
+            self.terms |= {"d_loss": _number(loss), "d_real": _number(real.mean()), "d_fake": _number(fake.mean())}
             if penalty is not None:
-                self.terms["d_penalty"] = float(penalty)
+                self.terms["d_penalty"] = _number(penalty)
                 loss = loss + penalty
-            output[GanKeys.DLOSS] = float(loss)
-            if self._exploded(loss):
+            output[GanKeys.DLOSS] = _number(loss)
+            if self.discarded.exploded(loss):
                 return False
             self._step(loss, critic, self.discriminator_optimizer, self.discriminator_scaler)
             self.adversarial.constrain(critic)
@@ -284,7 +261,7 @@ class AdversarialTrainer(Trainer):
                 with torch.no_grad():
                     real = critic(hr)
             term = self.adversarial.generator(critic(sr), real)
-        output[GanKeys.GLOSS] = self.terms["g_adversarial"] = float(term)
+        output[GanKeys.GLOSS] = self.terms["g_adversarial"] = _number(term)
         return term
 
     def _step(
@@ -304,16 +281,9 @@ class AdversarialTrainer(Trainer):
         scaler.step(optimizer)
         scaler.update()
 
-    def _discard(self, loss: torch.Tensor) -> None:
-        self.discarded.count += 1
-        values = {"loss": float(loss), **{k: v for k, v in self.terms.items() if k in ("d_loss", "d_penalty")}}
-        logger.warning(
-            "iteration %d: %s; a loss is not finite or reaches %g, the batch is discarded (%d so far)",
-            self.state.iteration,
-            ", ".join(f"{name} {value:g}" for name, value in values.items()),
-            self.explosion,
-            self.discarded.count,
-        )
+
+def _number(value: torch.Tensor) -> float:
+    return float(value.detach())
 
 
 @contextmanager
