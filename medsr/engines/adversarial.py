@@ -225,8 +225,9 @@ class AdversarialTrainer(Trainer):
         if usable:
             self._step(loss, generator, self.optimizer, self.generator_scaler, IterationEvents.BACKWARD_COMPLETED)
         else:
-            losses = {name: self.terms[name] for name in ("d_loss", "d_penalty") if name in self.terms}
-            self.discarded.say(self.state.iteration, {"loss": _number(loss), **losses})
+            losses: dict[str, float] = {"loss": _number(loss)}
+            losses.update((name, self.terms[name]) for name in ("d_loss", "d_penalty") if name in self.terms)
+            self.discarded.say(self.state.iteration, losses)
         self.terms["discarded"] = self.discarded.count
         output[Keys.LOSS], output[Keys.PRED] = loss.detach(), sr.detach()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
