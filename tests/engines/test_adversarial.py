@@ -337,11 +337,20 @@ def test_every_term_is_logged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"critic_steps": 0}, {"warm_up": -1}, {"adversarial_weight": -1}, {"explosion": 0}]
+    ("options", "message"),
+    [
+        ({"critic_steps": 0}, "critic_steps >= 1"),
+        ({"warm_up": -1}, "warm_up >= 0"),
+        ({"adversarial_weight": -1}, "adversarial_weight >= 0"),
+        ({"explosion": 0}, "explodes at a positive number, got 0"),
+    ],
 )
-def test_settings_that_cannot_be(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="adversarial training needs"):
+def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Task(**options)
+
+
+def test_unknown_kind() -> None:
     with pytest.raises(MedsrError, match="one of vanilla"):
         Task(adversarial="hinge")
 
