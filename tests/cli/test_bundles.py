@@ -17,7 +17,7 @@ def test_list_says_what_one_chooses_by(medsr_command: Command) -> None:
     done = medsr_command("bundles")
     assert done.status == 0
     assert done.err == ""
-    assert done.out.startswith("recnn3d ")
+    assert any(line.startswith("recnn3d ") for line in done.out.splitlines())
     for line in ("dimensions 3D", "scales", "modality", "licence", "weights", "test"):
         assert f"\n  {line}" in done.out
 
@@ -40,7 +40,8 @@ def test_bundles_of_the_environment_come_first(
     (tmp_path / "mine" / "recnn3d" / "models" / "model.pt").unlink()
     monkeypatch.setenv("MEDSR_BUNDLES", f"{tmp_path / 'absent'}:{tmp_path / 'mine'}:{tiny_bundle.parent}")
     rows = json.loads(medsr_command("bundles", "--json").out)
-    assert [row["name"] for row in rows] == ["recnn3d", "tinysr"]
+    assert [row["name"] for row in rows[:2]] == ["recnn3d", "tinysr"]
+    assert [row["name"] for row in rows].count("recnn3d") == 1
     assert rows[0]["path"] == str(tmp_path / "mine" / "recnn3d")
     assert rows[0]["weights"].startswith("absent")
     assert rows[1]["weights"] == "present"
