@@ -68,21 +68,33 @@ class Bundle:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """Contents of `configs/metadata.json`."""
-        path = self.root / "configs" / "metadata.json"
+        return self._read("metadata")
+
+    @cached_property
+    def inference(self) -> dict[str, Any]:
+        """Contents of `configs/inference.json`."""
+        return self._read("inference")
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the bundle super-resolves; others (segmentation networks) serve losses and evaluation."""
+        inferer = self.inference.get("inferer", {})
+        return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.root / "configs" / f"{name}.json"
         try:
             return dict(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}") from None
 
-    @cached_property
-    def enlarges(self) -> bool:
-        """Whether the bundle super-resolves; others (segmentation networks) serve losses and evaluation."""
-        path = self.root / "configs" / "inference.json"
-        try:
-            inferer = json.loads(path.read_text()).get("inferer", {})
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
-        return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
+    def parser(self, entries: Mapping[str, Any]) -> ConfigParser:
+        """`inference.json` with entries replaced or added, its parts to be built one by one."""
+        parser = ConfigParser()
+        parser.read_config(str(self.root / "configs" / "inference.json"))
+        parser.update({**entries, "bundle_root": os.path.abspath(self.root)})
+        parser.parse()
+        return parser
 
     def parse(self, settings: Mapping[str, Any] | None = None) -> LoadedBundle:
         """Build the network, its weights loaded, and everything around it.
@@ -97,15 +109,11 @@ class Bundle:
         """
         if not self.enlarges:
             raise InputError(f"bundle {self.name} does not enlarge images; choose another, see `medsr bundles`")
-        parser = ConfigParser()
-        parser.read_config(str(self.root / "configs" / "inference.json"))
-        entries = {**(settings or {}), "bundle_root": os.path.abspath(self.root)}
-        unknown = [key for key in entries if _top(key) not in parser.get()]
+        unknown = [key for key in settings or {} if _top(key) not in self.inference]
         if unknown:
-            known = ", ".join(key for key, value in parser.get().items() if not isinstance(value, dict | list))
+            known = ", ".join(key for key, value in self.inference.items() if not isinstance(value, dict | list))
             raise InputError(f"bundle {self.name} has no setting {unknown[0]!r}; it has {known}")
-        parser.update(entries)
-        parser.parse()
+        parser = self.parser(settings or {})
         try:
             network: nn.Module = parser.get_parsed_content("network")
             load_weights(network, Path(parser.get_parsed_content("weights")) if "weights" in parser else self.weights)
@@ -130,11 +138,7 @@ def trained_network(root: str | Path | None, weights: str = "model.pt", **entrie
     if root is None:
         return None
     bundle = find_bundle(root)
-    parser = ConfigParser()
-    parser.read_config(str(bundle.root / "configs" / "inference.json"))
-    parser.update({**entries, "bundle_root": os.path.abspath(bundle.root)})
-    parser.parse()
-    network: nn.Module = parser.get_parsed_content("network_def")
+    network: nn.Module = bundle.parser(entries).get_parsed_content("network_def")
     named = bundle.root / "models" / weights
     load_weights(network, named if named.is_file() else Path(weights))
     return network.eval()

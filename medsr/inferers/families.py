@@ -73,8 +73,26 @@ class _Enlarging:
         return Call(arguments, size, tile.slices(self.scale, seen.low))
 
 
+class _ReadsTheImage:
+    """Sources of networks that read the LR image itself."""
+
+    image: torch.Tensor
+
+    def __post_init__(self) -> None:
+        self.batch = self.image.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The LR size."""
+        return tuple(self.image.shape[2:])
+
+    def read(self, tile: Tile) -> torch.Tensor:
+        """(B, C, *tile) of the LR image."""
+        return part(self.image, tile.slices())
+
+
 @dataclass
-class LowResolution(_Enlarging):
+class LowResolution(_Enlarging, _ReadsTheImage):
     """A fixed network reads the LR image itself and enlarges by a built-in scale."""
 
     image: torch.Tensor
@@ -82,37 +100,13 @@ class LowResolution(_Enlarging):
     requested: Scale
     told: bool = False
 
-    def __post_init__(self) -> None:
-        self.batch = self.image.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The LR size."""
-        return tuple(self.image.shape[2:])
-
-    def read(self, tile: Tile) -> torch.Tensor:
-        """(B, C, *tile) of the LR image."""
-        return part(self.image, tile.slices())
-
 
 @dataclass
-class Queried:
+class Queried(_ReadsTheImage):
     """An arbitrary network reads the LR image itself, and is asked for output voxels by global coordinates."""
 
     image: torch.Tensor
     requested: Scale
-
-    def __post_init__(self) -> None:
-        self.batch = self.image.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The LR size."""
-        return tuple(self.image.shape[2:])
-
-    def read(self, tile: Tile) -> torch.Tensor:
-        """(B, C, *tile) of the LR image."""
-        return part(self.image, tile.slices())
 
     def _ranges(self, tile: Tile) -> list[tuple[int, int]]:
         bounds = zip(tile.low, tile.high, self.requested, self.shape, strict=True)
