@@ -33,7 +33,7 @@ def register(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand."""
     from medsr.metrics import format_table, summarise, write_json
-    from medsr.metrics.report import DIRECTION
+    from medsr.metrics.report import directions
 
     rows = [row for table in arguments.tables for row in read(table)]
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.values))
@@ -41,11 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = [metric for metric in shown if metric not in metrics]
     if unknown:
         raise InputError(f"no table has a column {unknown[0]!r}; there are {', '.join(metrics)}")
-    dice = {metric: 1 for metric in metrics if metric.startswith(("dice", "slice_dice"))}
-    groups = summarise(rows, arguments.baseline or rows[0].method, {**DIRECTION, **dice})
+    baseline = arguments.baseline or rows[0].method
+    groups = summarise(rows, baseline, directions(metrics))
     print(format_table(groups, shown))
     if arguments.json:
-        write_json(arguments.json, {"groups": groups, "baseline": arguments.baseline or rows[0].method})
+        write_json(arguments.json, {"groups": groups, "baseline": baseline})
     return 0
 
 

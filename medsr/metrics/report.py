@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isfinite, nan
 from typing import Any
 
@@ -16,6 +16,7 @@ from medsr.metrics.rows import Row, read_csv, read_json, write_csv, write_json
 __all__ = [
     "DIRECTION",
     "Row",
+    "directions",
     "format_table",
     "paired_wilcoxon",
     "read_csv",
@@ -31,6 +32,11 @@ DIRECTION: dict[str, int] = {
 }  # fmt: skip
 
 MIN_PAIRS = 6  # with fewer differences than this no two-sided signed-rank test can reach p < 0.05
+
+
+def directions(metrics: Iterable[str]) -> dict[str, int]:
+    """`DIRECTION`, and that of Dice by label or slice ("dice_1", "slice_dice") among these metrics."""
+    return {**DIRECTION, **{m: 1 for m in metrics if m.removeprefix("slice_").startswith("dice")}}
 
 
 def summarise(

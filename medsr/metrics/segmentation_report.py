@@ -15,7 +15,7 @@ from medsr.errors import InputError
 from medsr.geometry import anatomical_axis
 from medsr.metrics.case_report import items_of, print_anywhere
 from medsr.metrics.overlap import DiceCounts
-from medsr.metrics.report import format_table, summarise
+from medsr.metrics.report import directions, format_table, summarise
 from medsr.metrics.rows import Row, write_csv, write_json
 from medsr.metrics.segmentation_figure import Panel, draw_overlays
 
@@ -124,7 +124,7 @@ class SegmentationReport:
             return
         rows = [Row(subject, None, name, counts.values()) for (subject, name), counts in self._counts.items()]
         metrics = list(rows[0].values)
-        groups = summarise(rows, self.baseline, dict.fromkeys(metrics, 1))
+        groups = summarise(rows, self.baseline, directions(metrics))
         write_csv(self.output_dir / "segmentation.csv", rows)
         closed = self._closed(groups)
         write_json(
