@@ -121,7 +121,7 @@ class CaseReport:
                 raise InputError(f"no {missing[0]!r} among the keys {', '.join(map(str, item))}")
             label = item[self.label_key]
             mask = None if self.mask_key is None else item[self.mask_key]
-            scale = _scale(item.get(self.scale_key), label.ndim - 1)
+            scale = item_scale(item.get(self.scale_key), label.ndim - 1)
             for method, key in self.methods.items():
                 values = self.measure(item[key], label, mask=mask, scale=scale)
                 self._measured.append(_Measured(file, scale, method, values))
@@ -168,7 +168,7 @@ def items_of(batch: Any) -> Sequence[Mapping[str, Any]]:
     return items
 
 
-def _scale(scale: Any, ndim: int) -> Scale | None:
+def item_scale(scale: Any, ndim: int) -> Scale | None:
     """An item's scale as it comes out of a data loader: numbers, tensors, or lists of them."""
     if scale is None:
         return None

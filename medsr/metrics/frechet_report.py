@@ -11,8 +11,8 @@ import torch
 from ignite.engine import Events
 
 from medsr.errors import InputError
-from medsr.geometry import Scale, anatomical_axis, as_scale, format_scale
-from medsr.metrics.case_report import items_of, print_anywhere
+from medsr.geometry import Scale, anatomical_axis, format_scale
+from medsr.metrics.case_report import item_scale, items_of, print_anywhere
 from medsr.metrics.frechet import FrechetDistance, PooledFeatures
 from medsr.metrics.report import format_table, summarise
 from medsr.metrics.rows import Row, write_csv, write_json
@@ -87,19 +87,11 @@ class FrechetReport:
         """Take one item's slices in."""
         self._items += 1
         target = item[self.target_key]
-        scale = self._scale(item.get(self.scale_key), target.ndim - 1)
+        scale = item_scale(item.get(self.scale_key), target.ndim - 1)
         subject = str(item.get(self.subject_key) or f"case-{self._items:04d}")
         for name, key in self.images.items():
             distance = self._distances.setdefault((scale, name), FrechetDistance(self.features))
             distance.add(subject, self._slices(item[key], target, scale), self._slices(target, target, scale))
-
-    def _scale(self, given: Any, ndim: int) -> Scale | None:
-        if given is None:
-            return None
-        values = [v.item() if isinstance(v, torch.Tensor) else v for v in given] if isinstance(given, list) else given
-        if isinstance(values, torch.Tensor):
-            values = values.tolist()
-        return as_scale(values, ndim)
 
     def _slices(self, image: torch.Tensor, like: torch.Tensor, scale: Scale | None) -> torch.Tensor:
         """(C, *spatial) to slices (N, C, H, W) without their borders."""
