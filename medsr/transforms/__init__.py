@@ -13,13 +13,14 @@ from medsr.transforms.pipelines import (
 )
 from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, SimulateLowResolutiond
-from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
+from medsr.transforms.slices import CropEmptySlicesd, CropInformatived, ExtractSliced, RandSliced
 
 __all__ = [
     "ArbitraryScaleTraining",
     "ArbitraryScaleValidation",
     "CenterPairedCropd",
     "CropEmptySlicesd",
+    "CropInformatived",
     "ExtractSliced",
     "InterpolateToReferenced",
     "LoadNormalized",

@@ -18,7 +18,7 @@ from medsr.geometry import as_scale, format_scale, output_shape
 from medsr.transforms.crops import reordered
 from medsr.transforms.pipelines import LoadNormalized, PlainTensorsd, mirrored
 from medsr.transforms.simulation import SimulateLowResolutiond, crop
-from medsr.transforms.slices import ExtractSliced, RandSliced
+from medsr.transforms.slices import CropInformatived, ExtractSliced, RandSliced
 
 MARGIN = 4  # LR voxels: beyond the reach of every registered degradation but the splines', whose memory fades
 
@@ -166,6 +166,8 @@ class ArbitraryScaleTraining(Compose):
         method: of normalisation.
         augment: flip and transpose patches at random.
         context: LR pixels of margin, see `RandScalePatchd`.
+        informative: intensity that bounds the informative crop from which patches are taken, see `CropInformatived`;
+            None takes them from the whole slice.
 
     Attributes:
         before_scale: the part that does not need the scale.
@@ -182,8 +184,10 @@ class ArbitraryScaleTraining(Compose):
         method: str = "minmax",
         augment: bool = True,
         context: int = MARGIN,
+        informative: float | None = None,
     ) -> None:
-        self.before_scale = [*LoadNormalized(method).transforms, RandSliced(("label",), plane)]
+        cropped = [] if informative is None else [CropInformatived(("label",), informative)]
+        self.before_scale = [*LoadNormalized(method).transforms, RandSliced(("label",), plane), *cropped]
         self.at_scale = [
             RandScalePatchd(size=patch_size, degradation=degradation, context=context, permute=augment),
             _PairOfScaled(),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform, generate_spatial_bounding_box
 from monai.utils import ensure_tuple
 
 from medsr.errors import InputError
@@ -97,6 +97,40 @@ class CropEmptySlicesd(MapTransform):
             if kept:
                 start[axis], size[axis] = kept[0], kept[-1] + 1 - kept[0]
             result[key] = crop(image, start, size)
+        return result
+
+
+class CropInformatived(MapTransform):
+    """Crop images to the box around what is brighter than the background: the "maximal informational crop".
+
+    Tan et al. 2020, section 4: half of a brain image is black, so that patches and metrics are of the crop that
+    corresponds to the brain. The publication does not say how it is found; here it is MONAI's foreground box.
+
+    Args:
+        keys: images (C, *spatial) on one grid; the first one decides, by any of its channels.
+        threshold: intensity, on images about [0, 1], above which a voxel informs.
+        margin: voxels around the box, within the image.
+        allow_missing_keys: skip absent keys.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, threshold: float = 0.05, margin: int = 0, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.threshold = threshold
+        self.margin = margin
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with cropped images; one without anything bright stays whole."""
+        result = dict(data)
+        first = result[self.keys[0]]
+        start, end = generate_spatial_bounding_box(
+            first.as_tensor(), lambda x: x > self.threshold, margin=self.margin, allow_smaller=True
+        )
+        if any(b <= a for a, b in zip(start, end, strict=True)):
+            return result
+        for key in self.key_iterator(result):
+            result[key] = crop(result[key], start, [int(b - a) for a, b in zip(start, end, strict=True)])
         return result
 
 
