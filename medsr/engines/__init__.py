@@ -4,6 +4,7 @@ from medsr.engines.adversarial import AdversarialTrainer
 from medsr.engines.checkpoints import Checkpoints
 from medsr.engines.discarding import EXPLOSION, DiscardedBatches
 from medsr.engines.distributed import local_device, parallel, rank, start_processes, stop_processes
+from medsr.engines.freezing import frozen_batch_norm
 from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
 from medsr.engines.loading import StrictCheckpointLoader
 from medsr.engines.optimization import parameter_groups
@@ -26,6 +27,7 @@ __all__ = [
     "TimeBudget",
     "WeightedEpochSampler",
     "each_scale",
+    "frozen_batch_norm",
     "local_device",
     "milestone_schedule",
     "parallel",
