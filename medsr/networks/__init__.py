@@ -4,6 +4,7 @@ from medsr.networks.checkpoints import load_checkpoint
 from medsr.networks.convnet import ConvNetSR
 from medsr.networks.discriminators import MetaSRGANDiscriminator, MSGANDiscriminator, SRGANDiscriminator
 from medsr.networks.edsr import EDSR
+from medsr.networks.exported import WholeScale, whole_scale
 from medsr.networks.han import HAN
 from medsr.networks.lesion_detector import LesionDetector, lesion_box
 from medsr.networks.mdsr import MDSR
@@ -64,7 +65,9 @@ __all__ = [
     "SRResNet",
     "SegmentationUNet",
     "SwinIR",
+    "WholeScale",
     "create",
     "lesion_box",
     "load_checkpoint",
+    "whole_scale",
 ]

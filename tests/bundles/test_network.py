@@ -24,6 +24,12 @@ def configs(bundle: Any) -> dict[str, Any]:
     }
 
 
+def export_configs(bundle: Any) -> dict[str, Any]:
+    """With `export.json`, where a bundle's network has to be built otherwise to be exported."""
+    files = [bundle.root / "configs" / f"{name}.json" for name in ("inference", "export")]
+    return {**configs(bundle), "config_file": str([str(file) for file in files if file.is_file()])}
+
+
 def input_shape(bundle: Any, n: int = 1) -> tuple[int, ...]:
     image = bundle.metadata["network_data_format"]["inputs"]["image"]
     return (1, image["num_channels"], *bundle.patch(image["spatial_shape"], n))
@@ -70,7 +76,7 @@ def test_torchscript_export(any_bundle: Any, monai_bundle: Callable[..., Any], t
         net_id="network_def",
         filepath=tmp_path / "model.ts",
         ckpt_file=any_bundle.root / "models" / "model.pt",
-        **configs(any_bundle),
+        **export_configs(any_bundle),
     )
     assert done.status == 0, done.err
     exported = torch.jit.load(str(tmp_path / "model.ts"))
@@ -101,7 +107,7 @@ def test_onnx_export(any_bundle: Any, monai_bundle: Callable[..., Any], tmp_path
         ckpt_file=any_bundle.root / "models" / "model.pt",
         input_shape=list(shape),
         converter_kwargs={"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": axes},
-        **configs(any_bundle),
+        **export_configs(any_bundle),
     )
     assert done.status == 0, done.err
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
