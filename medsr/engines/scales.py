@@ -17,6 +17,7 @@ from medsr.engines.sampling import WeightedEpochSampler
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike, as_scale, check_enlarging
 from medsr.transforms import ArbitraryScaleTraining
+from medsr.transforms.simulation import scale_from_text
 
 
 def scale_range(low: float | str, high: float | str, step: float | str = "1/10") -> list[str]:
@@ -138,7 +139,7 @@ def prepare_batch_of_scale(
         kwargs: of `Tensor.to`.
 
     Returns:
-        LR, HR, positional arguments of the network: the scale as a fraction, or none; named ones: none.
+        LR, HR, positional arguments of the network: the scale (a fraction, or one an axis), or none; named ones: none.
 
     Raises:
         InputError: items of several scales.
@@ -150,4 +151,5 @@ def prepare_batch_of_scale(
     different = {scales} if isinstance(scales, str) else {str(scale) for scale in scales}
     if len(different) != 1:
         raise InputError(f"the items of a batch have one scale, got {', '.join(sorted(different))}")
-    return lr, hr, (Fraction(different.pop()),), {}
+    exact = scale_from_text(different.pop())
+    return lr, hr, (exact if len(exact) > 1 else exact[0],), {}

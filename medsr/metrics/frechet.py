@@ -138,15 +138,27 @@ class FrechetDistance:
         Raises:
             InputError: two sizes, or no slices.
         """
-        if pred.shape != target.shape or pred.ndim != 4 or len(pred) < 1:
-            raise InputError(
-                f"expected slices (N, C, H, W) of one size, got {tuple(pred.shape)}, {tuple(target.shape)}"
-            )
-        for channel in range(pred.shape[1]):
+        if pred.shape != target.shape:
+            raise InputError(f"expected slices of one size, got {tuple(pred.shape)} and {tuple(target.shape)}")
+        self.add_features(subject, self.features_of(pred), self.features_of(target))
+
+    def features_of(self, images: torch.Tensor) -> list[Array]:
+        """(N, C, H, W) to features (N, D) of each channel: those of HR slices serve several distances.
+
+        Raises:
+            InputError: no slices.
+        """
+        if images.ndim != 4 or len(images) < 1:
+            raise InputError(f"expected slices (N, C, H, W), got {tuple(images.shape)}")
+        channels = (images[:, c : c + 1].split(self.batch_size) for c in range(images.shape[1]))
+        return [np.concatenate([self.features(part).cpu().double().numpy() for part in parts]) for parts in channels]
+
+    def add_features(self, subject: str, pred: Sequence[Array], target: Sequence[Array]) -> None:
+        """Take in what `features_of` made of slices of SR and HR."""
+        for channel, pair in enumerate(zip(pred, target, strict=True)):
             sets = self._sets.setdefault((subject, channel), [[], []])
-            for kept, images in zip(sets, (pred, target), strict=True):
-                for part in images[:, channel : channel + 1].split(self.batch_size):
-                    kept.append(self.features(part).cpu().double().numpy())
+            for kept, found in zip(sets, pair, strict=True):
+                kept.append(found)
 
     @property
     def subjects(self) -> list[str]:

@@ -89,9 +89,12 @@ class FrechetReport:
         target = item[self.target_key]
         scale = item_scale(item.get(self.scale_key), target.ndim - 1)
         subject = str(item.get(self.subject_key) or f"case-{self._items:04d}")
+        wanted = FrechetDistance(self.features).features_of(self._slices(target, target, scale))
         for name, key in self.images.items():
+            if item[key].shape != target.shape:
+                raise InputError(f"{name} is of size {tuple(item[key].shape)}, HR of {tuple(target.shape)}")
             distance = self._distances.setdefault((scale, name), FrechetDistance(self.features))
-            distance.add(subject, self._slices(item[key], target, scale), self._slices(target, target, scale))
+            distance.add_features(subject, distance.features_of(self._slices(item[key], target, scale)), wanted)
 
     def _slices(self, image: torch.Tensor, like: torch.Tensor, scale: Scale | None) -> torch.Tensor:
         """(C, *spatial) to slices (N, C, H, W) without their borders."""

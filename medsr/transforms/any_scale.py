@@ -14,12 +14,13 @@ from monai.transforms import Compose, RandomizableTransform, Transform
 
 from medsr.degradation import Degradation
 from medsr.errors import InputError
-from medsr.geometry import as_scale, format_scale, output_shape
-from medsr.transforms.crops import reordered
+from medsr.geometry import as_scale, output_shape
+from medsr.transforms.crops import RandPairedCropd, reordered
 from medsr.transforms.pipelines import LoadNormalized, PlainTensorsd, mirrored
-from medsr.transforms.simulation import SimulateLowResolutiond, crop
+from medsr.transforms.simulation import SimulateLowResolutiond, crop, pair_scale, scale_text
 from medsr.transforms.slices import CropInformatived, ExtractSliced, RandSliced
 
+_PAIR = ("label", "image")  # HR first: the grid that slices are drawn on
 MARGIN = 4  # LR voxels: beyond the reach of every registered degradation but the splines', whose memory fades
 
 
@@ -81,6 +82,9 @@ class RandScalePatchd(RandomizableTransform):
     margin, so that they equal those of the image simulated as a whole (on that lattice): there are no artefacts at the
     borders of patches. Images that are too small for the margin are mirrored at their far edges.
 
+    An item that has an LR image already (a real pair) has one scale only, its own: both images are cropped at the same
+    place, and that scale replaces the item's. A batch has one scale, so pairs of several scales need batches of one.
+
     Args:
         hr: key of the HR image (C, *spatial), replaced by the patch.
         lr: key under which the LR patch is stored.
@@ -121,14 +125,11 @@ class RandScalePatchd(RandomizableTransform):
         """Return a copy of `data` with the pair.
 
         Raises:
-            InputError: an item with an LR image of its own, which has one scale only; a patch without LR voxels.
+            InputError: a patch without LR voxels; LR and HR of a pair are not aligned.
             GridError: no scale, or one below 1.
         """
         if self.lr in data:
-            raise InputError(
-                "a real LR/HR pair has one scale, but this pipeline trains at many; use SliceTraining for it, or leave "
-                f"{self.lr!r} out of the datalist"
-            )
+            return self._of_pair(data)
         result = dict(data)
         image: MetaTensor = result[self.hr]
         ndim = image.ndim - 1
@@ -152,12 +153,32 @@ class RandScalePatchd(RandomizableTransform):
         result[self.lr] = crop(pair[self.lr], [w.lead for w in windows], [lr for lr, _ in sides])
         return result
 
+    def _of_pair(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Patches of a real pair, about as large as `patch_sizes` says."""
+        lr, hr = data[self.lr], data[self.hr]
+        scale = pair_scale(lr, hr)
+        size = []
+        for s, n in zip(scale, lr.shape[1:], strict=True):  # LR voxels that are whole HR voxels, within the image
+            q = s.denominator
+            size.append(max(1, min(patch_sizes(self.size, s)[0], n) // q) * q)
+        cropping = RandPairedCropd(self.lr, self.hr, size, self.minimum_deviation, self.tries)
+        result = cropping.set_random_state(state=self.R)(data)
+        if self.permute:
+            order = [int(axis) for axis in self.R.permutation(len(scale))]
+            flipped = [int(axis) for axis in np.flatnonzero(self.R.rand(len(scale)) < 0.5)]
+            for key in (self.lr, self.hr):
+                result[key] = reordered(result[key], order, flipped)
+            scale = tuple(scale[axis] for axis in order)
+        result[self.scale_key] = [str(s) for s in scale]
+        return result
+
 
 class ArbitraryScaleTraining(Compose):
     """LR and HR patches of random slices of volumes at the scale of the batch, for 2D networks of any scale.
 
     For `medsr.engines.ScaledDataset` and `ScaleSampler`, which give each batch its scale. Results are "image", "label"
-    and "scale", a text that is exact.
+    and "scale", a text that is exact. An item with an LR volume as `image` (the same slices, coarser in plane) gives
+    real pairs, at its own scale.
 
     Args:
         patch_size: HR pixels at most, see `patch_sizes`.
@@ -186,8 +207,9 @@ class ArbitraryScaleTraining(Compose):
         context: int = MARGIN,
         informative: float | None = None,
     ) -> None:
-        cropped = [] if informative is None else [CropInformatived(("label",), informative)]
-        self.before_scale = [*LoadNormalized(method).transforms, RandSliced(("label",), plane), *cropped]
+        sliced = RandSliced(_PAIR, plane, allow_missing_keys=True)
+        cropped = [] if informative is None else [CropInformatived(("label",), informative, unless="image")]
+        self.before_scale = [*LoadNormalized(method).transforms, sliced, *cropped]
         self.at_scale = [
             RandScalePatchd(size=patch_size, degradation=degradation, context=context, permute=augment),
             _PairOfScaled(),
@@ -213,11 +235,21 @@ class ArbitraryScaleValidation(Compose):
         super().__init__(
             [
                 *LoadNormalized(method).transforms,
-                ExtractSliced(("label",), plane),
+                ExtractSliced(_PAIR, plane, allow_missing_keys=True),
+                _ScaleOfPair(),
                 SimulateLowResolutiond(degradation=degradation),
                 _PairOfScaled(),
             ]
         )
+
+
+class _ScaleOfPair(Transform):
+    """A real pair has its own scale."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if "image" not in data:
+            return dict(data)
+        return {**data, "scale": [str(s) for s in pair_scale(data["image"], data["label"])]}
 
 
 class _PairOfScaled(Transform):
@@ -229,5 +261,5 @@ class _PairOfScaled(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         image: torch.Tensor = data["image"]
         exact = as_scale(data["scale"], image.ndim - 1)
-        text = str(exact[0]) if len(set(exact)) == 1 else format_scale(exact)
+        text = str(exact[0]) if len(set(exact)) == 1 else scale_text(exact)
         return {**self.tensors(data), "scale": text}

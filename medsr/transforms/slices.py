@@ -110,19 +110,28 @@ class CropInformatived(MapTransform):
         keys: images (C, *spatial) on one grid; the first one decides, by any of its channels.
         threshold: intensity, on images about [0, 1], above which a voxel informs.
         margin: voxels around the box, within the image.
+        unless: items with this key (an LR image, whose grid is another) stay as they are.
         allow_missing_keys: skip absent keys.
     """
 
     def __init__(
-        self, keys: KeysCollection, threshold: float = 0.05, margin: int = 0, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        threshold: float = 0.05,
+        margin: int = 0,
+        unless: str | None = None,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.threshold = threshold
         self.margin = margin
+        self.unless = unless
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with cropped images; one without anything bright stays whole."""
         result = dict(data)
+        if self.unless in result:
+            return result
         first = result[self.keys[0]]
         start, end = generate_spatial_bounding_box(
             first.as_tensor(), lambda x: x > self.threshold, margin=self.margin, allow_smaller=True

@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLES = Path(os.environ.get("MEDSR_TEST_BUNDLES", REPOSITORY / "bundles"))
 ROOTS = sorted(path for path in BUNDLES.iterdir() if path.is_dir())
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+Network = Callable[..., torch.Tensor]
 
 
 def plain_convolutions(state: dict[str, torch.Tensor]) -> Network:
@@ -55,6 +55,8 @@ EXTRAS: dict[str, dict[str, Any]] = {
         "network": plain_convolutions,
         "train": {"patch_size": 16, "minimum_size": 24},
     },
+    "metasrgan": {"train": {"patch_size": 32}},
+    "miassr": {"train": {"patch_size": 32}},
     "rdst": {"train": {"patch_size": 32}},
     "slice_baselines": {"train": {"patch_size": 32}},
     "segmentation_unet": {"train": {"patch_size": 32, "batch_size": 2}},
@@ -113,6 +115,10 @@ class Bundle:
         return self.spec.family is Family.FIXED
 
     @property
+    def is_arbitrary(self) -> bool:
+        return self.spec.family is Family.ARBITRARY
+
+    @property
     def scale(self) -> float:
         """A scale the network takes, along the axes it enlarges."""
         return float(self.spec.scales[0]) if self.spec.scales else 2.0
@@ -120,7 +126,8 @@ class Bundle:
     def possible(self, scale: tuple[float, ...], affine: np.ndarray) -> tuple[float, ...]:
         """A scale per array axis as the network can do it: a 2D network leaves the axis nearest the patient's alone."""
         through_plane = superior_axis(affine) if self.spec.spatial_dims == 2 else None
-        return tuple(1.0 if axis == through_plane else float(s) for axis, s in enumerate(scale))
+        most = self.spec.largest_scale or float("inf")
+        return tuple(1.0 if axis == through_plane else min(float(s), most) for axis, s in enumerate(scale))
 
     def patch(self, shape: list[str], n: int) -> tuple[int, ...]:
         """A `spatial_shape` of the metadata as numbers."""
@@ -184,12 +191,15 @@ def expected_image(bundle: Bundle) -> Callable[..., np.ndarray]:
         normalize = bundle.config("inference")["preprocessing"]["transforms"][1]
         low, high = image.min(), np.percentile(image, 100 if normalize.get("method") == "minmax" else 99.9)
         x = (image - low) / (high - low)
-        if not bundle.is_fixed:
+        if not bundle.is_fixed and not bundle.is_arbitrary:
             x = ndimage.zoom(x, scale, order=3, mode="nearest", grid_mode=True)
         axis = superior_axis(affine) if bundle.spec.spatial_dims == 2 else None
         slices = torch.as_tensor(x)[None, None] if axis is None else torch.as_tensor(x).movedim(axis, 0)[:, None]
         with torch.no_grad():
-            y = forward(slices)
+            if bundle.is_arbitrary:
+                y = forward(slices, [s for k, s in enumerate(scale) if k != axis])
+            else:
+                y = forward(slices)
         y = y[0, 0] if axis is None else y[:, 0].movedim(0, axis)
         return y.numpy() * (high - low) + low
 

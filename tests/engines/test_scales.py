@@ -118,6 +118,8 @@ def test_mixed_scales_are_refused() -> None:
     batch = {"image": torch.zeros(2, 1, 4, 4), "label": torch.zeros(2, 1, 8, 8), "scale": ["2", "3"]}
     with pytest.raises(InputError, match="one scale, got 2, 3"):
         prepare_batch_of_scale(batch)
+    batch["scale"] = ["2,3/2", "2,3/2"]
+    assert prepare_batch_of_scale(batch)[2] == ((Fraction(2), Fraction(3, 2)),)
     del batch["scale"]
     assert prepare_batch_of_scale(batch)[2:] == ((), {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,11 +135,41 @@ def test_empty_places_are_avoided() -> None:
 
 def test_refusals(texture: Texture) -> None:
     image = texture((101, 97))
-    with pytest.raises(InputError, match="real LR/HR pair has one scale"):
-        RandScalePatchd()({"label": image, "image": image, "scale": "2"})
     with pytest.raises(GridError):
         RandScalePatchd()({"label": image})
     with pytest.raises(GridError):
         RandScalePatchd(size=24)({"label": image, "scale": 0.5})
     with pytest.raises(InputError, match="expected tries"):
         RandScalePatchd(tries=0)
+
+
+@pytest.mark.parametrize(
+    ("scale", "lr_side", "hr_side"), [((1.5, 1.5), (14, 14), (21, 21)), ((2, 1), (11, 22), (22, 22))]
+)
+def test_real_pairs_are_cropped_at_one_place_and_keep_their_scale(
+    field: Any, scale: tuple[float, float], lr_side: tuple[int, int], hr_side: tuple[int, int]
+) -> None:
+    """Voxels hold a function of their place in the world, so that images cropped apart would differ from it."""
+    affine = np.diag([-0.9, 1.2, 3, 1])
+    affine[:3, 3] = [5, -7, 2]
+    lr_affine = affine.copy()
+    for axis, s in enumerate(scale):
+        lr_affine[:3, axis] *= s
+        lr_affine[:3, 3] += affine[:3, axis] * (s - 1) / 2
+    shape = (36, 42)
+    transform = RandScalePatchd(size=22).set_random_state(0)
+    places = set()
+    for _ in range(10):
+        lr = field.image([int(n / s) for n, s in zip(shape, scale, strict=True)], lr_affine)
+        item = transform({"label": field.image(shape, affine), "image": lr, "scale": "4"})
+        lr, hr = item["image"], item["label"]
+        assert sorted(lr.shape[1:]) == sorted(lr_side)
+        assert tuple(hr.shape[1:]) == hr_side
+        assert [Fraction(s) for s in item["scale"]] == [Fraction(m, n) for m, n in
+                                                        zip(hr.shape[1:], lr.shape[1:], strict=True)]  # fmt: skip
+        assert field.error(hr) < 1e-5
+        assert field.error(lr) < 1e-5
+        corner = np.array([-0.5, -0.5, 0, 1])
+        np.testing.assert_allclose(lr.affine.numpy() @ corner, hr.affine.numpy() @ corner, atol=1e-9)
+        places.add(tuple(hr.affine[:3, 3].tolist()))
+    assert len(places) > 3, "at random places"

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 
 from medsr.errors import GridError, InputError
-from medsr.transforms import ExtractSliced, RandSliced
+from medsr.transforms import CropInformatived, ExtractSliced, RandSliced
 from medsr.transforms.slices import SLICE_AXIS, SLICE_INDEX, extract_slice
 
 SHAPE = (5, 6, 7)
@@ -119,3 +119,25 @@ def test_an_empty_volume_still_gives_a_slice(oblique_affine: np.ndarray) -> None
     image = MetaTensor(torch.zeros(1, *SHAPE), affine=torch.as_tensor(oblique_affine))
     transform = RandSliced("image", tries=3)
     assert tuple(transform({"image": image})["image"].shape) == (1, 5, 6)
+
+
+def test_informative_crop_is_the_box_of_what_is_bright() -> None:
+    values = torch.full((2, 20, 30), 0.04)
+    values[0, 4:9, 11] = 0.5
+    values[1, 7, 3:20] = 0.3
+    image = MetaTensor(values, affine=torch.diag(torch.tensor([2.0, 3, 1, 1], dtype=torch.float64)))
+    other = MetaTensor(torch.arange(600.0).reshape(1, 20, 30), affine=image.affine.clone())
+    item = CropInformatived(("label", "mask"))({"label": image, "mask": other})
+    assert torch.equal(item["label"].as_tensor(), values[:, 4:9, 3:20])
+    assert torch.equal(item["mask"].as_tensor(), other.as_tensor()[:, 4:9, 3:20])
+    assert item["label"].affine[:2, 3].tolist() == [8, 9], "the place in the world is kept"
+    assert CropInformatived("label", margin=2)({"label": image})["label"].shape == (2, 9, 21)
+    assert CropInformatived("label", margin=50)({"label": image})["label"].shape == image.shape, "within the image"
+
+
+def test_informative_crop_leaves_alone_what_it_cannot_crop() -> None:
+    dark = MetaTensor(torch.zeros(1, 5, 6))
+    assert CropInformatived("label")({"label": dark})["label"].shape == dark.shape
+    bright = MetaTensor(torch.nn.functional.pad(torch.ones(1, 2, 2), (1, 1, 1, 1)))
+    pair = CropInformatived("label", unless="image")({"label": bright, "image": torch.ones(1, 2, 2)})
+    assert pair["label"].shape == bright.shape, "an LR image has another grid"
