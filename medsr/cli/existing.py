@@ -43,7 +43,14 @@ def is_done(paths: OutputPaths, facts: Mapping[str, Any], *, consistency: bool =
     maps = [paths.deviation] * bool(facts["ensemble"]) + [paths.consistency] * consistency
     if not all(path.exists() for path in (paths.image, *maps)):
         return False
-    return _made(paths.record) == dict(facts)
+    return _made(paths.record) == dict(facts) and (paths.image.is_file() or _is_whole(paths))
+
+
+def _is_whole(paths: OutputPaths) -> bool:
+    """Whether a folder has as many images as its record says."""
+    record = json.loads(paths.record.read_text(encoding="utf-8"))
+    stated = {**record.get("dicom", {}), **record.get("pictures", {})}.get("images")
+    return stated == sum(1 for _ in paths.image.iterdir())
 
 
 def _made(path: Path) -> dict[str, Any] | None:

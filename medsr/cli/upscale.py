@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tqdm import tqdm
 
 from medsr.data.atomic import write_json_atomic
-from medsr.data.suffixes import split_suffix
+from medsr.data.suffixes import PICTURE, split_suffix
 from medsr.errors import InputError, OutputError
 
 if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help` need not wait for
@@ -52,7 +52,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="enlarge images",
         description="Enlarge images by a scale or to a target spacing. Name the inputs first.",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="IN", help="image, folder, DICOM folder/zip, .txt list")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="IN",
+        help="image, folder of images or of slices (PNG, TIFF), DICOM folder/zip, .txt list",
+    )
     parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where DICOM inputs hold several series")
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder, or a file name for one input")
     parser.add_argument("--bundle", default="recnn3d", help="name or folder of a bundle (default: recnn3d)")
@@ -75,7 +81,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--format",
         default=".nii.gz",
-        help=".nii.gz, .nii, .nrrd, .mha, or dicom: a derived series of a DICOM input (default: .nii.gz)",
+        help=".nii.gz, .nii, .nrrd, .mha; dicom: a derived series of a DICOM input; png: pictures of pictures "
+        "(default: .nii.gz)",
     )
     parser.add_argument("--bids", action="store_true", help="BIDS names (..._desc-sr_T1w.nii.gz) and sidecars")
     parser.add_argument("--no-preview", action="store_true", help="write no PNG")
@@ -147,27 +154,27 @@ def _place(arguments: argparse.Namespace, sources: Sequence[ImageSource]) -> Pla
     """Where results go.
 
     Raises:
-        InputError: options that contradict each other, or a DICOM result of what is not DICOM.
+        InputError: options that contradict each other, or a DICOM result of what is not DICOM, or pictures of what is
+            none.
     """
-    from medsr.outputs.naming import DICOM, EXTENSIONS
+    from medsr.data.items import check_format
+    from medsr.outputs.naming import EXTENSIONS, FOLDERS
 
     output = Path(os.path.abspath(arguments.output.expanduser()))
     stem, suffix = split_suffix(output)
     if suffix in EXTENSIONS and not output.is_dir():
         if len(sources) > 1:
             raise InputError(f"{output} is one file, but there are {len(sources)} inputs; give a folder")
-        if arguments.bids or arguments.format == DICOM:
-            what = "--bids names the results" if arguments.bids else "--format dicom makes a folder"
+        if arguments.bids or arguments.format in FOLDERS:
+            what = "--bids names the results" if arguments.bids else f"--format {arguments.format} makes a folder"
             raise InputError(f"{output} is a file, but {what}; give a folder to put them in")
         return Place(output.parent, suffix, "", lambda source: stem)
     if output.is_file():
         raise InputError(f"{output} is a file, but no image; give a folder, or a name ending in .nii.gz")
-    foreign = [source.path for source in sources if not source.is_dicom]
-    if arguments.format == DICOM and foreign:
-        raise InputError(
-            f"{foreign[0]}: expected a DICOM input for --format dicom, got another format; its headers cannot be "
-            "made up: choose .nii.gz"
-        )
+    if suffix.lower() in PICTURE and not output.is_dir():
+        raise InputError(f"{output}: pictures are written into a folder; give a folder, and --format png")
+    for source in sources:
+        check_format(source, arguments.format)
     if arguments.bids:  # the bundle finds the name itself
         return Place(output, arguments.format, "sr", lambda source: source.stem)
     return Place(output, arguments.format, "", lambda source: f"{source.stem}_sr")
@@ -188,7 +195,7 @@ def _check_outputs(place: Place, jobs: Sequence[Job]) -> None:
         other = taken.setdefault(paths.image, source.path)
         if other != source.path:
             raise InputError(f"{source.path} and {other} would both become {paths.image}; run them apart")
-        refuse_to_replace(paths, source.path)
+        refuse_to_replace(paths, source.path, place.extension)
         replaced = [path for path in paths if path.resolve() in inputs]
         if replaced:
             raise InputError(f"{replaced[0]} would be a result, but is an input too; give another folder")

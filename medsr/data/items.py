@@ -8,10 +8,20 @@ from typing import Any
 
 from medsr.data.dicom import source_headers
 from medsr.data.dicom_derived import check_sources
-from medsr.data.sources import find_images
+from medsr.data.sources import ImageSource, find_images
+from medsr.data.stacks import check_writable
 from medsr.errors import InputError
 
-_DERIVED = "dicom"  # the output "extension" of a derived series
+# In place of an extension: results that are folders.
+DICOM = "dicom"  # a derived series
+PNG = "png"  # pictures
+
+# What is said of inputs that cannot become them.
+NOT_DICOM = "expected a DICOM input to write DICOM, got another format; its headers cannot be made up: write .nii.gz"
+NO_PICTURE = (
+    "expected a picture or a stack of pictures to write PNG, got another format; its orientation and units would be "
+    "lost: write .nii.gz"
+)
 
 
 def inference_items(
@@ -20,25 +30,35 @@ def inference_items(
     """One item per image below the inputs: its path as `image` and the name of its results as `stem`.
 
     Args:
-        inputs: an image file, a folder of images, a DICOM folder, a `.zip` of one, a `.txt` list of paths, or several
-            of them.
+        inputs: an image file, a folder of images, a folder of slices (pictures), a DICOM folder, a `.zip` of one, a
+            `.txt` list of paths, or several of them.
         series: SeriesInstanceUID to read from folders and archives that hold several.
-        output_ext: of the results; for "dicom" the headers are checked here, before any network runs.
+        output_ext: of the results; for "dicom" and "png" the headers are checked here, before any network runs.
 
     Raises:
-        InputError: nothing was found, a path is no image, or a derived series is asked of what is not a DICOM series
-            of modality MR or CT.
+        InputError: nothing was found, a path is no image, a derived series is asked of what is not a DICOM series of
+            modality MR or CT, or pictures are asked of what is no 8- or 16-bit picture.
     """
     sources = find_images(inputs, series=series)
-    if output_ext == _DERIVED:
-        for source in sources:
-            if not source.is_dicom:
-                raise InputError(
-                    f"{source.path}: expected a DICOM input to write DICOM, got another format; its headers cannot be "
-                    "made up: write .nii.gz"
-                )
+    for source in sources:
+        check_format(source, output_ext)
+        if output_ext == DICOM:
             check_derivable(source.path, series)
+        elif output_ext == PNG:
+            check_writable(source.path)
     return [{"image": str(source.path), "stem": source.stem} for source in sources]
+
+
+def check_format(source: ImageSource, output_ext: str) -> None:
+    """Refuse a format of results that only inputs of the same format can have.
+
+    Raises:
+        InputError: "dicom" for what is not DICOM, or "png" for what is no picture.
+    """
+    if output_ext == DICOM and not source.is_dicom:
+        raise InputError(f"{source.path}: {NOT_DICOM}")
+    if output_ext == PNG and not source.is_picture:
+        raise InputError(f"{source.path}: {NO_PICTURE}")
 
 
 def check_derivable(path: str | Path, series: str | None) -> list[Any]:

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from medsr.data.volume import RAS_TO_LPS, Volume, check_size, describe, to_float32
 from medsr.errors import InputError
 
-_GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Pillow's modes of grey pictures. An older Pillow opens a 16-bit PNG as "I", of which no PNG has 32 bits.
+_DTYPES = {"1": "bool", "L": "uint8", "I": "int32", "F": "float32", "I;16": "uint16", "I;16B": "uint16"}
+_DTYPES["I;16L"] = "uint16"
+LUMINANCE = "the luminance of a picture in colour is taken"
+_DAMAGES = (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, EOFError, OverflowError)
+
+
+class PictureHeader(NamedTuple):
+    """What a picture's header says.
+
+    Attributes:
+        width: number of columns.
+        height: number of rows.
+        dtype: of the stored values: bool, uint8, uint16, int32 or float32.
+        colour: whether the values are the luminance of a picture in colour.
+    """
+
+    width: int
+    height: int
+    dtype: str
+    colour: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height} {self.dtype}"
 
 
 def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = False) -> Volume:
@@ -28,27 +59,64 @@ def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = Fa
     Raises:
         InputError: the file is damaged, in colour, transparent, or holds several pictures.
     """
-    from PIL import Image, UnidentifiedImageError
+    header = picture_header(path, luminance)
+    check_size((header.width, header.height, 1), path, max_voxels)
+    values = picture_values(path, header)
+    return as_volume(values[None], header, path, [LUMINANCE] if header.colour else [])
+
+
+def as_volume(values: np.ndarray, header: PictureHeader, path: Path, warnings: list[str]) -> Volume:
+    """Makes (slices, rows, columns) a volume (columns, rows, slices) with voxels of 1 mm."""
+    meta = describe(filename=str(path), format="picture", original_dtype=header.dtype, units="none", warnings=warnings)
+    return Volume(to_float32(values.transpose(2, 1, 0), path, warnings), RAS_TO_LPS.copy(), meta)
+
+
+def picture_header(path: Path, luminance: bool = False) -> PictureHeader:
+    """Reads size and kind of a picture, and no pixels.
+
+    Raises:
+        InputError: as `read_picture`, as far as the header goes.
+    """
+    with _opened(path) as picture:
+        colour = luminance and picture.mode == "RGB"
+        if picture.mode not in _DTYPES and not colour:
+            raise InputError(
+                f"{path}: expected a grey picture, got mode {picture.mode} (colour or transparency); "
+                "save one channel as grey first"
+            )
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            raise InputError(f"{path}: expected one picture, got {frames}; save them one by one")
+        dtype = "uint8" if colour else _DTYPES[picture.mode]
+        if picture.format == "PNG" and dtype == "int32":
+            dtype = "uint16"
+        return PictureHeader(*picture.size, dtype, colour)
+
+
+def picture_values(path: Path, header: PictureHeader) -> np.ndarray:
+    """Reads the pixels (rows, columns) of a picture whose header has been read.
+
+    Raises:
+        InputError: the file is damaged, or is no longer the one of the header.
+    """
+    with _opened(path) as picture:
+        if picture.size != (header.width, header.height):  # room was made, and the limit checked, for another size
+            raise InputError(f"{path}: expected {header}, got {picture.size}: the file has changed; run again")
+        return np.asarray(picture.convert("L") if header.colour else picture).astype(header.dtype, copy=False)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """Opens a picture; whatever Pillow raises on a damaged one becomes one line."""
+    from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            check_size((*picture.size, 1), path, max_voxels)
-            colour = luminance and picture.mode == "RGB"
-            if picture.mode not in _GREY_MODES and not colour:
-                raise InputError(
-                    f"{path}: expected a grey picture, got mode {picture.mode} (colour or transparency); "
-                    "save one channel as grey first"
-                )
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1:
-                raise InputError(f"{path}: expected one picture, got {frames}; save them one by one")
-            values = np.asarray(picture.convert("L") if colour else picture)
+            yield picture
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: expected a readable picture, got a damaged one ({error}); copy it again") from error
-    warnings: list[str] = ["the luminance of a picture in colour is taken"] if colour else []
-    meta = describe(
-        filename=str(path), format="picture", original_dtype=str(values.dtype), units="none", warnings=warnings
-    )
-    return Volume(to_float32(values.T[:, :, None], path, warnings), RAS_TO_LPS.copy(), meta)
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
+    except (*_DAMAGES, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        what = " ".join(str(error).split())
+        raise InputError(f"{path}: expected a readable picture, got a damaged one ({what}); copy it again") from error

@@ -15,10 +15,12 @@ from monai.utils import ensure_tuple
 from medsr.data.analyze import read_analyze
 from medsr.data.archives import is_archive
 from medsr.data.dicom import is_dicom, read_dicom
+from medsr.data.folders import stack_slices
 from medsr.data.itkfiles import read_itk
 from medsr.data.nifti import read_nifti
 from medsr.data.pictures import read_picture
 from medsr.data.sources import ImageSource, find_images
+from medsr.data.stacks import read_stack
 from medsr.data.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
 from medsr.data.volume import SAME_GRID_MM, Volume, largest_corner_distance
 from medsr.errors import InputError
@@ -35,7 +37,8 @@ def read_volume(
 
     Args:
         path: a NIfTI, MGH, NRRD or MetaImage file, either file of an Analyze pair, a grey PNG or TIFF picture, a
-            folder or .zip with a DICOM series, or one DICOM file (enhanced multi-frame, or one slice).
+            folder of such pictures (a stack of slices, see `stack_slices`), a folder or .zip with a DICOM series, or
+            one DICOM file (enhanced multi-frame, or one slice).
         series: SeriesInstanceUID to read from a DICOM folder that holds several; without it the environment
             variable ``MEDSR_DICOM_SERIES`` decides.
         max_voxels: the most voxels that the image may have; without it the environment variable
@@ -54,6 +57,9 @@ def read_volume(
         if not path.exists():
             raise InputError(f"{path}: expected an image file or a DICOM folder, got nothing there; check the path")
         if path.is_dir():
+            slices = stack_slices(path)
+            if slices:
+                return read_stack(path, slices, max_voxels, luminance)
             return read_dicom(path, series, max_voxels)
         if path.stat().st_size == 0:
             raise InputError(f"{path}: expected an image, got an empty file (0 bytes); copy the file again")
@@ -70,7 +76,7 @@ def read_volume(
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}; check its permissions") from error
     raise InputError(
-        f"{path}: expected {', '.join(IMAGE_SUFFIXES)} or DICOM ({', '.join(DICOM)}, a folder or .zip), "
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES + PICTURE)} or DICOM ({', '.join(DICOM)}, a folder or .zip), "
         f"got {'a damaged DICOM file' if name.endswith(DICOM) else 'another kind of file'}; convert it first"
     )
 

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from medsr.data.archives import is_archive
-from medsr.data.dicom import is_dicom
-from medsr.data.suffixes import IMAGE_SUFFIXES, natural_key, split_suffix
+from medsr.data.folders import dicom_folders, is_dicom_file, stack_slices, visible
+from medsr.data.suffixes import IMAGE_SUFFIXES, PICTURE, split_suffix
 from medsr.errors import InputError
 
 
@@ -19,14 +20,19 @@ class ImageSource:
     """One image to read.
 
     Attributes:
-        path: a file, an archive of DICOM images, or a folder that holds one DICOM series.
+        path: a file, an archive of DICOM images, or a folder that holds one DICOM series or one stack of pictures.
         stem: case name for results, unique among the sources found together.
         is_dicom: whether ``read_volume`` will read DICOM.
+        is_picture: whether it will read a picture or a stack of pictures.
     """
 
     path: Path
     stem: str
     is_dicom: bool = False
+    is_picture: bool = False
+
+
+_Found = tuple[Path, Literal["volume", "dicom", "picture"]]
 
 
 def find_images(
@@ -39,9 +45,12 @@ def find_images(
     where it is named itself; or a ``.txt`` file with one such path a line, relative to its own folder (empty lines
     and lines starting with # do not count). Hidden files are passed over, and a file named twice counts once.
 
+    A picture (.png, .tif, .tiff) is an image where it is named itself. A folder of pictures is one image, a stack of
+    slices, if it holds neither volumes nor DICOM; beside those, pictures (the previews of results, say) do not count.
+
     Where a series is chosen, a folder that is named and holds DICOM files at any depth (a study) is one image.
 
-    The result's name is the file name without suffix, or the DICOM folder's name. Where two images would
+    The result's name is the file name without suffix, or the folder's name. Where two images would
     share one, the names of their parent folders are put before it ("sub-01_T1", "sub-02_T1").
 
     Args:
@@ -56,20 +65,23 @@ def find_images(
             differ in the suffix only.
     """
     named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    found: dict[Path, tuple[Path, bool]] = {}
+    found: dict[Path, _Found] = {}
     for name in named:
-        for path, dicom in _expand(Path(name).expanduser(), series):
-            found.setdefault(path.resolve(), (path, dicom))  # a name and a link to it are one image
+        for path, kind in _expand(Path(name).expanduser(), series):
+            found.setdefault(path.resolve(), (path, kind))  # a name and a link to it are one image
     if not found:
         raise InputError("expected at least one input image, got an empty list; name a file or a folder")
     stems = _unique_stems([Path(os.path.abspath(path)) for path, _ in found.values()])
-    return [ImageSource(path, stem, dicom) for (path, dicom), stem in zip(found.values(), stems, strict=True)]
+    return [
+        ImageSource(path, stem, kind == "dicom", kind == "picture")
+        for (path, kind), stem in zip(found.values(), stems, strict=True)
+    ]
 
 
-def _expand(path: Path, series: str | None, depth: int = 0) -> list[tuple[Path, bool]]:
-    """Returns the images of one input and whether each is DICOM."""
+def _expand(path: Path, series: str | None, depth: int = 0) -> list[_Found]:
+    """Returns the images of one input."""
     if path.is_dir():
-        return [(path, True)] if series and _dicom_folders(path) else _expand_folder(path)
+        return [(path, "dicom")] if series and dicom_folders(path) else _expand_folder(path)
     if not path.exists():
         raise InputError(f"{path}: expected an image file, a folder or a list, got nothing there; check the path")
     if path.suffix.lower() == ".txt":
@@ -77,54 +89,40 @@ def _expand(path: Path, series: str | None, depth: int = 0) -> list[tuple[Path, 
             raise InputError(f"{path}: expected images in a list, got another list; put its lines into one list")
         return _expand_list(path, series)
     if path.name.lower().endswith(IMAGE_SUFFIXES):
-        return [(path, False)]
-    if is_archive(path) or _is_dicom(path):
-        return [(path, True)]
+        return [(path, "volume")]
+    if path.name.lower().endswith(PICTURE):
+        return [(path, "picture")]
+    if is_archive(path) or is_dicom_file(path):
+        return [(path, "dicom")]
     raise InputError(
-        f"{path}: expected {', '.join(IMAGE_SUFFIXES)}, DICOM (also in a .zip) or a .txt list, got another kind of "
-        "file; convert it"
+        f"{path}: expected {', '.join(IMAGE_SUFFIXES + PICTURE)}, DICOM (also in a .zip) or a .txt list, got "
+        "another kind of file; convert it"
     )
 
 
-def _expand_folder(folder: Path) -> list[tuple[Path, bool]]:
+def _expand_folder(folder: Path) -> list[_Found]:
     try:
-        entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+        entries = visible(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}; check its permissions") from error
-    images = [(e, False) for e in entries if e.is_file() and e.name.lower().endswith(IMAGE_SUFFIXES)]
-    images += [(sub, True) for sub in _dicom_folders(folder)]
+    images: list[_Found] = [(e, "volume") for e in entries if e.is_file() and e.name.lower().endswith(IMAGE_SUFFIXES)]
+    images += [(sub, "dicom") for sub in dicom_folders(folder)]
+    if not images and stack_slices(folder):
+        images = [(folder, "picture")]
     if not images:
         raise InputError(
-            f"{folder}: expected images ({', '.join(IMAGE_SUFFIXES)}) in this folder or DICOM files in it "
-            f"or below, got {'other files' if entries else 'an empty folder'}; check the path"
+            f"{folder}: expected images ({', '.join(IMAGE_SUFFIXES)}) or slices ({', '.join(PICTURE)}) in this folder, "
+            f"or DICOM files in it or below, got {'other files' if entries else 'an empty folder'}; check the path"
         )
     return images
 
 
-def _is_dicom(path: Path) -> bool:
-    try:
-        return is_dicom(path)
-    except OSError:  # whatever it is, it does not make its folder a DICOM folder; reading one is stricter
-        return False
-
-
-def _dicom_folders(folder: Path) -> list[Path]:
-    """Returns the topmost folders, from `folder` down, that hold DICOM files themselves."""
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
-        if any(_is_dicom(Path(root, name)) for name in names):
-            found.append(Path(root))
-            folders.clear()  # a series may be spread over subfolders: the folder is read as a whole
-    return found
-
-
-def _expand_list(path: Path, series: str | None) -> list[tuple[Path, bool]]:
+def _expand_list(path: Path, series: str | None) -> list[_Found]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a text file with one path a line, got {error}; check it") from error
-    images = []
+    images: list[_Found] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue

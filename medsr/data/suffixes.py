@@ -33,4 +33,4 @@ def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Returns a sort key by which "slice2" comes before "slice10", whatever the case."""
     parts = re.split(r"(\d+)", name)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part.lower()) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]

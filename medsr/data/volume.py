@@ -36,7 +36,7 @@ class Volume:
         data: intensities, float32, shape (X, Y, Z), in the file's own units (HU, scanner units).
         affine: (4, 4) float64, voxel index -> world in RAS+ millimetres.
         meta: where it came from. Always: ``filename``, ``format`` ("nifti", "mgh", "nrrd", "metaimage",
-            "dicom"), ``original_dtype``, ``sform_code``, ``qform_code`` (0 where the format has none, and 0
+            "dicom", "picture"), ``original_dtype``, ``sform_code``, ``qform_code`` (0 where the format has none, and 0
             for a qform that describes another grid than ``affine``), ``units`` (the header's word, "mm"),
             ``series_uid`` ("" unless DICOM) and ``warnings`` (list of one-line strings).
     """

@@ -12,13 +12,14 @@ import numpy as np
 
 from medsr.data.suffixes import split_suffix
 from medsr.errors import InputError
-from medsr.outputs.naming import DICOM, EXTENSIONS, FORMATS
+from medsr.outputs.naming import DICOM, EXTENSIONS
 
 # Entries of a bundle's inference.json that a client may set, and how a value is read.
 _NUMBERS = ("scale", "spacing")
 _COUNTS = ("back_projection", "memory_mb")
 _TEXTS = ("precision", "series")
 _SWITCHES = ("consistency", "uncertainty")
+_FORMATS = (*EXTENSIONS, DICOM)  # no pictures: none are taken either
 PARAMETERS = (*_NUMBERS, *_SWITCHES, *_COUNTS, *_TEXTS, "device", "result_extension", "result_dtype")
 
 # What MONAI Label and its clients add to every request.
@@ -138,8 +139,8 @@ def _extension(value: Any) -> str | None:
         return None
     extension = str(value).lower()
     extension = extension if extension.startswith(".") or extension == DICOM else f".{extension}"
-    if extension not in FORMATS:
-        raise InputError(f"results are written as {', '.join(FORMATS)}, got {_shown(value)}")
+    if extension not in _FORMATS:
+        raise InputError(f"results are written as {', '.join(_FORMATS)}, got {_shown(value)}")
     return extension
 
 

@@ -7,19 +7,22 @@ from typing import NamedTuple
 
 from medsr.data.atomic import check_folder
 from medsr.data.dicom_derived import is_derived_series
+from medsr.data.folders import stack_slices
+from medsr.data.items import DICOM, PNG
 from medsr.data.suffixes import split_suffix
 from medsr.errors import InputError
 from medsr.outputs.bids import bids_stem
+from medsr.outputs.pictures import is_picture_result
 
-DICOM = "dicom"  # in place of an extension: a folder of images, a derived series
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-FORMATS = (*EXTENSIONS, DICOM)
-_OF_MAPS = ".nii.gz"  # of uncertainty and consistency maps beside a DICOM series
+FOLDERS = (DICOM, PNG)  # in place of an extension: a folder of images
+FORMATS = (*EXTENSIONS, *FOLDERS)
+_OF_MAPS = ".nii.gz"  # of uncertainty and consistency maps beside a folder
 _OF_BIDS = (".nii.gz", ".nii")
 
 
 class OutputPaths(NamedTuple):
-    """Files that belong to one case; `image` is a folder where the format is "dicom"."""
+    """Files that belong to one case; `image` is a folder where the format is "dicom" or "png"."""
 
     image: Path
     record: Path
@@ -35,7 +38,7 @@ def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extensio
         directory: of the results.
         stem: name of the case, without folders or with some.
         postfix: what is appended to it; nothing if empty.
-        extension: of the image and the maps; "dicom" makes the image a folder of that name and the maps .nii.gz.
+        extension: of the image and the maps; "dicom" and "png" make the image a folder, and the maps .nii.gz.
 
     Raises:
         InputError: an extension that cannot be written.
@@ -43,8 +46,8 @@ def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extensio
     if extension not in FORMATS:
         raise InputError(f"results are written as {', '.join(FORMATS)}, got {extension!r}")
     base = Path(directory) / f"{stem}_{postfix}" if postfix else Path(directory) / stem
-    maps = _OF_MAPS if extension == DICOM else extension
-    image = base if extension == DICOM else Path(f"{base}{extension}")
+    maps = _OF_MAPS if extension in FOLDERS else extension
+    image = base if extension in FOLDERS else Path(f"{base}{extension}")
     return OutputPaths(
         image, *(Path(f"{base}{end}") for end in (".json", ".png", f"_std{maps}", f"_consistency{maps}"))
     )
@@ -70,29 +73,35 @@ def check_bids_format(extension: str) -> None:
         raise InputError(f"BIDS names are for {' and '.join(_OF_BIDS)}, got {extension!r}; leave one of the two out")
 
 
-def refuse_to_replace(paths: OutputPaths, source: str | Path) -> None:
+def refuse_to_replace(paths: OutputPaths, source: str | Path, extension: str = DICOM) -> None:
     """Keep a result from taking the place of its input, of the file of facts beside it (BIDS), or of other files.
 
+    Args:
+        paths: of the result.
+        source: the input.
+        extension: where the result is a folder, of which kind: of that kind an earlier result may be replaced.
+
     Raises:
-        InputError: the result has the folder and the name of its input, whatever the extensions, or would be a
-            series inside the folder of its input, which then held two.
+        InputError: the result has the folder and the name of its input, whatever the extensions; or would be a
+            series inside the folder of its input, which then held two; or anything in a folder of slices, which its
+            preview would join.
         OutputError: the result is a folder, and there is one of its name that holds something else.
     """
     given = Path(source)
-    if is_series(paths):
-        check_folder(paths.image, replaceable=is_derived_series)
+    if is_folder(paths):
+        check_folder(paths.image, replaceable=is_picture_result if extension == PNG else is_derived_series)
     if not str(source):
         return
     result, origin = paths.image.resolve(), given.resolve()
     if given.is_dir():
-        if result == origin or (is_series(paths) and origin in result.parents):
+        if result == origin or (origin in result.parents and (is_folder(paths) or stack_slices(given))):
             raise InputError(f"{paths.image} would be written into its input {given.name}; give another folder")
         return
     if result.parent == origin.parent and split_suffix(given)[0] == _stem_of(paths):
         raise InputError(f"{paths.image} would be named as its input {given.name}; give another folder or name")
 
 
-def is_series(paths: OutputPaths) -> bool:
+def is_folder(paths: OutputPaths) -> bool:
     """Whether the image is a folder."""
     return paths.record.name == f"{paths.image.name}.json"
 

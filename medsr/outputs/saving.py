@@ -24,8 +24,9 @@ from medsr.inferers.back_projection import inconsistency
 from medsr.interpolation import apply_matrices, resampling_matrices
 from medsr.outputs.bids import describe_dataset, sidecar
 from medsr.outputs.case import Case
-from medsr.outputs.naming import DICOM, EXTENSIONS, OutputPaths, case_paths, check_bids_format, output_paths
+from medsr.outputs.naming import DICOM, EXTENSIONS, PNG, OutputPaths, case_paths, check_bids_format, output_paths
 from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
+from medsr.outputs.pictures import source_bits, write_pictures
 from medsr.outputs.preview import Image, Slicer, draw_preview
 from medsr.outputs.record import make_record, trained_range_warnings
 from medsr.outputs.series import derivable_headers, write_series
@@ -49,8 +50,9 @@ class SaveImageWithRecordd(SaveImaged):
         keys: SR image.
         reference: LR image.
         output_postfix: appended to the case name.
-        output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha" in float32 (a sheared grid needs NIfTI), or "dicom" for a
-            folder with a derived series, where the LR image was DICOM.
+        output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha" in float32 (a sheared grid needs NIfTI), "dicom" for a folder
+            with a derived series, where the LR image was DICOM, or "png" for a folder of pictures, one for each slice
+            of the third axis, where it was 8- or 16-bit pictures.
         preview: draw a preview (needs matplotlib).
         consistency: write |degrade(SR) - LR| too, on the LR grid and in the image's units: what the result gets
             wrong about what was measured, were LR images made as the inferer's degradation says.
@@ -95,8 +97,8 @@ class SaveImageWithRecordd(SaveImaged):
         """Write the files; `data` is returned as it came, with the image's path under `saved`.
 
         Raises:
-            InputError: the inferer has not run, the result would replace its input, or a derived series is asked of
-                what is not a DICOM series of modality MR or CT.
+            InputError: the inferer has not run, the result would replace its input, a derived series is asked of what
+                is not a DICOM series of modality MR or CT, or pictures of what is no picture.
             OutputError: the folder or a file cannot be written; none of the case's files appears.
         """
         result = dict(data)
@@ -107,7 +109,7 @@ class SaveImageWithRecordd(SaveImaged):
             source = str(lr_image.meta.get("filename_or_obj", ""))
             stem = str(result.get("stem") or split_suffix(source)[0] or "image")
             paths = case_paths(self.output_dir, source, stem, self.output_postfix, self.output_ext, self.bids)
-            refuse_to_replace(paths, source)
+            refuse_to_replace(paths, source, self.output_ext)
             self._write(paths, Case(source, lr_image, sr_image, self.inferer.last))
             result["saved"] = str(paths.image)
         return result
@@ -116,10 +118,14 @@ class SaveImageWithRecordd(SaveImaged):
         """Tell before the network runs what saving would refuse after it.
 
         Raises:
-            InputError: a derived series is asked of what is not a DICOM series of modality MR or CT.
+            InputError: a derived series is asked of what is not a DICOM series of modality MR or CT, or pictures of
+                what is no picture of 8 or 16 bits.
         """
+        source = lr_image.meta.get("filename_or_obj", "")
         if self.output_ext == DICOM:
-            derivable_headers(lr_image.meta.get("filename_or_obj", ""), str(lr_image.meta.get("series_uid") or ""))
+            derivable_headers(source, str(lr_image.meta.get("series_uid") or ""))
+        elif self.output_ext == PNG:
+            source_bits(source, lr_image.meta)
 
     def _tidy(self, folder: Path) -> None:
         """Remove what killed runs left in a folder, once a run."""
@@ -143,6 +149,9 @@ class SaveImageWithRecordd(SaveImaged):
                 record["consistency"] = self._write_consistency(hidden.consistency, case)
             if self.output_ext == DICOM:
                 record["dicom"] = write_series(hidden.image, case, record)
+            elif self.output_ext == PNG:
+                bits = source_bits(case.source, case.meta)
+                record["pictures"] = write_pictures(hidden.image, case.sr_values.numpy()[0], bits, record)
             else:
                 write_volume(hidden.image, case.sr_values.numpy()[0], case.sr.affine, like=case.meta)
                 if case.series_uid:

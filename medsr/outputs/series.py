@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medsr.data.dicom_derived import Processing, write_derived_series
-from medsr.data.items import check_derivable
+from medsr.data.items import NOT_DICOM, check_derivable
 from medsr.errors import InputError
 from medsr.outputs.case import Case
 
@@ -61,10 +61,7 @@ def derivable_headers(source: str, series_uid: str) -> list[Any]:
         InputError: it is not a DICOM series of modality MR or CT.
     """
     if not series_uid or not source:
-        raise InputError(
-            f"{source or 'the image'}: expected a DICOM input to write DICOM, got another format; "
-            "its headers cannot be made up: write .nii.gz"
-        )
+        raise InputError(f"{source or 'the image'}: {NOT_DICOM}")
     return check_derivable(source, series_uid)
 
 

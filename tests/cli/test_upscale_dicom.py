@@ -93,13 +93,13 @@ def test_dicom_out_needs_dicom_in(
         done = upscale(*inputs, "-o", tmp_path / "out", "--format", "dicom")
         assert done.status == 2
         (line,) = done.err.splitlines()
-        assert line.startswith(f"medsr: error: {tmp_path / 'a.nii.gz'}: expected a DICOM input for --format dicom")
+        assert line.startswith(f"medsr: error: {tmp_path / 'a.nii.gz'}: expected a DICOM input to write DICOM")
     done = upscale(series, "-o", tmp_path / "x.nii.gz", "--format", "dicom")
     assert done.status == 2
     assert "--format dicom makes a folder; give a folder" in done.err
     done = upscale(series, "-o", tmp_path / "out", "--format", ".dcm")
     assert done.status == 2
-    assert "results are written as .nii.gz, .nii, .nrrd, .mha, dicom, got '.dcm'" in done.err
+    assert "results are written as .nii.gz, .nii, .nrrd, .mha, dicom, png, got '.dcm'" in done.err
     assert names(tmp_path / "out") == []
 
 

@@ -571,12 +571,12 @@ def test_equal_names_get_their_folders(tmp_path: Path) -> None:
 
 def test_nothing_to_do(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    touch(tmp_path / "a.png")
+    touch(tmp_path / "a.jpg")
     for inputs, words in [
         ([], "empty list"),
         ([tmp_path / "empty"], "an empty folder"),
         ([tmp_path], "other files"),
-        ([tmp_path / "a.png"], "another kind of file"),
+        ([tmp_path / "a.jpg"], "another kind of file"),
         ([tmp_path / "none"], "nothing there"),
     ]:
         with pytest.raises(InputError, match=words) as caught:

@@ -73,6 +73,7 @@ def test_casts_are_refused(dtype: str) -> None:
         ({"precision": "x" * 1000}, "short word"),
         ({"consistency": 1}, "true or false"),
         ({"result_extension": ".dcm"}, "results are written as"),
+        ({"result_extension": "png"}, "results are written as"),
         ({"result_dtype": "nothing"}, "result_dtype such as float32"),
         ({"device": 1}, "name of a device"),
     ],

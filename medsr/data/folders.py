@@ -1,0 +1,56 @@
+"""What a folder holds: volumes, DICOM series at any depth, or the slices of a stack of pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medsr.data.dicom import is_dicom
+from medsr.data.suffixes import ANALYZE, IMAGE_SUFFIXES, PICTURE, natural_key
+
+
+def visible(folder: Path) -> list[Path]:
+    """Returns what lies in a folder and is not hidden, in natural order ("2" before "10").
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    return sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+
+
+def stack_slices(folder: Path) -> list[Path]:
+    """Returns the pictures that are one image, a stack, in natural order of their names.
+
+    A folder is a stack if it holds grey pictures, beside them no volume of any format (results lie with a preview, and
+    that is a picture), and no DICOM at any depth.
+
+    Returns:
+        The pictures; none where the folder is no stack.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    files = [entry for entry in visible(folder) if entry.is_file()]
+    slices = [file for file in files if file.name.lower().endswith(PICTURE)]
+    if not slices or any(file.name.lower().endswith(IMAGE_SUFFIXES + ANALYZE) for file in files):
+        return []
+    return [] if dicom_folders(folder) else slices
+
+
+def dicom_folders(folder: Path) -> list[Path]:
+    """Returns the topmost folders, from `folder` down, that hold DICOM files themselves."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
+        if any(is_dicom_file(Path(root, name)) for name in names):
+            found.append(Path(root))
+            folders.clear()  # a series may be spread over subfolders: the folder is read as a whole
+    return found
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file is DICOM; one that cannot be read is not."""
+    try:
+        return is_dicom(path)
+    except OSError:  # whatever it is, it does not make its folder a DICOM folder; reading one is stricter
+        return False
