@@ -17,7 +17,7 @@ from medsr.errors import InputError
 from medsr.geometry import as_scale, format_scale, output_shape
 from medsr.transforms.crops import reordered
 from medsr.transforms.pipelines import LoadNormalized, PlainTensorsd, mirrored
-from medsr.transforms.simulation import SimulateLowResolutiond, crop
+from medsr.transforms.simulation import SimulateLowResolutiond, contrast, crop
 from medsr.transforms.slices import CropInformatived, ExtractSliced, RandSliced
 
 MARGIN = 4  # LR voxels: beyond the reach of every registered degradation but the splines', whose memory fades
@@ -144,7 +144,7 @@ class RandScalePatchd(RandomizableTransform):
             windows = [options[int(self.R.randint(len(options)))] for options in places]
             leads = [int(w.lead * s) for w, s in zip(windows, scale, strict=True)]
             patch = crop(image, [w.start + k for w, k in zip(windows, leads, strict=True)], hr_size)
-            if patch.as_tensor().std() > self.minimum_deviation:
+            if contrast(patch.as_tensor()) > self.minimum_deviation:
                 break
         whole = crop(image, [w.start for w in windows], [w.length for w in windows])
         pair = self.simulate({self.hr: whole, self.scale_key: [str(s) for s in scale]})
