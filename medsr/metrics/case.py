@@ -74,10 +74,9 @@ class CaseMetrics:
         names = [f"channel_{k}" for k in range(count)] if contrasts is None else list(contrasts)
         if len(names) != count:
             raise InputError(f"the image has {count} channels, got the names of {len(names)}: {', '.join(names)}")
-        own_mask = mask is not None and mask.ndim == pred.ndim and mask.shape[0] == count
         return _joined(
             [
-                self._measure(pred[k : k + 1], target[k : k + 1], mask[k : k + 1] if own_mask else mask, scale, axis)
+                self._measure(pred[k : k + 1], target[k : k + 1], _of_channel(mask, k, pred), scale, axis)
                 for k in range(count)
             ],
             names,
@@ -148,6 +147,12 @@ class CaseMetrics:
                 f"{span:.6g}: bring the images to that range, or state theirs",
                 stacklevel=3,
             )
+
+
+def _of_channel(mask: Tensor | None, k: int, image: Tensor) -> Tensor | None:
+    """The mask of one channel: its own, or that of all."""
+    own = mask is not None and mask.ndim == image.ndim and mask.shape[0] == image.shape[0]
+    return mask[k : k + 1] if mask is not None and own else mask
 
 
 def _joined(channels: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:

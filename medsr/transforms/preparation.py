@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
@@ -177,8 +177,7 @@ def _normalised(preparation: Preparation, image: MetaTensor) -> MetaTensor:
     else:
         low, high = rule
         windows = [(float(low), float(high) - float(low))] * image.shape[0]
-    result: MetaTensor = normalized(image, windows)
-    return result
+    return cast(MetaTensor, normalized(image, windows))
 
 
 def _relabelled(preparation: Preparation, labels: MetaTensor) -> MetaTensor:
