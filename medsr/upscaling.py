@@ -81,6 +81,11 @@ class Upscaler:
         """Enlarge a file and write the result, its record and preview where the bundle's settings say."""
         return Path(self.loaded.run({"image": str(image), "stem": stem}, save=True)["saved"])
 
+    def save_contrasts(self, images: Sequence[str | PathLike[str]], stems: Sequence[str]) -> list[Path]:
+        """Enlarge the contrasts of one case, channels of one image in this order, as `save`; a result for each."""
+        item = {"image": [str(image) for image in images], "stem": list(stems)}
+        return [Path(saved) for saved in self.loaded.run(item, save=True)["saved"]]
+
     def _run(self, array: np.ndarray, affine: np.ndarray) -> MetaTensor:
         """Enlarge (X, Y, Z) or (C, X, Y, Z)."""
         channels = array if array.ndim == 4 else array[None]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help
 
 
 class Job(NamedTuple):
-    """One image to enlarge.
+    """One image to enlarge, or one contrast of a case.
 
     Attributes:
         source: the image.
@@ -60,6 +60,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="image, folder of images or of slices (PNG, TIFF), DICOM folder/zip, .txt list",
     )
     parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where DICOM inputs hold several series")
+    parser.add_argument(
+        "--contrasts",
+        nargs="+",
+        metavar="NAME",
+        help="channels of the bundle's network, as words in the names of files: T1ce T1w T2w FLAIR",
+    )
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder, or a file name for one input")
     parser.add_argument("--bundle", default="recnn3d", help="name or folder of a bundle (default: recnn3d)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of your own training, instead of the bundle's")
@@ -92,56 +98,70 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand: 0 if every image was enlarged, 1 if some failed."""
+    from medsr.data.items import contrast_groups
     from medsr.data.sources import find_images
-    from medsr.outputs.naming import case_paths
 
     sources = find_images(arguments.inputs, series=arguments.series)
-    place = _place(arguments, sources)
-    jobs = []
-    for source in sources:
-        stem = place.stem_of(source)
-        paths = case_paths(place.directory, source.path, stem, place.postfix, place.extension, arguments.bids)
-        jobs.append(Job(source, stem, paths))
-    _check_outputs(place, jobs)
-    todo = _todo(arguments, jobs) if arguments.skip_existing else jobs
-    skipped = [str(job.source.path) for job in jobs if job not in todo]
+    groups = [[source] for source in sources]
+    if arguments.contrasts:
+        groups = contrast_groups(sources, arguments.contrasts)
+    place = _place(arguments, [source for group in groups for source in group])
+    cases = [[_job(arguments, place, source) for source in group] for group in groups]
+    _check_outputs(place, [job for case in cases for job in case])
+    todo = _todo(arguments, cases) if arguments.skip_existing else cases
+    skipped = [str(job.source.path) for case in cases if case not in todo for job in case]
     failures = _run_all(arguments, place, todo) if todo else {}
-    if len(jobs) > 1:
+    if len(cases) > 1:
         report = {"done": len(todo) - len(failures), "skipped": skipped, "failed": failures}
         write_json_atomic(place.directory / "medsr_upscale.json", report)
-    if len(jobs) > 1 or skipped:
+    if len(cases) > 1 or skipped:
         counts = f"{len(todo) - len(failures)} done, {len(skipped)} skipped, {len(failures)} failed"
         print(f"medsr: {counts}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _todo(arguments: argparse.Namespace, jobs: list[Job]) -> list[Job]:
-    """The jobs without a result that was made as asked now."""
+def _job(arguments: argparse.Namespace, place: Place, source: ImageSource) -> Job:
+    from medsr.outputs.naming import case_paths
+
+    stem = place.stem_of(source)
+    paths = case_paths(place.directory, source.path, stem, place.postfix, place.extension, arguments.bids)
+    return Job(source, stem, paths)
+
+
+def _todo(arguments: argparse.Namespace, cases: list[list[Job]]) -> list[list[Job]]:
+    """The cases without results that were made as asked now."""
     from medsr.cli.existing import is_done, wanted
 
     facts = wanted(arguments)
-    todo = [job for job in jobs if not is_done(job.paths, facts, consistency=arguments.consistency)]
-    others = sum(job.paths.image.exists() for job in todo)
+    todo = [
+        case for case in cases if not all(is_done(job.paths, facts, consistency=arguments.consistency) for job in case)
+    ]
+    others = sum(job.paths.image.exists() for case in todo for job in case)
     if others:
         print(f"medsr: {others} existing result(s) were made otherwise, and are made again", file=sys.stderr)
     return todo
 
 
-def _run_all(arguments: argparse.Namespace, place: Place, jobs: Sequence[Job]) -> dict[str, str]:
-    """Enlarge image after image; returns what failed and why. One image's fault does not stop the others."""
+def _run_all(arguments: argparse.Namespace, place: Place, cases: Sequence[Sequence[Job]]) -> dict[str, str]:
+    """Enlarge image after image, contrasts together; returns what failed and why. One's fault does not stop others."""
     from medsr.engines import user_error
 
     upscaler = _upscaler(arguments, place)
     failures: dict[str, str] = {}
-    print(f"medsr: {upscaler.bundle.name} on {upscaler.device}: {len(jobs)} image(s)", file=sys.stderr)
-    progress = tqdm(jobs, unit="image", disable=None)
-    for source, stem, _ in progress:
+    print(f"medsr: {upscaler.bundle.name} on {upscaler.device}: {len(cases)} image(s)", file=sys.stderr)
+    progress = tqdm(cases, unit="image", disable=None)
+    for case in progress:
+        source, stem, _ = case[0]
         progress.set_postfix_str(source.path.name)
         try:
-            tqdm.write(str(upscaler.save(source.path, stem)))
+            if len(case) == 1:
+                saved = [upscaler.save(source.path, stem)]
+            else:
+                saved = upscaler.save_contrasts([job.source.path for job in case], [job.stem for job in case])
+            tqdm.write("\n".join(map(str, saved)))
         except Exception as error:
             mistake = user_error(error)
-            if arguments.debug or (mistake is None and len(jobs) == 1):
+            if arguments.debug or (mistake is None and len(cases) == 1):
                 raise  # a defect, not a user's mistake
             what = str(mistake or f"{type(error).__name__}: {' '.join(str(error).split())}")
             failures[str(source.path)] = what
@@ -214,6 +234,7 @@ def _upscaler(arguments: argparse.Namespace, place: Place) -> Upscaler:
         scale=_one_or_many(arguments.scale),
         spacing=_one_or_many(arguments.spacing),
         **{name: str(value) for name in ("series", "weights") if (value := getattr(arguments, name))},
+        **({"contrasts": arguments.contrasts} if arguments.contrasts else {}),
         device=arguments.device,
         precision=arguments.precision,
         memory_mb=arguments.memory,

@@ -107,14 +107,17 @@ def _joined(cases: list[Case], channels: tuple[str, ...]) -> list[list[Case]]:
     """The cases one by one, or, where contrasts become channels, those of one scan together in their order.
 
     Raises:
-        InputError: a scan without one of the channels.
+        InputError: a scan without one of the channels, or with two files of one.
     """
     if len(channels) < 2:
         return [[case] for case in cases]
     scans: dict[tuple[tuple[str, str], ...], dict[str, Case]] = {}
     for case in cases:
-        scan = tuple(sorted((name, value) for name, value in case.entities.items() if name != "modality"))
-        scans.setdefault(scan, {})[case.modality] = case
+        told = {**case.entities, "subject": str(case.subject)}  # listed files have no entities
+        scan = tuple(sorted((name, value) for name, value in told.items() if name != "modality"))
+        other = scans.setdefault(scan, {}).setdefault(case.modality, case)
+        if other is not case:
+            raise InputError(f"{other.path} and {case.path} are both {case.modality} of one scan; remove one of them")
     for found in scans.values():
         missing = [name for name in channels if name not in found]
         if missing:

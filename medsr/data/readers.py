@@ -22,7 +22,7 @@ from medsr.data.pictures import read_picture
 from medsr.data.sources import ImageSource, find_images
 from medsr.data.stacks import read_stack
 from medsr.data.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
-from medsr.data.volume import SAME_GRID_MM, Volume, largest_corner_distance
+from medsr.data.volume import CHANNEL_FILES, SAME_GRID_MM, Volume, largest_corner_distance
 from medsr.errors import InputError
 
 __all__ = ["ImageSource", "Volume", "VolumeReader", "find_images", "read_volume"]
@@ -118,7 +118,7 @@ class VolumeReader(ImageReader):
             The array, (X, Y, Z) for one file and (C, X, Y, Z) for several, and MONAI's metadata: ``affine``,
             ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, and the entries of
             ``Volume.meta`` of the first file, with ``warnings`` joined to one string (lists of different
-            lengths cannot be collated).
+            lengths cannot be collated); of several files also their paths, as ``channel_files``.
 
         Raises:
             InputError: as ``read_volume``, or the files of one case do not share one grid.
@@ -139,9 +139,10 @@ class VolumeReader(ImageReader):
                     f"{path}: expected the grid of the first channel, got one {apart:.4g} mm away; "
                     "resample the channels of one case to one grid"
                 )
-        notes = [note for volume in volumes for note in volume.meta["warnings"]]
-        for note in notes:
-            _LOGGER.warning("%s: %s", img[0], note)
+        for path, volume in zip(img, volumes, strict=True):
+            for note in volume.meta["warnings"]:
+                _LOGGER.warning("%s: %s", path, note)
+        notes = list(dict.fromkeys(note for volume in volumes for note in volume.meta["warnings"]))
         meta: dict[str, Any] = {key: value for key, value in first.meta.items() if key != "warnings"}
         meta.update(
             affine=first.affine.copy(),
@@ -151,5 +152,7 @@ class VolumeReader(ImageReader):
             space="RAS",
             warnings="; ".join(notes),
         )
+        if len(volumes) > 1:
+            meta[CHANNEL_FILES] = [str(path) for path in img]
         array = first.data if len(volumes) == 1 else np.stack([volume.data for volume in volumes])
         return array, meta

@@ -14,6 +14,8 @@ import numpy as np
 from medsr.errors import InputError
 from medsr.geometry import spacing_of
 
+CHANNEL_FILES = "channel_files"  # key of `meta`: the path of each channel, where several files are one image
+
 # Two affines that place every corner of a volume within this distance describe the same grid.
 SAME_GRID_MM = 1e-3
 

@@ -21,7 +21,7 @@ from medsr.geometry import Scale, as_scale
 from medsr.metrics.case import CaseMetrics
 from medsr.metrics.case_names import case_names
 from medsr.metrics.protocol import Protocol
-from medsr.metrics.report import format_table, summarise
+from medsr.metrics.report import directions, format_table, summarise
 from medsr.metrics.rows import Row, write_csv, write_json
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class CaseReport:
     process writes for all.
 
     Items are what the evaluator and its postprocessing leave, decollated or not. A key is looked up in the
-    evaluator's output (pred, label, image), then in its batch (all other keys of the dataset).
+    evaluator's output (pred, label, image), then in its batch (all other keys of the dataset). Contrasts that are the
+    channels of one image are measured one by one, and their mean is the case's value; see `CaseMetrics`.
 
     Args:
         output_dir: folder for the files, made if need be.
@@ -64,6 +65,7 @@ class CaseReport:
         image_key: key whose metadata name the case.
         mask_key: key of a mask, where metrics are to be taken inside one.
         scale_key: key of the case's scale (one number or one an axis), used where an item has it.
+        modality_key: key that names the channels of an item, joined by "+", as a datalist does.
         quiet: print nothing.
     """
 
@@ -80,6 +82,7 @@ class CaseReport:
         image_key: str = "image",
         mask_key: str | None = None,
         scale_key: str = "scale",
+        modality_key: str = "modality",
         quiet: bool = False,
     ) -> None:
         if baseline is not None and method == baseline_name:
@@ -89,7 +92,7 @@ class CaseReport:
         self.methods = {method: pred_key} | ({} if baseline is None else {baseline_name: baseline})
         self.baseline_name = None if baseline is None else baseline_name
         self.label_key, self.image_key = label_key, image_key
-        self.mask_key, self.scale_key = mask_key, scale_key
+        self.mask_key, self.scale_key, self.modality_key = mask_key, scale_key, modality_key
         self.quiet = quiet
         self._measured: list[_Measured] = []
 
@@ -122,8 +125,10 @@ class CaseReport:
             label = item[self.label_key]
             mask = None if self.mask_key is None else item[self.mask_key]
             scale = item_scale(item.get(self.scale_key), label.ndim - 1)
+            named = str(item.get(self.modality_key) or "").split("+")
+            contrasts = named if len(named) == label.shape[0] else None
             for method, key in self.methods.items():
-                values = self.measure(item[key], label, mask=mask, scale=scale)
+                values = self.measure(item[key], label, mask=mask, scale=scale, contrasts=contrasts)
                 self._measured.append(_Measured(file, scale, method, values))
         except MedsrError as error:
             raise type(error)(f"case {file}: {error}") from None
@@ -144,7 +149,7 @@ class CaseReport:
             return
         if not rows:
             raise InputError("no case was evaluated, so there is nothing to report: is the dataset empty?")
-        groups = summarise(rows, self.baseline_name)
+        groups = summarise(rows, self.baseline_name, directions(metric for row in rows for metric in row.values))
         write_csv(self.output_dir / "metrics.csv", rows)
         write_json(
             self.output_dir / "summary.json",

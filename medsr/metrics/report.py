@@ -35,8 +35,9 @@ MIN_PAIRS = 6  # with fewer differences than this no two-sided signed-rank test 
 
 
 def directions(metrics: Iterable[str]) -> dict[str, int]:
-    """`DIRECTION`, and that of Dice by label or slice ("dice_1", "slice_dice") among these metrics."""
-    return {**DIRECTION, **{m: 1 for m in metrics if m.removeprefix("slice_").startswith("dice")}}
+    """`DIRECTION`, and that of these metrics by channel, label or slice ("psnr_T1ce", "dice_1", "slice_dice")."""
+    stems = {metric: metric.removeprefix("slice_").split("_")[0] for metric in metrics}
+    return {**DIRECTION, **{metric: DIRECTION[stem] for metric, stem in stems.items() if stem in DIRECTION}}
 
 
 def summarise(

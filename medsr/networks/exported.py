@@ -39,7 +39,7 @@ class WholeScale(nn.Module):
         if int(scale) != scale or not 2 <= scale <= (network.spec.largest_scale or scale):
             raise MedsrError(f"a whole scale from 2 to {network.spec.largest_scale:g} is exported, got {scale:g}")
         self.scale = int(scale)
-        self.sub_mean, self.head, self.body = network.sub_mean, network.head, network.body
+        self.sub_mean, self.head, self.body = network.sub_mean, _module(network.head), _module(network.body)
         self.meta_upsampler = _PredictedWeights(network.meta_upsampler, self.scale)
         self.add_mean = network.add_mean
 
@@ -48,6 +48,12 @@ class WholeScale(nn.Module):
         x = self.head(self.sub_mean(lr))
         x = F.conv2d(self.body(x) + x, self.meta_upsampler(), padding=1)
         return self.add_mean(F.pixel_shuffle(x, self.scale))
+
+
+def _module(found: Any) -> nn.Module:
+    """An attribute that is known to be a layer."""
+    assert isinstance(found, nn.Module)
+    return found
 
 
 class _PredictedWeights(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,21 @@ def dataset_root(path: str | Path) -> Path | None:
     return next((folder for folder in Path(path).resolve().parents if (folder / DESCRIPTION).is_file()), None)
 
 
-def sidecar(source: str | Path, directory: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def sidecar(
+    source: str | Path, directory: str | Path, record: Mapping[str, Any], sources: Sequence[str | Path] = ()
+) -> dict[str, Any]:
     """What BIDS wants to know of a derived image.
 
     Args:
         source: its input.
         directory: root of the derived dataset.
         record: of the run.
+        sources: all that it was made from, where its input is one contrast of several.
     """
     method = record["method"]
     facts: dict[str, Any] = {
         "Description": f"Super-resolution by {method['bundle']} {method['version']}. {record['disclaimer']}",
-        "Sources": [_uri(Path(source), Path(directory))],
+        "Sources": [_uri(Path(one), Path(directory)) for one in sources or [source]],
         "GeneratedBy": [_generator(method)],
     }
     stripped = _skull_stripped(Path(source))

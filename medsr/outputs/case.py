@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 
+from medsr.data.volume import CHANNEL_FILES
 from medsr.geometry import Grid
 from medsr.inferers import SuperResolution
 from medsr.transforms.intensity import OFFSET, SCALE
@@ -16,12 +17,42 @@ from medsr.transforms.intensity import OFFSET, SCALE
 
 @dataclass
 class Case:
-    """An item as it reaches the saving transform: LR image (normalised, with its window), SR image in real units."""
+    """An item as it reaches the saving transform: LR image (normalised, with its window), SR image in real units.
+
+    Attributes:
+        source: file of the LR image.
+        lr_image: (C, X, Y, Z).
+        sr_image: (C', X, Y, Z); its channels are the first ones of the LR image.
+        run: what the inferer has to say.
+        files: of all channels of the LR image, where it is one channel of several.
+        channel: its number then.
+    """
 
     source: str
     lr_image: MetaTensor
     sr_image: MetaTensor
     run: SuperResolution
+    files: tuple[str, ...] = ()
+    channel: int | None = None
+
+    def channels(self) -> list[Case]:
+        """A case of one channel for each channel of the SR image, from its own file; itself if there is but one."""
+        count = int(self.lr_image.shape[0])
+        if count == 1:
+            return [self]
+        files = tuple(str(file) for file in self.meta.get(CHANNEL_FILES) or [self.source] * count)
+        return [self._channel(k, files) for k in range(int(self.sr_image.shape[0]))]
+
+    def _channel(self, k: int, files: tuple[str, ...]) -> Case:
+        lr, sr = (MetaTensor(i.as_tensor()[k : k + 1], meta=dict(i.meta)) for i in (self.lr_image, self.sr_image))
+        for name in (OFFSET, SCALE):
+            if isinstance(lr.meta.get(name), list | tuple):
+                lr.meta[name] = float(lr.meta[name][k])
+        if k:
+            lr.meta.pop("series_uid", None)  # of the first file
+        deviation = None if self.run.deviation is None else self.run.deviation[:, k : k + 1]
+        run = replace(self.run, image=self.run.image[:, k : k + 1], deviation=deviation)
+        return Case(files[k], lr, sr, run, files, k)
 
     @property
     def meta(self) -> dict[str, Any]:

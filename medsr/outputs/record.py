@@ -33,6 +33,12 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def input_record(source: str | Path) -> dict[str, Any]:
+    """Name and hash of an input; no hash where it does not exist."""
+    path = Path(source)
+    return {"name": path.name, "sha256": sha256_of(path) if str(source) and path.exists() else None}
+
+
 def versions() -> dict[str, str]:
     """Versions of medsr, Python and the packages that results depend on."""
     found = {"medsr": __version__, "python": platform.python_version()}
@@ -117,11 +123,11 @@ def make_record(
         tiles: number of tiles.
         warnings: of the whole run.
     """
-    path, weight_file = Path(source), Path(weights) if weights else None
+    weight_file = Path(weights) if weights else None
     return {
         "medsr": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "input": {"name": path.name, "sha256": sha256_of(path) if source and path.exists() else None},
+        "input": input_record(source),
         "method": {
             "bundle": metadata.get("name", ""),
             "version": metadata.get("version", ""),

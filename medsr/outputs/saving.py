@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from monai.transforms import MapTransform, SaveImaged
 from medsr.data.atomic import write_json_atomic
 from medsr.data.leftovers import remove_leftovers
 from medsr.data.suffixes import split_suffix
+from medsr.data.volume import CHANNEL_FILES
 from medsr.data.writers import write_volume
 from medsr.errors import InputError, MedsrError, OutputError
 from medsr.geometry import Grid, Scale
@@ -28,7 +29,7 @@ from medsr.outputs.naming import DICOM, EXTENSIONS, PNG, OutputPaths, case_paths
 from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
 from medsr.outputs.pictures import source_bits, write_pictures
 from medsr.outputs.preview import Image, Slicer, draw_preview
-from medsr.outputs.record import make_record, trained_range_warnings
+from medsr.outputs.record import input_record, make_record, trained_range_warnings
 from medsr.outputs.series import derivable_headers, write_series
 from medsr.outputs.staging import staged
 
@@ -36,12 +37,15 @@ __all__ = ["EXTENSIONS", "OutputPaths", "SaveImageWithRecordd", "output_paths", 
 
 logger = logging.getLogger(__name__)
 
+_ONE_CONTRAST = "several contrasts are no DICOM series and no stack of pictures; write them as .nii.gz"
+
 
 class SaveImageWithRecordd(SaveImaged):
     """Write the SR image on its own grid, with a JSON record and a PNG preview beside it.
 
     It is a `SaveImaged` so that hosts which save results themselves (MONAI Label, MONAI Deploy) recognise and drop
-    it. Nothing is resampled. The files of a case appear complete and together, or not at all.
+    it. Nothing is resampled. The files of a case appear complete and together, or not at all. Contrasts that are the
+    channels of one image are written one by one, each in its own units and named after its own file.
 
     Args:
         output_dir: folder, created if absent.
@@ -94,11 +98,14 @@ class SaveImageWithRecordd(SaveImaged):
         self.weights = Path(weights) if weights else self.bundle_root / "models" / "model.pt"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the files; `data` is returned as it came, with the image's path under `saved`.
+        """Write the files; `data` is returned as it came, with the image's path under `saved`, or a list of them.
+
+        The entry `stem` of an item names the results; of several channels it is a list.
 
         Raises:
-            InputError: the inferer has not run, the result would replace its input, a derived series is asked of what
-                is not a DICOM series of modality MR or CT, or pictures of what is no picture.
+            InputError: the inferer has not run, the result would replace its input, two contrasts have one name, a
+                derived series is asked of what is not one DICOM series of modality MR or CT, or pictures of what is no
+                picture.
             OutputError: the folder or a file cannot be written; none of the case's files appears.
         """
         result = dict(data)
@@ -107,12 +114,25 @@ class SaveImageWithRecordd(SaveImaged):
         for key in self.key_iterator(result):
             lr_image, sr_image = result[self.reference], result[key]
             source = str(lr_image.meta.get("filename_or_obj", ""))
-            stem = str(result.get("stem") or split_suffix(source)[0] or "image")
-            paths = case_paths(self.output_dir, source, stem, self.output_postfix, self.output_ext, self.bids)
-            refuse_to_replace(paths, source, self.output_ext)
-            self._write(paths, Case(source, lr_image, sr_image, self.inferer.last))
-            result["saved"] = str(paths.image)
+            cases = Case(source, lr_image, sr_image, self.inferer.last).channels()
+            named = self._named(cases, result.get("stem"))
+            self._write(named)
+            saved = [str(paths.image) for paths, _ in named]
+            result["saved"] = saved if len(saved) > 1 else saved[0]
         return result
+
+    def _named(self, cases: Sequence[Case], given: Any) -> list[tuple[OutputPaths, Case]]:
+        """The files of each channel."""
+        if len(cases) > 1 and self.output_ext in (DICOM, PNG):
+            raise InputError(_ONE_CONTRAST)
+        named = []
+        for case, stem in zip(cases, _stems(cases, given), strict=True):
+            paths = case_paths(self.output_dir, case.source, stem, self.output_postfix, self.output_ext, self.bids)
+            refuse_to_replace(paths, case.source, self.output_ext)
+            named.append((paths, case))
+        if len({paths.image for paths, _ in named}) < len(cases):
+            raise InputError(f"two contrasts would both become {named[0][0].image}; give their files different names")
+        return named
 
     def check_source(self, lr_image: MetaTensor) -> None:
         """Tell before the network runs what saving would refuse after it.
@@ -122,6 +142,8 @@ class SaveImageWithRecordd(SaveImaged):
                 what is no picture of 8 or 16 bits.
         """
         source = lr_image.meta.get("filename_or_obj", "")
+        if self.output_ext in (DICOM, PNG) and CHANNEL_FILES in lr_image.meta:
+            raise InputError(_ONE_CONTRAST)
         if self.output_ext == DICOM:
             derivable_headers(source, str(lr_image.meta.get("series_uid") or ""))
         elif self.output_ext == PNG:
@@ -133,36 +155,49 @@ class SaveImageWithRecordd(SaveImaged):
             self._tidied.add(folder)
             remove_leftovers(folder)
 
-    def _write(self, paths: OutputPaths, case: Case) -> None:
-        self._tidy(paths.image.parent)
-        record = self._record(case)
-        warnings: list[str] = record["warnings"]
-        # the image comes last: where it is, the rest is
-        with staged([paths.preview, paths.record, paths.deviation, paths.consistency, paths.image]) as files:
-            hidden = OutputPaths(files[4], files[1], files[0], files[2], files[3])
-            if self.preview:
-                warnings += _preview(hidden.preview, case)
-            if case.run.deviation is not None:
-                values = case.run.deviation.cpu().numpy()[0, 0] * case.window[1]
-                write_volume(hidden.deviation, values, case.sr.affine, like=case.meta)
-            if self.consistency:
-                record["consistency"] = self._write_consistency(hidden.consistency, case)
-            if self.output_ext == DICOM:
-                record["dicom"] = write_series(hidden.image, case, record)
-            elif self.output_ext == PNG:
-                bits = source_bits(case.source, case.meta)
-                record["pictures"] = write_pictures(hidden.image, case.sr_values.numpy()[0], bits, record)
-            else:
-                write_volume(hidden.image, case.sr_values.numpy()[0], case.sr.affine, like=case.meta)
-                if case.series_uid:
-                    record["dicom"] = {"source_series_uid": case.series_uid}
-            for warning in warnings:
-                logger.warning("%s: %s", Path(case.source).name, warning)
-            if self.bids:
-                record.update(sidecar(case.source, self.output_dir, record))
-            write_json_atomic(hidden.record, record)
+    def _write(self, named: Sequence[tuple[OutputPaths, Case]]) -> None:
+        """Write the files of all channels together."""
+        inputs = [input_record(file) for file in named[0][1].files]
+        # the images come last: where they are, the rest is
+        rest = [path for p, _ in named for path in (p.preview, p.record, p.deviation, p.consistency)]
+        final = [*rest, *(paths.image for paths, _ in named)]
+        for folder in {path.parent for path in final}:
+            self._tidy(folder)
+        with staged(final) as hidden:
+            name = dict(zip(final, hidden, strict=True))
+            for paths, case in named:
+                record = self._write_case(OutputPaths(*(name[path] for path in paths)), case, inputs)
         if self.bids:
             describe_dataset(case.source, self.output_dir, record)
+
+    def _write_case(self, hidden: OutputPaths, case: Case, inputs: Sequence[Any]) -> dict[str, Any]:
+        """Write the files of one channel; returns the record."""
+        record = self._record(case)
+        if inputs:
+            record.update(channel=case.channel, inputs=inputs)
+        warnings: list[str] = record["warnings"]
+        if self.preview:
+            warnings += _preview(hidden.preview, case)
+        if case.run.deviation is not None:
+            values = case.run.deviation.cpu().numpy()[0, 0] * case.window[1]
+            write_volume(hidden.deviation, values, case.sr.affine, like=case.meta)
+        if self.consistency:
+            record["consistency"] = self._write_consistency(hidden.consistency, case)
+        if self.output_ext == DICOM:
+            record["dicom"] = write_series(hidden.image, case, record)
+        elif self.output_ext == PNG:
+            bits = source_bits(case.source, case.meta)
+            record["pictures"] = write_pictures(hidden.image, case.sr_values.numpy()[0], bits, record)
+        else:
+            write_volume(hidden.image, case.sr_values.numpy()[0], case.sr.affine, like=case.meta)
+            if case.series_uid:
+                record["dicom"] = {"source_series_uid": case.series_uid}
+        for warning in warnings:
+            logger.warning("%s: %s", Path(case.source).name, warning)
+        if self.bids:
+            record.update(sidecar(case.source, self.output_dir, record, case.files))
+        write_json_atomic(hidden.record, record)
+        return record
 
     def _record(self, case: Case) -> dict[str, Any]:
         metadata = self._metadata()
@@ -195,6 +230,18 @@ class SaveImageWithRecordd(SaveImaged):
     def _metadata(self) -> dict[str, Any]:
         path = self.bundle_root / "configs" / "metadata.json"
         return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _stems(cases: Sequence[Case], given: Any) -> list[str]:
+    """Names of results: as given, else those of the files; channels that have no file of their own are numbered."""
+    if isinstance(given, list | tuple):
+        if len(given) < len(cases):
+            raise InputError(f"expected a name for each of {len(cases)} contrasts, got {len(given)}")
+        return [str(stem) for stem in given[: len(cases)]]
+    own = [str(given or split_suffix(case.source)[0] or "image") for case in cases]
+    if len(set(own)) == len(own):
+        return own
+    return [f"{stem}_channel_{k}" for k, stem in enumerate(own)]
 
 
 def _preview(path: Path, case: Case) -> list[str]:

@@ -17,7 +17,7 @@ from medsr.errors import InputError
 from medsr.geometry import as_scale, output_shape
 from medsr.transforms.crops import RandPairedCropd, reordered
 from medsr.transforms.pipelines import LoadNormalized, PlainTensorsd, mirrored
-from medsr.transforms.simulation import SimulateLowResolutiond, crop, pair_scale, scale_text
+from medsr.transforms.simulation import SimulateLowResolutiond, contrast, crop, pair_scale, scale_text
 from medsr.transforms.slices import CropInformatived, ExtractSliced, RandSliced
 
 _PAIR = ("label", "image")  # HR first: the grid that slices are drawn on
@@ -145,7 +145,7 @@ class RandScalePatchd(RandomizableTransform):
             windows = [options[int(self.R.randint(len(options)))] for options in places]
             leads = [int(w.lead * s) for w, s in zip(windows, scale, strict=True)]
             patch = crop(image, [w.start + k for w, k in zip(windows, leads, strict=True)], hr_size)
-            if patch.as_tensor().std() > self.minimum_deviation:
+            if contrast(patch.as_tensor()) > self.minimum_deviation:
                 break
         whole = crop(image, [w.start for w in windows], [w.length for w in windows])
         pair = self.simulate({self.hr: whole, self.scale_key: [str(s) for s in scale]})
@@ -162,7 +162,8 @@ class RandScalePatchd(RandomizableTransform):
             q = s.denominator
             size.append(max(1, min(patch_sizes(self.size, s)[0], n) // q) * q)
         cropping = RandPairedCropd(self.lr, self.hr, size, self.minimum_deviation, self.tries)
-        result = cropping.set_random_state(state=self.R)(data)
+        cropping.set_random_state(state=self.R)
+        result = cropping(data)
         if self.permute:
             order = [int(axis) for axis in self.R.permutation(len(scale))]
             flipped = [int(axis) for axis in np.flatnonzero(self.R.rand(len(scale)) < 0.5)]

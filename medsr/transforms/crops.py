@@ -13,7 +13,7 @@ from monai.transforms import RandomizableTransform, Transform
 
 from medsr.errors import InputError
 from medsr.geometry import Scale, as_scale, format_scale, lattice_step, reoriented_affine
-from medsr.transforms.simulation import LR_SCALE, crop, on_grid_rule, pair_scale, scale_text
+from medsr.transforms.simulation import LR_SCALE, contrast, crop, on_grid_rule, pair_scale, scale_text
 
 
 def _per_axis(size: int | Sequence[int], ndim: int) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ class RandPatchd(RandomizableTransform):
                 for n, m, step in zip(limits, window, steps, strict=True)
             ]
             patch = crop(image, start, window)
-            if patch.as_tensor().std() > self.minimum_deviation:
+            if contrast(patch.as_tensor()) > self.minimum_deviation:
                 break
         result[self.key] = reordered(patch, order, flipped) if self.permute else patch
         if lr is not None:
@@ -211,7 +211,7 @@ class RandPairedCropd(RandomizableTransform):
                 lr_start.append(k * q)
                 hr_start.append(k * p)
             hr_patch = crop(hr, hr_start, hr_size)
-            if hr_patch.as_tensor().std() > self.minimum_deviation:
+            if contrast(hr_patch.as_tensor()) > self.minimum_deviation:
                 break
         result[self.lr], result[self.hr] = crop(lr, lr_start, size), hr_patch
         return result

@@ -14,11 +14,13 @@ from monai.transforms import MapTransform
 
 from medsr.errors import InputError, about
 
-OFFSET, SCALE = "intensity_offset", "intensity_scale"  # keys of `meta`; plain floats, so that batches collate
+# Keys of `meta`: a plain float for one channel, a list of them for several, so that batches collate.
+OFFSET, SCALE = "intensity_offset", "intensity_scale"
 METHODS = ("percentile", "minmax", "max")
+Window = tuple[float, float]  # offset, scale
 
 
-def intensity_window(image: torch.Tensor, method: str, lower: float, upper: float) -> tuple[float, float]:
+def intensity_window(image: torch.Tensor, method: str, lower: float, upper: float) -> Window:
     """(offset, scale) that map an image to about [0, 1] as (image - offset) / scale; nothing is clipped.
 
     Args:
@@ -47,19 +49,45 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
     return low, high - low
 
 
+def normalized(image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
+    """(image - offset) / scale in float32, by one window or one for each channel, recorded in its `meta`.
+
+    Args:
+        image: (C, *spatial); one that is no MetaTensor is normalised without a record.
+        windows: one for all channels, or C of them.
+
+    Raises:
+        InputError: another number of windows.
+    """
+    if len(windows) not in (1, image.shape[0]):
+        raise InputError(
+            f"{len(windows)} channels say how to normalise, but the image has {image.shape[0]}; "
+            "give both images the same channels"
+        )
+    single = len(windows) == 1
+    recorded = [windows[0][i] if single else [window[i] for window in windows] for i in (0, 1)]
+    offset, scale = (_per_channel(values, image.float()) for values in recorded)
+    result = (image.float() - offset) / scale
+    if isinstance(result, MetaTensor):
+        result.meta[OFFSET], result.meta[SCALE] = recorded
+    return result
+
+
 class NormalizeIntensityRecordedd(MapTransform):
     """Map `keys` to about [0, 1] and record how in their `meta`, for `RestoreIntensityd` to undo.
 
+    Several channels are contrasts, whose units have nothing to do with one another: each is mapped by its own window.
     An image that carries a record is in its range already (`PrepareVolumed`) and is left alone.
 
     Args:
-        keys: images (C, *spatial), each normalised by its own window unless `reference` is given.
+        keys: images (C, *spatial), each normalised by its own windows unless `reference` is given.
         reference: key of the image whose window all `keys` take; of several, the first that the item has. An
             LR/HR pair shares the LR's window (["image", "label"]), the one at hand when SR is restored.
         method: see `intensity_window`.
         lower: lower percentile, for the method "percentile".
         upper: upper percentile.
         allow_missing_keys: skip absent keys.
+        per_channel: False maps all channels by one window, where they are of one unit (the colours of a picture).
     """
 
     def __init__(
@@ -70,18 +98,20 @@ class NormalizeIntensityRecordedd(MapTransform):
         lower: float = 0.0,
         upper: float = 99.9,
         allow_missing_keys: bool = False,
+        per_channel: bool = True,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.references = [reference] if isinstance(reference, str) else list(reference or ())
         self.method = method
         self.lower = lower
         self.upper = upper
+        self.per_channel = per_channel
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with normalised images.
 
         Raises:
-            InputError: see `intensity_window`; or none of the reference images is there.
+            InputError: see `intensity_window`; or none of the reference images is there, or it has other channels.
         """
         result = dict(data)
         shared = None
@@ -89,21 +119,30 @@ class NormalizeIntensityRecordedd(MapTransform):
             present = [key for key in self.references if key in data]
             if not present:
                 raise InputError(f"the item has no image {' or '.join(map(repr, self.references))} to normalise by")
-            shared = self._window(data[present[0]])
+            shared = self._windows(data[present[0]])
         for key in self.key_iterator(result):
             image = result[key]
             if SCALE in getattr(image, "meta", {}):
                 continue
-            offset, scale = shared or self._window(image)
-            normalized = (image.float() - offset) / scale
-            if isinstance(normalized, MetaTensor):
-                normalized.meta[OFFSET], normalized.meta[SCALE] = offset, scale
-            result[key] = normalized
+            windows = shared or self._windows(image)
+            with about(image):
+                result[key] = normalized(image, windows)
         return result
 
-    def _window(self, image: torch.Tensor) -> tuple[float, float]:
-        with about(image):
-            return intensity_window(image, self.method, self.lower, self.upper)
+    def _windows(self, image: torch.Tensor) -> list[Window]:
+        """One window for all channels, or one for each."""
+        if not self.per_channel or image.shape[0] == 1:
+            with about(image):
+                return [intensity_window(image, self.method, self.lower, self.upper)]
+        return [self._window_of(image, channel) for channel in range(image.shape[0])]
+
+    def _window_of(self, image: torch.Tensor, channel: int) -> Window:
+        """Of one channel of several."""
+        try:
+            with about(image):
+                return intensity_window(image[channel], self.method, self.lower, self.upper)
+        except InputError as error:
+            raise InputError(f"channel {channel} of {image.shape[0]}: {error}") from error
 
 
 class RestoreIntensityd(MapTransform):
@@ -144,8 +183,9 @@ class RestoreIntensityd(MapTransform):
 
 
 def _per_channel(recorded: Any, image: torch.Tensor) -> float | torch.Tensor:
-    """A recorded number for all channels of (C, *spatial), or one for each."""
+    """A recorded number for all channels of (C, *spatial), or one for each; of an image with fewer, the first ones."""
     if not isinstance(recorded, (list, tuple)):
         return float(recorded)
-    values = torch.tensor([float(value) for value in recorded], dtype=image.dtype, device=image.device)
+    kept = recorded[: image.shape[0]]
+    values = torch.tensor([float(value) for value in kept], dtype=image.dtype, device=image.device)
     return values.reshape(-1, *[1] * (image.ndim - 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
@@ -12,7 +12,7 @@ from monai.transforms import LoadImaged, Transform
 
 from medsr.errors import InputError, about
 from medsr.geometry import anatomical_axis
-from medsr.transforms.intensity import OFFSET, SCALE, intensity_window
+from medsr.transforms.intensity import intensity_window, normalized
 from medsr.transforms.simulation import crop
 
 PREPARATION = "preparation"  # key of an item; see `medsr.data.collection.collect`
@@ -177,13 +177,7 @@ def _normalised(preparation: Preparation, image: MetaTensor) -> MetaTensor:
     else:
         low, high = rule
         windows = [(float(low), float(high) - float(low))] * image.shape[0]
-    offset, scale = (torch.tensor(values).reshape(-1, 1, 1, 1) for values in zip(*windows, strict=True))
-    result = MetaTensor((image.as_tensor().float() - offset) / scale, meta=dict(image.meta))
-    # plain numbers for one channel, as `NormalizeIntensityRecordedd` writes them
-    single = len(windows) == 1
-    result.meta[OFFSET] = windows[0][0] if single else [window[0] for window in windows]
-    result.meta[SCALE] = windows[0][1] if single else [window[1] for window in windows]
-    return result
+    return cast(MetaTensor, normalized(image, windows))
 
 
 def _relabelled(preparation: Preparation, labels: MetaTensor) -> MetaTensor:

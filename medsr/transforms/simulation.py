@@ -236,6 +236,11 @@ def _affines_say_nothing(lr: MetaTensor, hr: MetaTensor) -> bool:
     return lr.shape[1:] != hr.shape[1:] and bool(torch.equal(lr.affine, hr.affine))
 
 
+def contrast(image: torch.Tensor) -> float:
+    """Largest standard deviation of a channel of (C, *spatial): that channels differ from one another says nothing."""
+    return max(float(channel.std()) for channel in image)
+
+
 def centre_crop(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
     """(C, *spatial) cropped centrally to `size`, the affine following."""
     start = [(n - m) // 2 for n, m in zip(image.shape[1:], size, strict=True)]

@@ -13,7 +13,7 @@ from monai.utils import ensure_tuple
 
 from medsr.errors import InputError
 from medsr.geometry import anatomical_axis, reoriented_affine, shifted_affine
-from medsr.transforms.simulation import crop
+from medsr.transforms.simulation import contrast, crop
 
 SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
 
@@ -73,7 +73,7 @@ class ExtractSliced(MapTransform):
 
 
 class CropEmptySlicesd(MapTransform):
-    """Crop the constant slices at both ends of a volume off, which no metric should count.
+    """Crop the slices at both ends of a volume off, constant in every channel, that no metric should count.
 
     Args:
         keys: volumes (C, X, Y, Z) on one grid; the first one decides.
@@ -89,8 +89,8 @@ class CropEmptySlicesd(MapTransform):
         """Return a copy of `data` with cropped volumes; a volume of constant slices alone keeps them."""
         result = dict(data)
         axis = anatomical_axis(result[self.keys[0]].affine.numpy(), self.plane)
-        slices = result[self.keys[0]].as_tensor().movedim(axis + 1, 0).flatten(1)
-        kept = torch.nonzero(slices.amax(1) > slices.amin(1)).flatten().tolist()
+        slices = result[self.keys[0]].as_tensor().movedim(axis + 1, 0).flatten(2)  # (slices, C, pixels)
+        kept = torch.nonzero((slices.amax(2) > slices.amin(2)).any(1)).flatten().tolist()
         for key in self.key_iterator(result):
             image, start = result[key], [0, 0, 0]
             size = list(image.shape[1:])
@@ -180,7 +180,7 @@ class RandSliced(RandomizableTransform):
         axis = anatomical_axis(first.affine.numpy(), self.plane)
         for _ in range(self.tries):
             index = int(self.R.randint(first.shape[axis + 1]))
-            if first.as_tensor().select(axis + 1, index).std() > self.minimum_deviation:
+            if contrast(first.as_tensor().select(axis + 1, index)) > self.minimum_deviation:
                 break
         for key in self.keys:
             if key in result or not self.allow_missing_keys:

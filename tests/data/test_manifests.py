@@ -532,3 +532,51 @@ def test_real_folder_has_the_agreed_split(shared_data, name, folders):
     report = check_folder(load_manifest(name), shared_data, hashes=True)
     assert report.ok, [str(finding) for finding in report.findings]
     assert "hash" not in {finding.kind for finding in report.findings}
+
+
+def test_real_glioma_folder(shared_data):
+    """Its images are lists of contrasts, by the patients of the agreed split; every file is the one that is meant."""
+    with open(shared_data / "splits.csv", newline="", encoding="utf-8") as stream:
+        agreed = {
+            row["file"]: (row["subject"], row["split"])
+            for row in csv.DictReader(stream)
+            if row["file"].startswith("glioma/") and "autoseg" not in row["file"]
+        }
+    sections = datalist("tcga_glioma", shared_data, relative=True)
+    items = [item for section in sections.values() for item in section]
+    assert {file: (item["subject"], item["split"]) for item in items for file in item["label"]} == agreed
+    for item in items:
+        assert item["modality"] == "T1ce+T1w+T2w+FLAIR"
+        assert [file.split("_")[-1] for file in item["label"]] == [f"{m}.nii.gz" for m in item["modality"].split("+")]
+        assert item["segmentation"] == f"glioma/{item['subject']}_autoseg.nii.gz"
+    report = check_folder(load_manifest("tcga_glioma"), shared_data / "glioma", hashes=True)
+    assert report.ok
+    assert report.findings == []
+
+
+def listed_contrasts(tmp_path: Path, *files: tuple[str, str, str]) -> Path:
+    """A manifest that names its files (path, subject, contrast), T1w and FLAIR joined."""
+    for path, _, _ in files:
+        (tmp_path / path).touch()
+    return own_manifest(
+        tmp_path,
+        modality=["T1w", "FLAIR"],
+        channels=["T1w", "FLAIR"],
+        layouts=[{"name": "flat", "root": "."}],
+        files=[{"path": path, "subject": subject, "modality": modality} for path, subject, modality in files],
+        subject={"rule": "listed", "description": "Named in files."},
+        split={"rule": "listed", "train": ["a", "b"], "val": [], "test": [], "description": "By subject."},
+    )
+
+
+def test_contrasts_of_listed_files_are_joined_by_subject(tmp_path):
+    files = [(f"{subject}{k}.nii", subject, name) for subject in "ab" for k, name in enumerate(("FLAIR", "T1w"))]
+    sections = datalist(listed_contrasts(tmp_path, *files), tmp_path, relative=True)
+    assert [item["label"] for item in sections["training"]] == [["a1.nii", "a0.nii"], ["b1.nii", "b0.nii"]]
+
+
+def test_two_files_of_one_contrast_are_refused(tmp_path):
+    files = [("a0.nii", "a", "T1w"), ("a1.nii", "a", "T1w"), ("a2.nii", "a", "FLAIR"), ("b0.nii", "b", "T1w")]
+    manifest = listed_contrasts(tmp_path, *files)
+    with pytest.raises(InputError, match=r"a0.nii and a1.nii are both T1w of one scan"):
+        datalist(manifest, tmp_path)

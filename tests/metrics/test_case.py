@@ -199,3 +199,40 @@ def test_cuda_and_cpu_agree() -> None:
     measure = FidelityMetric("psnr")
     measure([p.cuda()], [t.cuda()])
     assert measure.aggregate().is_cuda
+
+
+@pytest.mark.parametrize("protocol", ["volume", "dissertation"])
+def test_contrasts_are_measured_one_by_one(protocol: str) -> None:
+    """Each as if it were alone; the case has their mean."""
+    p, t = images(3, 16, 15, 14)
+    units = torch.tensor([1.0, 0.5, 0.25]).reshape(3, 1, 1, 1)
+    p, t = p * units, t * units
+    mask = t > 0.01
+    options: dict[str, Any] = {"scale": 2, "affine": np.eye(4)}
+    measure = CaseMetrics(protocol)
+    names = ["T1w", "T2w", "FLAIR"]
+    alone = [measure(p[k : k + 1], t[k : k + 1], mask=mask[k : k + 1], **options) for k in range(3)]
+    together = measure(p, t, mask=mask, contrasts=names, **options)
+    for metric in METRICS:
+        assert [together[f"{metric}_{name}"] for name in names] == [values[metric] for values in alone]
+        assert together[metric] == pytest.approx(np.mean([values[metric] for values in alone]), rel=1e-12)
+    assert measure(p, t, mask=mask, **options)["psnr_channel_2"] == alone[2]["psnr"]
+    ranges = {f"data_range_{name}" for name in names}
+    assert ranges & set(together) == (ranges if protocol == "volume" else set())
+    if protocol == "dissertation":
+        assert together["slices"] == 14
+        assert together["infinite_slices"] == 0
+
+
+def test_a_contrast_without_an_error_is_left_out_of_the_mean() -> None:
+    p, t = images(2, 12, 12, 12)
+    p[1] = t[1]
+    values = CaseMetrics("volume")(p, t)
+    assert values["psnr_channel_1"] == float("inf")
+    assert values["psnr"] == values["psnr_channel_0"]
+    assert values["mae"] == values["mae_channel_0"] / 2
+
+
+def test_names_of_contrasts_must_fit() -> None:
+    with pytest.raises(InputError, match="2 channels, got the names of 3: a, b, c"):
+        CaseMetrics("volume")(*images(2, 12, 12, 12), contrasts=["a", "b", "c"])

@@ -227,3 +227,23 @@ def test_two_processes_write_one_report(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_evaluate_share, args=(str(tmp_path),), nprocs=2)
     rows = read_csv(tmp_path / "results" / "metrics.csv")
     assert [(r.case, r.method) for r in rows] == [(f"sub-{i}/t1", m) for i in range(3) for m in ("sr", "interpolation")]
+
+
+def test_contrasts_have_columns_and_tests_of_their_own(tmp_path: Path) -> None:
+    cases = [item(seed) for seed in range(6)]
+    for case in cases:
+        for key in ("image", "label", "interpolated"):
+            case[key] = MetaTensor(torch.cat([case[key], 3 * case[key]]), meta=case[key].meta)
+        case["modality"] = "T1w+FLAIR"
+    evaluate(cases, CaseReport(tmp_path, "volume", "interpolated", quiet=True))
+    rows = read_csv(tmp_path / "metrics.csv")
+    measure = CaseMetrics("volume")
+    for k, name in enumerate(("T1w", "FLAIR")):
+        alone = measure(cases[0]["image"][k : k + 1], cases[0]["label"][k : k + 1])
+        assert rows[0].values[f"psnr_{name}"] == alone["psnr"]
+        assert rows[0].values[f"mae_{name}"] == alone["mae"]
+    metrics = next(g for g in read_json(tmp_path / "summary.json")["groups"] if g["method"] == "sr")["metrics"]
+    assert metrics["psnr_FLAIR"]["gain"]["mean"] == pytest.approx(20 * np.log10(2.5))
+    assert metrics["mae_FLAIR"]["gain"]["mean"] > 0
+    assert metrics["psnr_T1w"]["wilcoxon"]["p_value"] < 0.05
+    assert "gain" not in metrics["data_range_T1w"]

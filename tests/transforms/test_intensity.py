@@ -101,6 +101,57 @@ def test_pair_shares_the_window_of_the_first_reference_present() -> None:
         transform({"other": hr})
 
 
+def contrasts(*images: MetaTensor) -> MetaTensor:
+    """Images of one channel as the channels of one image."""
+    return MetaTensor(torch.cat([image.as_tensor() for image in images]))
+
+
+@pytest.mark.parametrize("method", ["percentile", "minmax"])
+def test_contrasts_are_normalised_as_if_each_were_alone(method: str) -> None:
+    images = [image_of(values) for values in UNITS.values()]
+    transform = NormalizeIntensityRecordedd("image", method=method)
+    alone = [transform({"image": image})["image"] for image in images]
+    together = transform({"image": contrasts(*images)})["image"]
+    assert torch.equal(together.as_tensor(), contrasts(*alone).as_tensor())
+    for name in ("intensity_offset", "intensity_scale"):
+        assert together.meta[name] == [image.meta[name] for image in alone]
+
+
+def test_units_of_contrasts_survive_collation() -> None:
+    images = [contrasts(*(image_of(k * UNITS[name]) for name in UNITS)) for k in (1, 3)]
+    batch = list_data_collate([NormalizeIntensityRecordedd("image")({"image": image}) for image in images])
+    batch["pred"] = batch["image"] * 1
+    batch["first"] = batch["image"][:, :2] * 1  # a network that returns fewer contrasts than it reads
+    for image, item in zip(images, decollate_batch(batch), strict=True):
+        restored = RestoreIntensityd(["pred", "first"])(item)
+        for key in ("pred", "first"):
+            for channel, back in zip(image.as_tensor(), restored[key].as_tensor(), strict=False):
+                assert float((back - channel).abs().max()) <= 1e-6 * float(channel.abs().max() + channel.std())
+        assert restored["first"].shape[0] == 2
+
+
+def test_one_window_for_all_channels_where_asked() -> None:
+    image = contrasts(image_of([0, 10, 20, 40]), image_of([0, 20, 40, 80]))
+    item = NormalizeIntensityRecordedd("image", method="minmax", per_channel=False)({"image": image})
+    assert item["image"].amax((1, 2)).tolist() == [0.5, 1]
+    assert item["image"].meta["intensity_scale"] == 80
+
+
+def test_pairs_of_contrasts_share_windows_channel_by_channel() -> None:
+    lr = contrasts(image_of([0, 10, 20, 40]), image_of([0, 1, 2, 4]))
+    hr = contrasts(image_of([0, 20, 40, 80]), image_of([0, 4, 8, 12]))
+    transform = NormalizeIntensityRecordedd(["image", "label"], reference="image", method="minmax")
+    pair = transform({"image": lr, "label": hr})
+    assert pair["label"].amax((1, 2)).tolist() == [2, 3]
+    with pytest.raises(InputError, match="2 channels say how to normalise, but the image has 1"):
+        transform({"image": lr, "label": hr[:1]})
+
+
+def test_a_constant_contrast_is_named() -> None:
+    with pytest.raises(InputError, match=r"channel 1 of 2: .*the image is constant \(every voxel is 7\)"):
+        NormalizeIntensityRecordedd("image")({"image": contrasts(image_of([1, 2, 3, 4]), image_of([7, 7, 7, 7]))})
+
+
 def test_input_is_left_alone() -> None:
     image = image_of([1, 2, 3, 4])
     data = {"image": image}

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 
 from medsr.errors import GridError, InputError
-from medsr.transforms import CropInformatived, ExtractSliced, RandSliced
+from medsr.transforms import CropEmptySlicesd, CropInformatived, ExtractSliced, RandSliced
 from medsr.transforms.slices import SLICE_AXIS, SLICE_INDEX, extract_slice
 
 SHAPE = (5, 6, 7)
@@ -101,6 +101,20 @@ def test_random_slices_of_a_pair_are_the_same_and_not_empty(oblique_affine: np.n
         assert result["image"].meta[SLICE_INDEX] == result["label"].meta[SLICE_INDEX]
         drawn.add(result["image"].meta[SLICE_INDEX])
     assert drawn == {2, 5}
+
+
+def test_a_slice_is_empty_where_every_contrast_is(oblique_affine: np.ndarray) -> None:
+    """Backgrounds of contrasts differ, which is no content; content of one contrast is."""
+    values = torch.zeros(2, *SHAPE)
+    values[1] = 1
+    values[0, ..., 2] = torch.rand(5, 6)
+    values[1, ..., 4] = torch.rand(5, 6)
+    image = MetaTensor(values, affine=torch.as_tensor(oblique_affine))
+    cropped = CropEmptySlicesd("image")({"image": image})["image"]
+    assert torch.equal(cropped.as_tensor(), values[..., 2:5])
+    transform = RandSliced("image", tries=100)
+    transform.set_random_state(0)
+    assert {transform({"image": image})["image"].meta[SLICE_INDEX] for _ in range(30)} == {2, 4}
 
 
 def test_random_slices_repeat_with_the_seed(oblique_affine: np.ndarray) -> None:
