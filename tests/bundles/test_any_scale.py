@@ -1,0 +1,130 @@
+"""The two bundles of any scale: their adversarial stage, their ablations, their Fréchet distances, what they share."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+NAMES = ("metasrgan", "miassr")
+SMALL = {
+    "max_epochs": 1,
+    "steps_per_epoch": 3,
+    "batch_size": 2,
+    "patch_size": 32,
+    "val_limit": 1,
+    "validation_scales": "[2.5]",
+    "initial_weights": "$None",
+    "network_def#features": 8,
+    "network_def#blocks": 1,
+    "discriminator_def#features": 4,
+}
+# What chapter 4.4 of the dissertation varies, each by one override.
+ABLATIONS: dict[str, tuple[str, Any]] = {
+    "blocks of SRResNet": ("network_def#block", "normalised"),
+    "blocks of ESRGAN": ("network_def#block", "rrdb"),
+    "width": ("network_def#features", 16),
+    "depth": ("network_def#blocks", 2),
+    "a preset of the tables": ("network_def#name", "miassr-w4"),
+    "no perceptual term (gamma)": ("loss_weights", "[1,0]"),
+    "no pixel term (lambda)": ("loss_weights", "[0,0.006]"),
+    "no adversarial term (eta)": ("adversarial_weight", 0),
+    "GAN": ("adversarial", "vanilla"),
+    "RaGAN": ("adversarial", "ragan"),
+    "WGAN": ("adversarial", "wgan"),
+    "critic steps": ("critic_steps", 2),
+}
+
+
+@pytest.fixture
+def adversarial(monai_bundle: Callable[..., Any], dataset: Path) -> Callable[..., Any]:
+    """Run train.json with adversarial.json over it, small."""
+
+    def run(name: str, output: Path, **overrides: Any) -> Any:
+        configs = [str(BUNDLES / name / "configs" / f"{config}.json") for config in ("train", "adversarial")]
+        options = {"bundle_root": BUNDLES / name, "dataset_dir": dataset, "output_dir": output, "device": "cpu"}
+        return monai_bundle("run", config_file=str(configs), **{**options, **SMALL, **overrides})
+
+    return run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_adversarial_stage(adversarial: Callable[..., Any], name: str, tmp_path: Path) -> None:
+    done = adversarial(name, tmp_path, warm_up=1)
+    assert done.status == 0, done.err
+    saved = torch.load(tmp_path / "checkpoint_epoch=1.pt", weights_only=True)
+    assert {"network", "optimizer", "scheduler", "discriminator", "discriminator_optimizer"} <= set(saved)
+    steps = {int(state["step"]) for state in saved["optimizer"]["state"].values()}
+    critic = {int(state["step"]) for state in saved["discriminator_optimizer"]["state"].values()}
+    assert (steps, critic) == ({3}, {2}), "the critic waits for the warm-up"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_ablation_is_one_override(adversarial: Callable[..., Any], ablation: str, tmp_path: Path) -> None:
+    key, value = ABLATIONS[ablation]
+    done = adversarial("miassr", tmp_path, max_epochs=1, steps_per_epoch=2, **{key: value})
+    assert done.status == 0, done.err
+    weights = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.isfinite(v).all() for v in weights.values())
+    if key == "adversarial":  # batch norm stays out of gradient penalties alone
+        saved = torch.load(tmp_path / "checkpoint_epoch=1.pt", weights_only=True)
+        assert any("running_mean" in entry for entry in saved["discriminator"])
+
+
+def test_first_weights_are_those_of_the_first_stage(adversarial: Callable[..., Any], tmp_path: Path) -> None:
+    trained = {key: value for key, value in SMALL.items() if key.startswith("network_def")}
+    first = adversarial("miassr", tmp_path / "a", **trained)
+    assert first.status == 0, first.err
+    start = tmp_path / "a" / "model.pt"
+    second = adversarial("miassr", tmp_path / "b", initial_weights=start, learning_rate=1e-9, steps_per_epoch=1)
+    assert second.status == 0, second.err
+    before, after = (torch.load(tmp_path / d / "model.pt", weights_only=True) for d in ("a", "b"))
+    assert max(float((after[key] - before[key]).abs().max()) for key in before) < 1e-7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_with_frechet_distances(
+    monai_bundle: Callable[..., Any], dataset: Path, name: str, tmp_path: Path
+) -> None:
+    done = monai_bundle(
+        "run",
+        config_file=BUNDLES / name / "configs" / "evaluate.json",
+        bundle_root=BUNDLES / name,
+        dataset_dir=dataset,
+        output_dir=tmp_path,
+        device="cpu",
+        limit=1,
+        scales="[1.7, 2.5]",
+        feature_bundle="segmentation_unet",
+    )
+    assert done.status == 0, done.err
+    report = json.loads((tmp_path / "frechet.json").read_text())
+    assert report["metric"] == "fd_segmentation_unet_e5", "not called fid"
+    rows = list(csv.DictReader((tmp_path / "frechet.csv").open()))
+    assert {row["method"] for row in rows} == {name, "bicubic"}
+    assert len({row["scale"] for row in rows}) == 2
+    assert all(float(row["fd_segmentation_unet_e5"]) > 0 for row in rows)
+
+
+def test_the_two_bundles_share_one_pipeline() -> None:
+    """What differs is the method: network, crop, schedule."""
+    for config, allowed in {
+        "train": {"network_def", "network", "informative", "milestones", "decay", "scheduler", "batch_size", "train",
+                  "intensity_mean", "intensity_std", "frozen_statistics"},
+        "inference": {"network_def", "intensity_mean", "intensity_std"},
+        "evaluate": {"network_def", "intensity_mean", "intensity_std", "method"},
+        "adversarial": {"adversarial", "discriminator_def", "discriminator_learning_rate", "discriminator_betas",
+                        "discriminator_scheduler"},
+    }.items():  # fmt: skip
+        one, two = (json.loads((BUNDLES / name / "configs" / f"{config}.json").read_text()) for name in NAMES)
+        assert {key for key in {*one, *two} if one.get(key) != two.get(key)} <= allowed
+        if config == "train":
+            one["train"]["preprocessing"].pop("informative")
+            assert one["train"] == two["train"]
