@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+
+from medsr.data.manifests import load_manifest
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = ("metasrgan", "miassr")
@@ -128,3 +132,58 @@ def test_the_two_bundles_share_one_pipeline() -> None:
         if config == "train":
             one["train"]["preprocessing"].pop("informative")
             assert one["train"] == two["train"]
+
+
+CONTRASTS = ("T1ce", "T1w", "T2w", "FLAIR")
+
+
+@pytest.fixture
+def brats_like(tmp_path: Path, phantom: Callable[..., np.ndarray]) -> Path:
+    """Two patients of four contrasts in unlike units, prepared as chapter 4 of the dissertation does it."""
+    folder = tmp_path / "brats"
+    folder.mkdir()
+    preparation = dict(load_manifest("brats2017_published_ch4").preparation)
+    datalist: dict[str, list[dict[str, Any]]] = {}
+    for k, section in enumerate(("training", "validation", "test")):
+        names = [f"{section}_{contrast}.nii.gz" for contrast in CONTRASTS]
+        for number, name in enumerate(names):
+            values = 10.0**number * (phantom((44, 40, 6), seed=10 * k + number) + 700)
+            nib.save(nib.Nifti1Image(values.astype(np.float32), np.diag([-1.0, -1, 1, 1])), folder / name)
+        datalist[section] = [{"label": names, "subject": section, "preparation": preparation}]
+    (folder / "datalist.json").write_text(json.dumps(datalist))
+    return folder
+
+
+def test_four_contrasts_from_training_to_images(
+    monai_bundle: Callable[..., Any], brats_like: Path, tmp_path: Path
+) -> None:
+    root = BUNDLES / "miassr"
+    network = {key: value for key, value in SMALL.items() if key.startswith("network_def")}
+    common = {"bundle_root": root, "device": "cpu", **network}
+    training = {
+        key: value for key, value in SMALL.items() if key not in (*network, "initial_weights") and "disc" not in key
+    }
+    done = monai_bundle(
+        "run", config_file=root / "configs" / "train.json", dataset_dir=brats_like, output_dir=tmp_path / "run",
+        channels=4, **training, **common,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    weights = tmp_path / "run" / "model.pt"
+    done = monai_bundle(
+        "run", config_file=root / "configs" / "evaluate.json", dataset_dir=brats_like, output_dir=tmp_path / "eval",
+        channels=4, where="{}", scales="[2.5]", weights=weights, **common,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    (row, *_) = csv.DictReader((tmp_path / "eval" / "metrics.csv").open())
+    values = [float(value) for key, value in row.items() if key.startswith("psnr_")]
+    assert len(values) == 4
+    assert float(row["psnr"]) == pytest.approx(np.mean(values))
+    done = monai_bundle(
+        "run", config_file=root / "configs" / "inference.json", dataset_dir=brats_like, output_dir=tmp_path / "out",
+        contrasts=str(list(CONTRASTS)), scale=1.5, weights=weights, preview=False, **common,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    for number, contrast in enumerate(CONTRASTS):
+        image = nib.load(tmp_path / "out" / f"test_{contrast}_sr.nii.gz")
+        assert image.shape == (66, 60, 6)
+        assert 10.0**number < image.get_fdata().max() < 10.0 ** (number + 5), "in units of its own"
