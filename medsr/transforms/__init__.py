@@ -3,7 +3,7 @@
 from medsr.transforms.any_scale import ArbitraryScaleTraining, ArbitraryScaleValidation, RandScalePatchd, patch_sizes
 from medsr.transforms.crops import CenterPairedCropd, RandPairedCropd, RandPatchd
 from medsr.transforms.grid import SetSuperResolutionGridd
-from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd
+from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd, StandardizeIntensityRecordedd
 from medsr.transforms.pipelines import (
     LoadNormalized,
     SegmentationTraining,
@@ -38,5 +38,6 @@ __all__ = [
     "SliceEvaluation",
     "SliceTraining",
     "SliceValidation",
+    "StandardizeIntensityRecordedd",
     "patch_sizes",
 ]

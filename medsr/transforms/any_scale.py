@@ -16,6 +16,7 @@ from medsr.degradation import Degradation
 from medsr.errors import InputError
 from medsr.geometry import as_scale, output_shape
 from medsr.transforms.crops import RandPairedCropd, reordered
+from medsr.transforms.intensity import StandardizeIntensityRecordedd
 from medsr.transforms.pipelines import LoadNormalized, PlainTensorsd, mirrored
 from medsr.transforms.simulation import SimulateLowResolutiond, contrast, crop, pair_scale, scale_text
 from medsr.transforms.slices import CropInformatived, ExtractSliced, RandSliced
@@ -190,6 +191,8 @@ class ArbitraryScaleTraining(Compose):
         context: LR pixels of margin, see `RandScalePatchd`.
         informative: intensity that bounds the informative crop from which patches are taken, see `CropInformatived`;
             None takes them from the whole slice.
+        mean: of the training set, taken from both images at the end; see `StandardizeIntensityRecordedd`.
+        std: its standard deviation, alike.
 
     Attributes:
         before_scale: the part that does not need the scale.
@@ -207,12 +210,15 @@ class ArbitraryScaleTraining(Compose):
         augment: bool = True,
         context: int = MARGIN,
         informative: float | None = None,
+        mean: float = 0.0,
+        std: float = 1.0,
     ) -> None:
         sliced = RandSliced(_PAIR, plane, allow_missing_keys=True)
         cropped = [] if informative is None else [CropInformatived(("label",), informative, unless="image")]
         self.before_scale = [*LoadNormalized(method).transforms, sliced, *cropped]
         self.at_scale = [
             RandScalePatchd(size=patch_size, degradation=degradation, context=context, permute=augment),
+            StandardizeIntensityRecordedd(_PAIR, mean, std),
             _PairOfScaled(),
         ]
         super().__init__([*self.before_scale, *self.at_scale])
@@ -225,6 +231,8 @@ class ArbitraryScaleValidation(Compose):
         degradation: HR to LR.
         plane: anatomical plane of the slices.
         method: of normalisation.
+        mean: of the training set, see `ArbitraryScaleTraining`.
+        std: its standard deviation.
     """
 
     def __init__(
@@ -232,6 +240,8 @@ class ArbitraryScaleValidation(Compose):
         degradation: Degradation | str | Mapping[str, Any] = "bicubic-binomial",
         plane: str = "axial",
         method: str = "minmax",
+        mean: float = 0.0,
+        std: float = 1.0,
     ) -> None:
         super().__init__(
             [
@@ -239,6 +249,7 @@ class ArbitraryScaleValidation(Compose):
                 ExtractSliced(_PAIR, plane, allow_missing_keys=True),
                 _ScaleOfPair(),
                 SimulateLowResolutiond(degradation=degradation),
+                StandardizeIntensityRecordedd(_PAIR, mean, std),
                 _PairOfScaled(),
             ]
         )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 
 from medsr.errors import InputError
-from medsr.transforms import NormalizeIntensityRecordedd, RestoreIntensityd
+from medsr.transforms import NormalizeIntensityRecordedd, RestoreIntensityd, StandardizeIntensityRecordedd
 
 
 def image_of(values: np.ndarray | list[float]) -> MetaTensor:
@@ -188,3 +188,20 @@ def test_unusable_images_are_one_line_errors(values: list[float], method: str, m
 def test_restoring_without_a_record_says_what_is_missing() -> None:
     with pytest.raises(InputError, match="put NormalizeIntensityRecordedd before"):
         RestoreIntensityd("pred")({"image": image_of([1, 2, 3, 4]), "pred": image_of([1, 2, 3, 4])})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_standardised_images_get_their_units_back(channels: int) -> None:
+    image = MetaTensor(1000 * torch.rand(channels, 5, 6, generator=torch.Generator().manual_seed(0)) - 300)
+    item = NormalizeIntensityRecordedd("image", method="minmax")({"image": image})
+    standard = StandardizeIntensityRecordedd("image", 0.370, 0.117)(item)
+    torch.testing.assert_close(standard["image"].as_tensor(), (item["image"].as_tensor() - 0.370) / 0.117)
+    back = RestoreIntensityd("pred")({**standard, "pred": standard["image"].clone()})["pred"]
+    torch.testing.assert_close(back.as_tensor(), image.as_tensor(), atol=1e-3, rtol=0)
+    assert "intensity_scale" in item["image"].meta
+    again = RestoreIntensityd("image")(item)["image"]
+    torch.testing.assert_close(again.as_tensor(), image.as_tensor(), atol=1e-3, rtol=0)  # its record is as it was
+    with pytest.raises(InputError, match="no recorded intensity"):
+        StandardizeIntensityRecordedd("image", 0.3, 0.1)({"image": image})
+    with pytest.raises(InputError, match="a positive standard deviation"):
+        StandardizeIntensityRecordedd("image", 0.3, 0)
