@@ -67,9 +67,9 @@ def write_hr(phantom: Callable[..., np.ndarray]) -> Callable[[Path, Path, Path],
 
     def write(root: Path, image: Path, file: Path) -> None:
         source = nib.load(image)
-        fixed = json.loads((root / "configs" / "inference.json").read_text()).get("network_scale")
-        scale = np.full(3, fixed or 2)
-        if fixed:  # a network of axial slices
+        config = json.loads((root / "configs" / "inference.json").read_text())
+        scale = np.full(3, config.get("network_scale", 2))
+        if "plane" in config:  # a network of axial slices
             directions = source.affine[:3, :3] / np.linalg.norm(source.affine[:3, :3], axis=0)
             scale[int(np.abs(directions[2]).argmax())] = 1
         affine = source.affine @ np.diag([*(1 / scale), 1])
