@@ -94,6 +94,27 @@ def trained_range_warnings(
     return warnings
 
 
+OVERSHOOT = 0.5  # of the input's range, beyond it: undoing a blur that was there takes less
+
+
+def overshoot_warnings(lr: tuple[float, float], sr: tuple[float, float], degradation: str) -> list[str]:
+    """Where a result leaves the range of its input by so much that the network undoes what was not done to the image.
+
+    Args:
+        lr: smallest and largest value of the input.
+        sr: of the result, in the same units.
+        degradation: name of the one that the network was trained to undo.
+    """
+    width = lr[1] - lr[0]
+    beyond = max(lr[0] - sr[0], sr[1] - lr[1]) / width if width > 0 else 0.0
+    if beyond <= OVERSHOOT:
+        return []
+    return [
+        f"the result leaves the input's range by {beyond:.0%} of it: the image is probably sharper than the ones these "
+        f"weights were trained on ({degradation}), and ringing is to be expected; choose weights trained on others"
+    ]
+
+
 def make_record(
     *,
     source: str,

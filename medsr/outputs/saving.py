@@ -29,7 +29,7 @@ from medsr.outputs.naming import DICOM, EXTENSIONS, PNG, OutputPaths, case_paths
 from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
 from medsr.outputs.pictures import source_bits, write_pictures
 from medsr.outputs.preview import Image, Slicer, draw_preview
-from medsr.outputs.record import input_record, make_record, trained_range_warnings
+from medsr.outputs.record import input_record, make_record, overshoot_warnings, trained_range_warnings
 from medsr.outputs.series import derivable_headers, write_series
 from medsr.outputs.staging import staged
 
@@ -205,6 +205,9 @@ class SaveImageWithRecordd(SaveImaged):
         extremes = float(case.normalized.min()), float(case.normalized.max())
         warnings = [*_listed(case.meta.get("warnings")), *run.warnings]
         warnings += trained_range_warnings(trained_on, case.lr, case.sr, run.scale, extremes)
+        ranges = [(float(values.min()), float(values.max())) for values in (case.lr_values, case.sr_values)]
+        trained_to_undo = metadata.get("degradation", {}).get("name", "their degradation")
+        warnings += overshoot_warnings(ranges[0], ranges[1], trained_to_undo)
         offset, scale = case.window
         return make_record(
             source=case.source,

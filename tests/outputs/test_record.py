@@ -15,7 +15,7 @@ import medsr
 from medsr.data.atomic import write_json_atomic
 from medsr.geometry import Grid, as_scale
 from medsr.outputs import make_record, sha256_of
-from medsr.outputs.record import trained_range_warnings
+from medsr.outputs.record import overshoot_warnings, trained_range_warnings
 
 TRAINED = {"sr_spacing_mm": [0.7, 1.25], "largest_scale": 5, "smallest_size": 8, "intensity": [0, 3]}
 
@@ -121,3 +121,12 @@ def test_absent_source(tmp_path: Path) -> None:
     record = make_record(source="", weights=None, seconds=0, tiles=1, warnings=[], **common)
     assert record["input"] == {"name": "", "sha256": None}
     assert record["method"]["weights_sha256"] is None
+
+
+def test_results_that_overshoot_are_warned_of() -> None:
+    assert overshoot_warnings((-100.0, 300.0), (-299.0, 499.0), "bicubic") == []
+    (warning,) = overshoot_warnings((-100.0, 300.0), (-100.0, 540.0), "bicubic-binomial")
+    assert "by 60% of it" in warning
+    assert "bicubic-binomial" in warning
+    assert overshoot_warnings((-100.0, 300.0), (-340.0, 300.0), "bicubic")
+    assert overshoot_warnings((5.0, 5.0), (0.0, 10.0), "bicubic") == []
