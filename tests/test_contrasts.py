@@ -112,7 +112,14 @@ def test_bundle_command(bundle: Path, tiny_bundle: Path, cases: Path, monai_bund
     assert not (tmp_path / "incomplete").exists()
 
 
-def test_upscale_command(bundle: Path, tiny_bundle: Path, cases: Path, medsr_command: Any, tmp_path: Path) -> None:
+def test_upscale_command(
+    bundle: Path,
+    tiny_bundle: Path,
+    cases: Path,
+    medsr_command: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def run(root: Path, output: Path, *more: str) -> Any:
         return medsr_command("upscale", cases, "-o", output, "--scale", "2", "--bundle", root, *more)
 
@@ -128,6 +135,10 @@ def test_upscale_command(bundle: Path, tiny_bundle: Path, cases: Path, medsr_com
     again = run(bundle, tmp_path / "together", "--contrasts", *CONTRASTS, "--uncertainty", "--skip-existing")
     assert again.status == 0
     assert "0 done, 6 skipped, 0 failed" in again.err
+    with monkeypatch.context() as context:  # another order is another request
+        context.setattr("medsr.cli.upscale._run_all", lambda arguments, place, todo: {})
+        turned = run(bundle, tmp_path / "together", "--contrasts", *CONTRASTS[::-1], "--uncertainty", "--skip-existing")
+    assert "2 done, 0 skipped, 0 failed" in turned.err
     (tmp_path / "together" / "sub-1_T1w_sr.nii.gz").unlink()  # a case is made again as a whole
     again = run(bundle, tmp_path / "together", "--contrasts", *CONTRASTS, "--uncertainty", "--skip-existing")
     assert "1 done, 3 skipped, 0 failed" in again.err

@@ -26,6 +26,7 @@ def wanted(arguments: argparse.Namespace) -> dict[str, Any]:
 
     bundle = find_bundle(arguments.bundle)
     return {
+        "contrasts": len(arguments.contrasts or ()),
         "bundle": bundle.metadata.get("name", ""),
         "version": bundle.metadata.get("version", ""),
         "weights_sha256": file_sha256(arguments.weights or bundle.weights),
@@ -35,15 +36,18 @@ def wanted(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def is_done(paths: OutputPaths, facts: Mapping[str, Any], *, consistency: bool = False) -> bool:
+def is_done(
+    paths: OutputPaths, facts: Mapping[str, Any], *, consistency: bool = False, channel: int | None = None
+) -> bool:
     """Whether a case has a result made as asked, with the maps that are asked for.
 
-    The input's content is not looked at: hashing it takes as long as enlarging a small image.
+    Of several contrasts it must be the `channel` of the network that it is now. The input's content is not looked at:
+    hashing it takes as long as enlarging a small image.
     """
     maps = [paths.deviation] * bool(facts["ensemble"]) + [paths.consistency] * consistency
     if not all(path.exists() for path in (paths.image, *maps)):
         return False
-    return _made(paths.record) == dict(facts) and (paths.image.is_file() or _is_whole(paths))
+    return _made(paths.record) == {**facts, "channel": channel} and (paths.image.is_file() or _is_whole(paths))
 
 
 def _is_whole(paths: OutputPaths) -> bool:
@@ -64,6 +68,8 @@ def _made(path: Path) -> dict[str, Any] | None:
             "scale": _plain(request["scale"]),
             "spacing": _plain(request["spacing"]),
             **{name: settings[name] for name in _SETTINGS},
+            "contrasts": len(record.get("inputs", ())),
+            "channel": record.get("channel"),
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None

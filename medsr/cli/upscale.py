@@ -133,9 +133,12 @@ def _todo(arguments: argparse.Namespace, cases: list[list[Job]]) -> list[list[Jo
     from medsr.cli.existing import is_done, wanted
 
     facts = wanted(arguments)
-    todo = [
-        case for case in cases if not all(is_done(job.paths, facts, consistency=arguments.consistency) for job in case)
-    ]
+    todo = []
+    for case in cases:
+        channels = [None] if len(case) == 1 else range(len(case))
+        found = zip(channels, case, strict=True)
+        if not all(is_done(job.paths, facts, consistency=arguments.consistency, channel=k) for k, job in found):
+            todo.append(case)
     others = sum(job.paths.image.exists() for case in todo for job in case)
     if others:
         print(f"medsr: {others} existing result(s) were made otherwise, and are made again", file=sys.stderr)

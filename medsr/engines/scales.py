@@ -67,9 +67,9 @@ class ScaleSampler(WeightedEpochSampler):
     ) -> None:
         super().__init__(data, samples, seed)
         self.batch_size = int(batch_size)
-        self.scales = [str(check_enlarging(as_scale(scale, 1))[0]) for scale in scales]
-        if not self.scales or self.batch_size < 1:
-            raise InputError(f"expected scales and a batch size, got {self.scales} and {batch_size}")
+        self.scales = _exact(scales)
+        if self.batch_size < 1:
+            raise InputError(f"expected a batch size of at least 1, got {batch_size}")
 
     def scale_of(self, batch: int) -> str:
         """The scale of a batch of this epoch."""
@@ -119,9 +119,23 @@ class ScaledDataset(Dataset):
 
 
 def each_scale(items: Sequence[Mapping[str, Any]], scales: Iterable[ScaleLike]) -> list[dict[str, Any]]:
-    """Every item at every scale, for validation."""
-    exact = [str(as_scale(scale, 1)[0]) for scale in scales]
+    """Every item at every scale, for validation.
+
+    Raises:
+        InputError: no list of scales, or an empty one.
+        GridError: a scale below 1.
+    """
+    exact = _exact(scales)
     return [{**item, "scale": scale} for item in items for scale in exact]
+
+
+def _exact(scales: Iterable[ScaleLike]) -> list[str]:
+    """A list of scales as texts."""
+    listed = isinstance(scales, Iterable) and not isinstance(scales, str | Mapping)
+    found = [str(check_enlarging(as_scale(scale, 1))[0]) for scale in scales] if listed else []
+    if not found:
+        raise InputError(f"expected a list of one or more scales such as [1.5, 2], got {scales}")
+    return found
 
 
 def prepare_batch_of_scale(

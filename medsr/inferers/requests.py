@@ -158,7 +158,9 @@ def check_result(
     shape = output_shape(size, scale)
     for axis, (n, s) in enumerate(zip(size, scale, strict=True)):
         if n < 2 and s != 1:
-            raise InputError(f"axis {axis} has a single voxel; there is nothing to interpolate along it")
+            raise InputError(
+                f"axis {axis} has a single voxel; there is nothing to interpolate along it: let its scale be 1"
+            )
     if prod(shape) > max_voxels:
         raise GridError(
             f"{size} voxels enlarged by {format_scale(scale)} make {prod(shape):,} voxels, above the limit "
@@ -171,5 +173,5 @@ def check_result(
     if spec.spatial_dims == 2 and len(size) == 3 and scale[slice_axis(image, plane)] != 1:
         raise GridError(
             f"a 2D network enlarges {plane} slices in-plane only, and axis {slice_axis(image, plane)} is "
-            f"through-plane; got {format_scale(scale)}"
+            f"through-plane; got {format_scale(scale)}, let the scale of that axis be 1 or its spacing stay"
         )

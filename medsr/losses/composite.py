@@ -15,7 +15,7 @@ class WeightedLoss(nn.Module):
 
     Args:
         terms: losses by name.
-        weights: a factor for every name, or one for each in their order; 1 where absent. A term of weight 0 is not
+        weights: factors by name, 1 where absent, or one for each term in their order. A term of weight 0 is not
             computed.
 
     Attributes:
@@ -30,8 +30,9 @@ class WeightedLoss(nn.Module):
     ) -> None:
         super().__init__()
         given = weights if isinstance(weights, Mapping) else dict(zip(terms, weights or (), strict=False))
+        counted = weights is not None and not isinstance(weights, Mapping)
         unknown = sorted(set(given) - set(terms))
-        if not terms or unknown or (weights is not None and len(weights) > len(terms)):
+        if not terms or unknown or (counted and len(weights or ()) != len(terms)):
             raise MedsrError(f"expected weights for the terms {', '.join(terms) or '(none)'}, got {weights}")
         self.terms = nn.ModuleDict(terms)
         self.weights = {name: float(given.get(name, 1.0)) for name in terms}

@@ -50,6 +50,8 @@ class PerceptualLoss(nn.Module):
                 f"expected one or more taps with a weight each and a distance of {', '.join(DISTANCES)}; got "
                 f"{list(taps)}, {weights}, {distance!r}"
             )
+        if network is None:  # what configs give that name no bundle
+            raise MedsrError("expected a network whose features are compared, got none; name a feature_bundle")
         self.judge = [network]  # in a list, it is not registered: neither trained nor saved with the loss
         self.weights = dict(zip(taps, factors, strict=True))
         self.distance = distance

@@ -198,7 +198,13 @@ class MeanShift(nn.Module):
         self.register_buffer("bias", offset)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, channels, *spatial) to the same."""
+        """(B, channels, *spatial) to the same.
+
+        Raises:
+            MedsrError: another number of channels, of which surplus ones would go unnoticed.
+        """
+        if not torch.jit.is_scripting():
+            self._check(image.shape[1])
         # All of the matrix, not its diagonal: some published programs let it train. Element by element, so that
         # neither autocast nor TF32 rounds an image as they would in a convolution.
         shape = [-1] + [1] * (image.dim() - 2)
@@ -206,6 +212,15 @@ class MeanShift(nn.Module):
         for channel in range(self.bias.numel()):
             shifted = torch.addcmul(shifted, image[:, channel : channel + 1], self.weight[:, channel])
         return shifted
+
+    @torch.jit.unused
+    def _check(self, channels: int) -> None:
+        """Refuse images of other channels."""
+        if channels != self.bias.numel():
+            raise MedsrError(
+                f"expected images of {self.bias.numel()} channel(s), for which the network was built, got {channels}; "
+                "build it for these (in configs: --channels)"
+            )
 
 
 def mean_shifts(

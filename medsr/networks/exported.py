@@ -36,8 +36,8 @@ class WholeScale(nn.Module):
             or network.spec.spatial_dims != 2
         ):
             raise MedsrError(f"only 2D networks with a head and a body are exported so, not {type(network).__name__}")
-        if int(scale) != scale or not 2 <= scale <= (network.spec.largest_scale or scale):
-            raise MedsrError(f"a whole scale from 2 to {network.spec.largest_scale:g} is exported, got {scale:g}")
+        if scale not in range(2, int(network.spec.largest_scale or 4) + 1):
+            raise MedsrError(f"a whole scale from 2 to {network.spec.largest_scale:g} is exported, got {scale}")
         self.scale = int(scale)
         self.sub_mean, self.head, self.body = network.sub_mean, _module(network.head), _module(network.body)
         self.meta_upsampler = _PredictedWeights(network.meta_upsampler, self.scale)

@@ -18,7 +18,7 @@ from medsr.geometry import as_scale, output_shape
 from medsr.transforms.crops import RandPairedCropd, reordered
 from medsr.transforms.intensity import StandardizeIntensityRecordedd
 from medsr.transforms.pipelines import LoadNormalized, PlainTensorsd, mirrored
-from medsr.transforms.simulation import SimulateLowResolutiond, contrast, crop, pair_scale, scale_text
+from medsr.transforms.simulation import LR_SCALE, SimulateLowResolutiond, contrast, crop, pair_scale, scale_text
 from medsr.transforms.slices import CropInformatived, ExtractSliced, RandSliced
 
 _PAIR = ("label", "image")  # HR first: the grid that slices are drawn on
@@ -171,6 +171,8 @@ class RandScalePatchd(RandomizableTransform):
             for key in (self.lr, self.hr):
                 result[key] = reordered(result[key], order, flipped)
             scale = tuple(scale[axis] for axis in order)
+            if LR_SCALE in result[self.lr].meta:
+                result[self.lr].meta[LR_SCALE] = scale_text(scale)
         result[self.scale_key] = [str(s) for s in scale]
         return result
 

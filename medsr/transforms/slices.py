@@ -108,10 +108,13 @@ class CropInformatived(MapTransform):
 
     Args:
         keys: images (C, *spatial) on one grid; the first one decides, by any of its channels.
-        threshold: intensity, on images about [0, 1], above which a voxel informs.
+        threshold: intensity, on images about [0, 1], above which a voxel informs; from 0 to below 1.
         margin: voxels around the box, within the image.
         unless: items with this key (an LR image, whose grid is another) stay as they are.
         allow_missing_keys: skip absent keys.
+
+    Raises:
+        InputError: a threshold that would keep all of every image, or a negative margin.
     """
 
     def __init__(
@@ -123,12 +126,21 @@ class CropInformatived(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if not 0 <= threshold < 1 or margin < 0:
+            raise InputError(
+                f"expected a threshold from 0 to below 1 on images about [0, 1], and a margin of voxels, got "
+                f"{threshold} and {margin}"
+            )
         self.threshold = threshold
         self.margin = margin
         self.unless = unless
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with cropped images; one without anything bright stays whole."""
+        """Return a copy of `data` with cropped images; one without anything bright stays whole.
+
+        Raises:
+            InputError: images of different sizes.
+        """
         result = dict(data)
         if self.unless in result:
             return result
@@ -139,6 +151,11 @@ class CropInformatived(MapTransform):
         if any(b <= a for a, b in zip(start, end, strict=True)):
             return result
         for key in self.key_iterator(result):
+            if result[key].shape[1:] != first.shape[1:]:
+                raise InputError(
+                    f"expected {key!r} on the grid of {self.keys[0]!r}, {tuple(first.shape[1:])}, got "
+                    f"{tuple(result[key].shape[1:])}; leave such items alone (unless={key!r})"
+                )
             result[key] = crop(result[key], start, [int(b - a) for a, b in zip(start, end, strict=True)])
         return result
 

@@ -81,10 +81,21 @@ def test_processes_share_scales_not_items(monkeypatch: pytest.MonkeyPatch) -> No
     assert [i for i, _ in parts[0]] != [i for i, _ in parts[1]]
 
 
-@pytest.mark.parametrize(("options", "error"), [({"scales": []}, InputError), ({"scales": [0.5]}, GridError)])
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"scales": []}, InputError),
+        ({"scales": 2}, InputError),
+        ({"scales": "23"}, InputError),
+        ({"scales": None}, InputError),
+        ({"scales": [0.5]}, GridError),
+    ],
+)
 def test_no_scale_to_draw(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         drawn(1, **options)
+    with pytest.raises(error):
+        each_scale([{}], options["scales"])
 
 
 def loaded(items: list[dict[str, Any]], epoch: int, num_workers: int = 0) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.losses import SegmentationPerceptualLoss, WeightedLoss, multiclass_dice_loss
+from medsr.losses import PerceptualLoss, SegmentationPerceptualLoss, WeightedLoss, multiclass_dice_loss
 from medsr.networks.registry import small
 from medsr.networks.segmentation_unet import SegmentationUNet
 
@@ -154,8 +154,11 @@ def test_weighted_loss_knows_its_terms() -> None:
         lambda network: SegmentationPerceptualLoss(network, ()),
         lambda network: SegmentationPerceptualLoss(network, ("E1",), [1, 2]),
         lambda network: SegmentationPerceptualLoss(network, ("E1",), distance="cosine"),
+        lambda network: PerceptualLoss(None),
         lambda network: WeightedLoss({}),
         lambda network: WeightedLoss({"l1": nn.L1Loss()}, [1, 2]),
+        lambda network: WeightedLoss({"l1": nn.L1Loss(), "mse": nn.MSELoss()}, [1]),
+        lambda network: WeightedLoss({"l1": nn.L1Loss()}, []),
         lambda network: WeightedLoss({"l1": nn.L1Loss()}, {"l2": 1.0}),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import ResidualBlock, activation, convolution, mean_shifts
+from medsr.networks.blocks import MeanShift, ResidualBlock, activation, convolution, mean_shifts
 from medsr.networks.upsamplers import PixelShuffle, SubpixelUpsampler, halo_of, subpixel_stages, subpixel_tail_radii
 
 
@@ -86,3 +86,10 @@ def test_mean_shift_is_undone_by_its_inverse(dims):
 def test_mean_shift_of_another_number_of_channels():
     with pytest.raises(MedsrError, match=r"3 channel\(s\) need as many"):
         mean_shifts(2, 3, [0.1, 0.2], 1.0)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_are_refused(channels: int) -> None:
+    """Surplus channels would be dropped without a word."""
+    with pytest.raises(MedsrError, match=rf"expected images of 2 channel\(s\).* got {channels}"):
+        MeanShift(2, 2, [0.1] * 2, [1.0] * 2)(torch.zeros(1, channels, 3, 3))

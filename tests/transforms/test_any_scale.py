@@ -15,6 +15,7 @@ from medsr import degradation as degradations
 from medsr.errors import GridError, InputError
 from medsr.transforms import RandScalePatchd, patch_sizes
 from medsr.transforms.any_scale import _windows
+from medsr.transforms.simulation import SimulateLowResolutiond, pair_scale
 
 Texture = Callable[..., MetaTensor]
 SCALES = ["11/10", "3/2", "17/10", "2", "23/10", "27/10", "3", "33/10", "39/10", "4", "1"]
@@ -173,3 +174,17 @@ def test_real_pairs_are_cropped_at_one_place_and_keep_their_scale(
         np.testing.assert_allclose(lr.affine.numpy() @ corner, hr.affine.numpy() @ corner, atol=1e-9)
         places.add(tuple(hr.affine[:3, 3].tolist()))
     assert len(places) > 3, "at random places"
+
+
+def test_what_a_turned_pair_says_of_its_scale_turns_too(texture: Texture) -> None:
+    made = SimulateLowResolutiond(scale=(2, 3))({"label": texture((24, 36))})
+    transform = RandScalePatchd(size=12, minimum_deviation=0).set_random_state(0)
+    seen = set()
+    for _ in range(20):
+        item = transform(made)
+        sizes = zip(item["label"].shape[1:], item["image"].shape[1:], strict=True)
+        scale = tuple(Fraction(m, n) for m, n in sizes)
+        assert pair_scale(item["image"], item["label"]) == scale
+        assert [Fraction(s) for s in item["scale"]] == list(scale)
+        seen.add(scale)
+    assert seen == {(2, 3), (3, 2)}

@@ -155,3 +155,11 @@ def test_informative_crop_leaves_alone_what_it_cannot_crop() -> None:
     bright = MetaTensor(torch.nn.functional.pad(torch.ones(1, 2, 2), (1, 1, 1, 1)))
     pair = CropInformatived("label", unless="image")({"label": bright, "image": torch.ones(1, 2, 2)})
     assert pair["label"].shape == bright.shape, "an LR image has another grid"
+    with pytest.raises(InputError, match="expected 'image' on the grid of 'label'"):
+        CropInformatived(("label", "image"))({"label": bright, "image": MetaTensor(torch.ones(1, 2, 2))})
+
+
+@pytest.mark.parametrize(("threshold", "margin"), [(1.0, 0), (-0.1, 0), (float("nan"), 0), (0.05, -1)])
+def test_informative_crop_that_crops_nothing(threshold: float, margin: int) -> None:
+    with pytest.raises(InputError, match="expected a threshold"):
+        CropInformatived("label", threshold, margin)
