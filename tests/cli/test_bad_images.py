@@ -85,6 +85,13 @@ def text_named_as_an_image(kit: Any) -> Path:
 
 
 @bad("another kind of file")
+def document(kit: Any) -> Path:
+    path = kit.folder / "x.pdf"
+    path.write_bytes(b"%PDF-1.4")
+    return path
+
+
+@bad("expected a readable picture")
 def picture(kit: Any) -> Path:
     path = kit.folder / "x.png"
     path.write_bytes(b"\x89PNG\r\n")
