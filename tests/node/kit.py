@@ -66,10 +66,13 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 30.0, pause: float = 0.02) -> Any:
-    """Wait for something to be true, and return it."""
+    """Wait for something to be true, and return it; files that a node moves while they are looked at are no answer."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        value = condition()
+        try:
+            value = condition()
+        except FileNotFoundError:
+            value = None
         if value:
             return value
         time.sleep(pause)

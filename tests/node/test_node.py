@@ -197,7 +197,7 @@ def test_private_files(kit: Any, node: Any, series: Series) -> None:
         paths = [node.queue, *node.queue.rglob("*")]
         return {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in paths}
 
-    assert modes() == {(True, 0o700), (False, 0o600)}
+    node.wait(lambda: modes() == {(True, 0o700), (False, 0o600)}, "private while it works")
     node.idle(1)
     assert modes() == {(True, 0o700), (False, 0o600)}
     assert len(list(node.queue.glob("done/*/images/*.dcm"))) == 4, "kept for a day"
