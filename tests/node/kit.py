@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,13 +246,17 @@ def send(
     for count, path in enumerate(paths, start=1):
         if not association.is_established:
             break
-        answer = association.send_c_store(pydicom.dcmread(path))
+        try:
+            answer = association.send_c_store(pydicom.dcmread(path))
+        except RuntimeError:  # the node was killed after the line above looked
+            break
         if "Status" not in answer:
             break
         statuses.append(int(answer.Status))
         after(count, association)
-    if association.is_established:
-        association.release()
+    with suppress(RuntimeError):
+        if association.is_established:
+            association.release()
     return statuses
 
 
