@@ -98,7 +98,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand: 0 if every image was enlarged, 1 if some failed."""
-    from medsr.data.items import contrast_groups
+    from medsr.data.contrasts import contrast_groups
     from medsr.data.sources import find_images
 
     sources = find_images(arguments.inputs, series=arguments.series)

@@ -8,6 +8,7 @@ from typing import Any
 
 from medsr.data.atomic import write_json_atomic
 from medsr.data.cases import Case, Folder, read_folder
+from medsr.data.contrasts import in_order
 from medsr.data.manifest import Manifest
 from medsr.data.manifests import load_manifest
 from medsr.errors import InputError
@@ -118,12 +119,7 @@ def _joined(cases: list[Case], channels: tuple[str, ...]) -> list[list[Case]]:
         other = scans.setdefault(scan, {}).setdefault(case.modality, case)
         if other is not case:
             raise InputError(f"{other.path} and {case.path} are both {case.modality} of one scan; remove one of them")
-    for found in scans.values():
-        missing = [name for name in channels if name not in found]
-        if missing:
-            beside = next(iter(found.values())).path
-            raise InputError(f"no {' and no '.join(missing)} beside {beside}; complete the dataset")
-    return [[found[name] for name in channels] for found in scans.values()]
+    return in_order(scans.values(), channels, "complete the dataset")
 
 
 def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +27,9 @@ def check(node: Any, archive: Any, *sent: list[Path]) -> None:
     assert archive.changed == [], "what was sent again was the same"
     assert not node.jobs("receiving", "waiting", "working", "sending", "failed"), node.text()
     assert not list((node.queue / "incoming").iterdir())
-    node.wait(lambda: not leftovers(node.queue), "nothing is left")
-
-
-def leftovers(queue: Path) -> list[str]:
-    """What finished series must not leave; `os.walk` does not mind folders that vanish while it looks."""
-    names = [name for _, folders, files in os.walk(queue) for name in [*folders, *files]]
-    return [name for name in names if name.startswith(".") or name in {"images", "derived"}]
+    kept = {"images", "derived"}
+    gone = lambda: not [p for p in node.queue.rglob("*") if p.name.startswith(".") or p.name in kept]  # noqa: E731
+    node.wait(gone, "nothing is left")
 
 
 def kill_when(node: Any, condition: Callable[[], Any], kit: Any) -> None:

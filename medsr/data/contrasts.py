@@ -1,0 +1,74 @@
+"""Contrasts that are the channels of one image: which files belong together, and in which order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from medsr.data.sources import ImageSource
+from medsr.data.suffixes import split_suffix
+from medsr.errors import InputError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _File(Protocol):
+    @property
+    def path(self) -> Path | str: ...
+
+
+File = TypeVar("File", bound=_File)
+
+
+def in_order(cases: Iterable[Mapping[str, File]], names: Sequence[str], advice: str) -> list[list[File]]:
+    """The files of each case in the order of the contrasts.
+
+    Args:
+        cases: files by contrast; those of no named contrast are passed over.
+        names: of the contrasts.
+        advice: what to do where one is missing.
+
+    Raises:
+        InputError: a case without one of the contrasts.
+    """
+    found = []
+    for case in cases:
+        missing = [name for name in names if name not in case]
+        if missing:
+            beside = next(iter(case.values())).path
+            raise InputError(f"no {' and no '.join(missing)} beside {beside}; {advice}")
+        found.append([case[name] for name in names])
+    return found
+
+
+def contrast_groups(sources: Sequence[ImageSource], contrasts: Sequence[str]) -> list[list[ImageSource]]:
+    """The images of each case, in the order of the contrasts.
+
+    Images of one folder whose names differ only in the contrast are one case: sub-01_T1w.nii.gz and
+    sub-01_FLAIR.nii.gz. The contrast is a whole word between underscores, the last one where there are two. Images
+    whose names have none of the contrasts are passed over, with a warning.
+
+    Raises:
+        InputError: fewer than two contrasts, or one twice; a case without one of them; no case.
+    """
+    names = [contrasts] if isinstance(contrasts, str) else [str(name) for name in contrasts]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise InputError(f"expected two or more different contrasts, such as T1w and FLAIR, got {', '.join(names)}")
+    cases: dict[tuple[Path, tuple[str, ...]], dict[str, ImageSource]] = {}
+    for source in sources:
+        words = (source.path.name if source.path.is_dir() else split_suffix(source.path)[0]).split("_")
+        places = [place for place, word in enumerate(words) if word in names]
+        if not places:
+            _LOGGER.warning("%s: passed over, since its name has none of %s", source.path, ", ".join(names))
+            continue
+        place = places[-1]
+        others = (*words[:place], "", *words[place + 1 :])
+        cases.setdefault((source.path.parent, others), {})[words[place]] = source
+    if not cases:
+        raise InputError(
+            f"expected images named by contrast, such as case_{names[0]}.nii.gz and case_{names[1]}.nii.gz, got "
+            f"{sources[0].path.name}; rename them, or name the contrasts as the files do"
+        )
+    return in_order(cases.values(), names, "complete the case or take it out")
