@@ -1,28 +1,42 @@
-"""medsr: published super-resolution methods for medical images as MONAI bundles.
+"""medsr: published super-resolution methods for medical images, as MONAI bundles.
 
-``medsr.upscale`` is loaded on first use, so ``import medsr`` costs no torch import.
+Subpackages and `medsr.upscale` are loaded on first use, so that ``import medsr`` costs no import of torch.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
+
+from medsr.former_names import install
+from medsr.version import __version__
 
 if TYPE_CHECKING:
     from medsr.upscaling import upscale
 
-__version__ = "0.1.0"
+install()
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submodules=(
+        "bundle",
+        "data",
+        "datasets",
+        "degradation",
+        "engines",
+        "errors",
+        "files",
+        "geometry",
+        "inferers",
+        "interpolation",
+        "losses",
+        "metrics",
+        "networks",
+        "outputs",
+        "runtime",
+        "transforms",
+        "upscaling",
+        "weights",
+    ),
+    submod_attrs={"upscaling": ["upscale"]},
+)
 
 __all__ = ["__version__", "upscale"]
-
-
-def __getattr__(name: str) -> Any:
-    # By name, not by an import statement: a layer that imports `medsr` for its version must not
-    # thereby depend on the API above it (import-linter would rightly count that).
-    if name == "upscale":
-        return import_module("medsr.upscaling").upscale
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -13,8 +13,8 @@ import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 import torch
 from monai.data import MetaTensor
 
-from medsr.bundles import LoadedBundle, find_bundle
-from medsr.data.itkfiles import from_sitk, to_sitk
+from medsr.bundle import LoadedBundle, find_bundle, load_bundle
+from medsr.data.formats.itk_files import from_sitk, to_sitk
 from medsr.data.volume import check_dtype, spatial_shape, to_float32
 from medsr.errors import GridError, InputError
 from medsr.geometry import Grid, ScaleLike
@@ -54,7 +54,7 @@ class Upscaler:
         self.bundle = find_bundle(Path(bundle) if isinstance(bundle, PathLike) else bundle)
         self.device = choose_device(device)
         entries = {"scale": scale, "spacing": spacing, "device": self.device, **settings}
-        self.loaded: LoadedBundle = self.bundle.parse(entries)
+        self.loaded: LoadedBundle = load_bundle(self.bundle, entries)
 
     def __call__(self, image: Any) -> Any:
         """Enlarge one image; see `upscale`."""

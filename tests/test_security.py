@@ -36,7 +36,7 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "mars
 ALLOWED_OF_PICKLE = {"UnpicklingError"}
 NETWORK = {"requests", "urllib.request", "http.client", "httpx", "ftplib", "socket"}
 # `leftovers` asks for this computer's name; the node's business is the network.
-MAY_IMPORT_NETWORK = ("medsr/data/leftovers.py", "medsr/node/")
+MAY_IMPORT_NETWORK = ("medsr/files/leftovers.py", "medsr/node/")
 
 
 def dotted(node: ast.AST) -> str:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from benchmarks.plain.layers import conv, shift, upsample
 from benchmarks.plain.rdn import flat, residual_dense_block
-from medsr.networks.blocks import MeanShift
+from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.rrdbnet import RRDBNet
 
 

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from medsr import __version__
 from medsr.cli import bundles, compare, data, dicom_node, label_app, networks, upscale, weights
 from medsr.errors import MedsrError
+from medsr.version import __version__
 
 COMMANDS = (upscale, bundles, networks, weights, data, compare, label_app, dicom_node)  # each registers its subcommand
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medsr.errors import InputError
 
 if TYPE_CHECKING:
-    from medsr.bundles import Bundle
+    from medsr.bundle import Bundle
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,7 +21,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand."""
-    from medsr.bundles import list_bundles  # loads torch, which `medsr --help` need not wait for
+    from medsr.bundle import list_bundles  # loads torch, which `medsr --help` need not wait for
 
     rows = [describe(bundle) for bundle in list_bundles()]
     if not rows:

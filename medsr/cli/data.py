@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from medsr.data.cases import Case, read_folder
-from medsr.data.check import Finding, Report, check_folder
-from medsr.data.datalists import RESOLUTIONS, datalist_of, write_datalist
-from medsr.data.manifest import Manifest
-from medsr.data.manifests import list_manifests, load_manifest
+from medsr.datasets.cases import Case, read_folder
+from medsr.datasets.check import Finding, Report, check_folder
+from medsr.datasets.datalists import RESOLUTIONS, datalist_of, write_datalist
+from medsr.datasets.manifest import Manifest
+from medsr.datasets.manifests import list_manifests, load_manifest
 
 # Findings of one kind that are printed; --json has them all.
 _SHOWN = 10

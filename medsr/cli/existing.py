@@ -21,7 +21,7 @@ def wanted(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         InputError: no such bundle or weight file.
     """
-    from medsr.bundles import find_bundle
+    from medsr.bundle import find_bundle
     from medsr.weights import file_sha256
 
     bundle = find_bundle(arguments.bundle)

@@ -7,8 +7,8 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from medsr.data.atomic import atomic_path
 from medsr.errors import OutputError
+from medsr.files.atomic import atomic_path
 
 _MAIN = "main.py"
 

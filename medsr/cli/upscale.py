@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
-from medsr.data.atomic import write_json_atomic
-from medsr.data.suffixes import PICTURE, split_suffix
 from medsr.errors import InputError, OutputError
+from medsr.files.atomic import write_json_atomic
+from medsr.files.suffixes import PICTURE, split_suffix
 
 if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help` need not wait for
-    from medsr.data.sources import ImageSource
+    from medsr.data.input_images import InputImage
     from medsr.outputs import OutputPaths
     from medsr.upscaling import Upscaler
 
@@ -31,7 +31,7 @@ class Job(NamedTuple):
         paths: where they will be.
     """
 
-    source: ImageSource
+    source: InputImage
     stem: str
     paths: OutputPaths
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     directory: Path
     extension: str
     postfix: str
-    stem_of: Callable[[ImageSource], str]
+    stem_of: Callable[[InputImage], str]
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,7 +99,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand: 0 if every image was enlarged, 1 if some failed."""
     from medsr.data.contrasts import contrast_groups
-    from medsr.data.sources import find_images
+    from medsr.data.input_images import find_images
 
     sources = find_images(arguments.inputs, series=arguments.series)
     groups = [[source] for source in sources]
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _job(arguments: argparse.Namespace, place: Place, source: ImageSource) -> Job:
+def _job(arguments: argparse.Namespace, place: Place, source: InputImage) -> Job:
     from medsr.outputs.naming import case_paths
 
     stem = place.stem_of(source)
@@ -173,14 +173,14 @@ def _run_all(arguments: argparse.Namespace, place: Place, cases: Sequence[Sequen
     return failures
 
 
-def _place(arguments: argparse.Namespace, sources: Sequence[ImageSource]) -> Place:
+def _place(arguments: argparse.Namespace, sources: Sequence[InputImage]) -> Place:
     """Where results go.
 
     Raises:
         InputError: options that contradict each other, or a DICOM result of what is not DICOM, or pictures of what is
             none.
     """
-    from medsr.data.items import check_format
+    from medsr.data.inference_items import check_format
     from medsr.outputs.naming import EXTENSIONS, FOLDERS
 
     output = Path(os.path.abspath(arguments.output.expanduser()))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medsr.errors import InputError, MedsrError
 
 if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help` need not wait for
-    from medsr.bundles import Bundle
+    from medsr.bundle import Bundle
     from medsr.weights import ExternalFile
 
 _PATTERNS = ("*.pt", "*.pth")
@@ -85,7 +85,7 @@ class Known:
 
 def known_files() -> Iterator[Known]:
     """Files of the installed bundles, then the public ones."""
-    from medsr.bundles import list_bundles
+    from medsr.bundle import list_bundles
     from medsr.weights import EXTERNAL, directory, locate
 
     for bundle in list_bundles():
@@ -205,7 +205,7 @@ def _unknown(path: Path, known: list[Known]) -> str:
 
 def run_record(arguments: argparse.Namespace) -> int:
     """Write a bundle's record."""
-    from medsr.bundles import find_bundle
+    from medsr.bundle import find_bundle
     from medsr.networks.checkpoints import read_checkpoint
     from medsr.weights import record_hashes
 

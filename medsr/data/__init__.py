@@ -1,4 +1,4 @@
-"""Datasets and files: manifests, datalists, readers and writers."""
+"""Images in and out: the door for every format."""
 
 from __future__ import annotations
 

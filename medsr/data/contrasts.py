@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from medsr.data.sources import ImageSource
-from medsr.data.suffixes import split_suffix
+from medsr.data.input_images import InputImage
 from medsr.errors import InputError
+from medsr.files.suffixes import split_suffix
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def in_order(cases: Iterable[Mapping[str, File]], names: Sequence[str], advice: 
     return found
 
 
-def contrast_groups(sources: Sequence[ImageSource], contrasts: Sequence[str]) -> list[list[ImageSource]]:
+def contrast_groups(sources: Sequence[InputImage], contrasts: Sequence[str]) -> list[list[InputImage]]:
     """The images of each case, in the order of the contrasts.
 
     Images of one folder whose names differ only in the contrast are one case: sub-01_T1w.nii.gz and
@@ -56,7 +56,7 @@ def contrast_groups(sources: Sequence[ImageSource], contrasts: Sequence[str]) ->
     names = [contrasts] if isinstance(contrasts, str) else [str(name) for name in contrasts]
     if len(names) < 2 or len(set(names)) < len(names):
         raise InputError(f"expected two or more different contrasts, such as T1w and FLAIR, got {', '.join(names)}")
-    cases: dict[tuple[Path, tuple[str, ...]], dict[str, ImageSource]] = {}
+    cases: dict[tuple[Path, tuple[str, ...]], dict[str, InputImage]] = {}
     for source in sources:
         words = (source.path.name if source.path.is_dir() else split_suffix(source.path)[0]).split("_")
         places = [place for place, word in enumerate(words) if word in names]

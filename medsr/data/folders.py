@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from medsr.data.dicom import is_dicom
-from medsr.data.suffixes import ANALYZE, IMAGE_SUFFIXES, PICTURE, natural_key
+from medsr.data.dicom.reading import is_dicom
+from medsr.files.suffixes import ANALYZE, IMAGE_SUFFIXES, PICTURE, natural_key
 
 
 def visible(folder: Path) -> list[Path]:

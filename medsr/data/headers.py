@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import LoggingOutputSuppressor
 
-from medsr.data.analyze import analyze_grid
-from medsr.data.itkfiles import ras_affine
-from medsr.data.suffixes import ANALYZE, MGH, NIFTI
+from medsr.data.formats.analyze import analyze_grid
+from medsr.data.formats.itk_files import ras_affine
 from medsr.data.volume import check_affine, largest_corner_distance, one_line
 from medsr.errors import InputError
+from medsr.files.suffixes import ANALYZE, MGH, NIFTI
 from medsr.geometry import spacing_of
 
 

@@ -12,20 +12,20 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from medsr.data.analyze import read_analyze
-from medsr.data.archives import is_archive
-from medsr.data.dicom import is_dicom, read_dicom
+from medsr.data.dicom.archives import is_archive
+from medsr.data.dicom.reading import is_dicom, read_dicom
 from medsr.data.folders import stack_slices
-from medsr.data.itkfiles import read_itk
-from medsr.data.nifti import read_nifti
-from medsr.data.pictures import read_picture
-from medsr.data.sources import ImageSource, find_images
-from medsr.data.stacks import read_stack
-from medsr.data.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
+from medsr.data.formats.analyze import read_analyze
+from medsr.data.formats.itk_files import read_itk
+from medsr.data.formats.nifti import read_nifti
+from medsr.data.formats.pictures import read_picture
+from medsr.data.formats.stacks import read_stack
+from medsr.data.input_images import InputImage, find_images
 from medsr.data.volume import CHANNEL_FILES, SAME_GRID_MM, Volume, largest_corner_distance
 from medsr.errors import InputError
+from medsr.files.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
 
-__all__ = ["ImageSource", "Volume", "VolumeReader", "find_images", "read_volume"]
+__all__ = ["InputImage", "Volume", "VolumeReader", "find_images", "read_volume"]
 
 _LOGGER = logging.getLogger(__name__)
 

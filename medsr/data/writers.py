@@ -12,12 +12,12 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 from numpy.typing import ArrayLike, DTypeLike
 
-from medsr.data.atomic import atomic_path, write_json_atomic
-from medsr.data.itkfiles import to_sitk
-from medsr.data.nifti import qform_rounding
-from medsr.data.suffixes import NIFTI, split_suffix
+from medsr.data.formats.itk_files import to_sitk
+from medsr.data.formats.nifti import qform_rounding
 from medsr.data.volume import largest_corner_distance, one_line
 from medsr.errors import OutputError
+from medsr.files.atomic import atomic_path, write_json_atomic
+from medsr.files.suffixes import NIFTI, split_suffix
 from medsr.geometry import spacing_of
 
 __all__ = ["WRITABLE_SUFFIXES", "atomic_path", "write_json_atomic", "write_volume"]

@@ -13,7 +13,7 @@ from monai.deploy.core import ConditionType, Fragment, Image, IOType, OperatorSp
 from monai.deploy.core import Operator as SdkOperator
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
-from medsr.bundles import find_bundle
+from medsr.bundle import find_bundle
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike
 from medsr.upscaling import Upscaler

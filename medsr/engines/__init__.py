@@ -8,10 +8,10 @@ from medsr.engines.freezing import frozen_batch_norm
 from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
 from medsr.engines.loading import StrictCheckpointLoader
 from medsr.engines.optimization import parameter_groups
-from medsr.engines.running import report_user_errors, run, user_error
 from medsr.engines.sampling import WeightedEpochSampler
 from medsr.engines.scales import ScaledDataset, ScaleSampler, each_scale, prepare_batch_of_scale, scale_range
-from medsr.engines.standard import StandardHandlers, milestone_schedule
+from medsr.engines.training_handlers import StandardHandlers, milestone_schedule
+from medsr.engines.user_errors import report_user_errors, run, user_error
 
 __all__ = [
     "EXPLOSION",

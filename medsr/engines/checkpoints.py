@@ -13,9 +13,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from medsr.data.atomic import atomic_path
 from medsr.engines.distributed import rank, unwrapped
 from medsr.errors import InputError
+from medsr.files.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 
 from medsr.errors import InputError
 from medsr.geometry import Scale, as_scale, output_shape
-from medsr.inferers.families import built_scales
+from medsr.inferers.tile_sources import built_scales
 from medsr.interpolation import resize
 from medsr.networks import NetworkSpec
 

@@ -9,10 +9,10 @@ import torch
 
 from medsr.errors import InputError
 from medsr.geometry import Scale, output_shape
-from medsr.inferers.families import Source
+from medsr.inferers.tile_sources import Source
 from medsr.inferers.tiling import Tile, plan_tiles, regular_tiles
 from medsr.networks import Family, NetworkSpec
-from medsr.networks.meta_upscale import META_UPSCALE_BYTES
+from medsr.networks.blocks.meta_upscale import META_UPSCALE_BYTES
 
 # Slices run together on a CPU until they have so many voxels: more would only take memory and leave the cache, while
 # a single small slice would not reach oneDNN, which torch calls for batches of two or more and for large images.

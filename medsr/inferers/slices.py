@@ -10,7 +10,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from medsr.errors import InputError
-from medsr.inferers.requests import slice_axis
+from medsr.inferers.request_checks import slice_axis
 
 
 class SliceInferer(Inferer):

@@ -21,9 +21,8 @@ from medsr.errors import GridError, InputError, about
 from medsr.geometry import Scale, ScaleLike, anatomical_axis, as_scale, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
 from medsr.inferers.between_scales import REFUSE, UP_AND_DOWN, check_between_scales, next_larger, reduced
-from medsr.inferers.families import Source, make_source
 from medsr.inferers.planning import choose_tiles, slice_groups
-from medsr.inferers.requests import (
+from medsr.inferers.request_checks import (
     check_image,
     check_result,
     network_spec,
@@ -32,6 +31,7 @@ from medsr.inferers.requests import (
     with_sr_affine,
 )
 from medsr.inferers.tile_runner import TileRunner, is_out_of_memory
+from medsr.inferers.tile_sources import Source, make_source
 from medsr.inferers.tiling import part
 from medsr.networks import NetworkSpec
 from medsr.transforms.simulation import as_degradation

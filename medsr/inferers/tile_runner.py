@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from medsr.errors import InputError, MedsrError
-from medsr.inferers.families import Call, Source
 from medsr.inferers.forward import ForwardInferer
+from medsr.inferers.tile_sources import Call, Source
 from medsr.inferers.tiling import Tile, part
 from medsr.networks import NetworkSpec
 

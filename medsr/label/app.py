@@ -20,19 +20,19 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.sessions import Sessions
 
-from medsr import __version__
-from medsr.bundles import Bundle, find_bundle, list_bundles
-from medsr.data.archives import is_archive
+from medsr.bundle import Bundle, find_bundle, list_bundles
+from medsr.data.dicom.archives import is_archive
 from medsr.data.volume import MAX_VOXELS_VARIABLE
 from medsr.errors import InputError
 from medsr.label.datastore import StudiesFolder
+from medsr.label.enlarging import packed
+from medsr.label.parameters import parse_request
 from medsr.label.refusals import NOT_FOUND, refusal
-from medsr.label.requests import parse_request
-from medsr.label.running import packed
 from medsr.label.tasks import SuperResolutionTask
 from medsr.label.training import TrainingTask
 from medsr.label.uploads import MAX_BYTES_VARIABLE, check_upload, is_received
 from medsr.outputs.naming import DICOM
+from medsr.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from monailabel.datastore.local import LocalDatastore
 
-from medsr.data.archives import ARCHIVE
-from medsr.data.dicom import is_dicom
+from medsr.data.dicom.archives import ARCHIVE
+from medsr.data.dicom.reading import is_dicom
 from medsr.data.readers import read_volume
-from medsr.data.suffixes import split_suffix
 from medsr.errors import InputError
+from medsr.files.suffixes import split_suffix
 from medsr.label.refusals import refusal
 from medsr.label.uploads import UPLOADS, check_upload, is_received
 

@@ -11,7 +11,7 @@ from fastapi import HTTPException
 
 from medsr.engines import user_error
 from medsr.errors import MedsrError
-from medsr.label.privacy import public
+from medsr.label.public_messages import public
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
 
-from medsr.bundles import Bundle
-from medsr.label.requests import parse_request
-from medsr.label.running import Enlarged, enlarge, packed
+from medsr.bundle import Bundle, load_bundle
+from medsr.label.enlarging import Enlarged, enlarge, packed
+from medsr.label.parameters import parse_request
 from medsr.runtime import choose_device
 
 # One image at a time on each device: the memory that a run may take is planned for one.
@@ -41,7 +41,7 @@ class SuperResolutionTask(InferTask):
         super().__init__(InferType.OTHERS, [], 3, str(bundle.metadata.get("description", "")), form)
         self.bundle = bundle
         self.defaults = dict(defaults)
-        bundle.parse({**self.defaults, "device": "cpu"})
+        load_bundle(bundle, {**self.defaults, "device": "cpu"})
 
     def is_valid(self) -> bool:
         """A task that exists can be used."""
@@ -56,7 +56,7 @@ class SuperResolutionTask(InferTask):
     def enlarge(
         self, image: Path, params: Mapping[str, Any], folder: Path, name: str
     ) -> tuple[Enlarged, dict[str, Any]]:
-        """Enlarge one image; see `medsr.label.running.enlarge`.
+        """Enlarge one image; see `medsr.label.enlarging.enlarge`.
 
         Returns:
             The files, and what a client is told beside them.

@@ -15,7 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list
 
-from medsr.bundles import Bundle
+from medsr.bundle import Bundle
 from medsr.errors import InputError
 
 _OF_THE_HOST = frozenset({"model", "bundle_path", "images", "gpus", "multi_gpu", "local_rank", "name", "enqueue"})

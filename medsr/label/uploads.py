@@ -7,10 +7,10 @@ import re
 import tempfile
 from pathlib import Path
 
-from medsr.data.archives import is_archive
-from medsr.data.dicom import is_dicom
-from medsr.data.suffixes import METAIMAGE, MGH, NIFTI, NRRD
+from medsr.data.dicom.archives import is_archive
+from medsr.data.dicom.reading import is_dicom
 from medsr.errors import InputError
+from medsr.files.suffixes import METAIMAGE, MGH, NIFTI, NRRD
 
 # One file is one image; .nhdr and .mhd are headers that name another file.
 UPLOADS = (*NIFTI, *MGH, NRRD[0], METAIMAGE[0])

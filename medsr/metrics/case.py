@@ -14,7 +14,7 @@ from torch import Tensor
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike, anatomical_axis
 from medsr.metrics import fidelity
-from medsr.metrics.images import Pair, make_pair, mean_of_finite
+from medsr.metrics.image_pair import Pair, make_pair, mean_of_finite
 from medsr.metrics.protocol import Protocol, get_protocol
 from medsr.metrics.ssim import ssim_values
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from medsr.data.suffixes import DICOM, IMAGE_SUFFIXES, split_suffix
+from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, split_suffix
 
 __all__ = ["case_names"]
 

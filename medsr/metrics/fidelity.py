@@ -1,7 +1,7 @@
 """Voxelwise fidelity of an image p to the truth t: MSE, MAE, NMSE, PSNR.
 
 All take ``(C, *spatial)`` and return a 0-d tensor, or ``(B, C, *spatial)`` and return ``(B,)``, float64. The
-keywords are those of `medsr.metrics.images.make_pair`: `border`, `mask`, `spatial_dims` (a 4D tensor must say
+keywords are those of `medsr.metrics.image_pair.make_pair`: `border`, `mask`, `spatial_dims` (a 4D tensor must say
 what it is), `slice_axis` (mean over the slices of a volume), and for PSNR `data_range`, which has no default
 because a PSNR without it means nothing. All raise `InputError` for images that cannot be compared.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medsr.metrics.images import DataRange, Pair, make_pair
+from medsr.metrics.image_pair import DataRange, Pair, make_pair
 
 __all__ = ["mae", "mse", "nmse", "psnr"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike
 from medsr.metrics.case import CaseMetrics
-from medsr.metrics.images import mean_of_finite
+from medsr.metrics.image_pair import mean_of_finite
 from medsr.metrics.protocol import Protocol, get_protocol
 
 __all__ = ["FidelityMetric"]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike, as_scale
-from medsr.metrics.images import DataRange
+from medsr.metrics.image_pair import DataRange
 from medsr.metrics.ssim import SSIM_DEFINITIONS, get_definition
 
 __all__ = ["METRICS", "PROTOCOLS", "Protocol", "get_protocol"]

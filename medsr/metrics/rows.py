@@ -11,8 +11,8 @@ from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
-from medsr.data.atomic import atomic_path
 from medsr.errors import InputError
+from medsr.files.atomic import atomic_path
 from medsr.geometry import Scale, as_scale, exact_scale, format_scale
 
 __all__ = ["Row", "read_csv", "read_json", "write_csv", "write_json"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medsr.data.atomic import atomic_path
+from medsr.files.atomic import atomic_path
 
 _ERROR = (0.9, 0.1, 0.1)
 _LABELS = ((0.2, 0.7, 0.3), (0.2, 0.5, 0.9), (0.95, 0.75, 0.2), (0.7, 0.4, 0.8))

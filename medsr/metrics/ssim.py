@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from medsr.errors import InputError
-from medsr.metrics.images import DataRange, Pair, make_pair
+from medsr.metrics.image_pair import DataRange, Pair, make_pair
 
 __all__ = ["SSIM_DEFINITIONS", "SSIMDefinition", "ssim", "ssim_map"]
 

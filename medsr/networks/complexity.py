@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import MeanShift
+from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.spec import NetworkSpec
 
 CONVENTIONS = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import activation, batch_norm, check_sizes, convolution
+from medsr.networks.blocks.residual import activation, batch_norm, check_sizes, convolution
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 

@@ -6,10 +6,10 @@ from typing import Optional, Union
 import torch
 from torch import nn
 
-from medsr.networks.blocks import check_sizes, convolution, mean_shifts, residual_body
+from medsr.networks.blocks.residual import check_sizes, convolution, mean_shifts, residual_body
+from medsr.networks.blocks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 
 
 class EDSR(nn.Module):
@@ -26,7 +26,7 @@ class EDSR(nn.Module):
         blocks: residual blocks B.
         features: channels F.
         res_scale: factor of each block's residual, for stability (section 3.3).
-        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         mean: of the training set, for all channels or each; taken from the input and added to the output.
         std: standard deviation of the training set, alike.
         spatial_dims: 2 or 3.

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import batch_norm, convolution
+from medsr.networks.blocks.residual import batch_norm, convolution
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import ResidualBlock, check_sizes, convolution, mean_shifts, residual_body
+from medsr.networks.blocks.residual import ResidualBlock, check_sizes, convolution, mean_shifts, residual_body
+from medsr.networks.blocks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 
 
 class MDSR(nn.Module):
@@ -29,7 +29,7 @@ class MDSR(nn.Module):
         blocks: shared residual blocks.
         features: channels.
         own_ends: the dissertation's variant.
-        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         res_scale: factor of each block's residual; the paper needs none here (table 1).
         mean: of the training set, for all channels or each; taken from the input and added to the output.
         std: standard deviation of the training set, alike.

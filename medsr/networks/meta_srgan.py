@@ -5,8 +5,8 @@ from typing import Any, Optional
 import torch
 from torch import nn
 
-from medsr.networks.arbitrary import ArbitraryScaleNetwork, MetaOptions
-from medsr.networks.blocks import batch_norm, check_sizes, convolution
+from medsr.networks.blocks.arbitrary_scale import ArbitraryScaleNetwork, MetaOptions
+from medsr.networks.blocks.residual import batch_norm, check_sizes, convolution
 from medsr.networks.preset import Preset
 from medsr.networks.srresnet import NormalisedBlock
 
@@ -26,7 +26,7 @@ class MetaSRGANGenerator(ArbitraryScaleNetwork):
         blocks: residual blocks.
         features: channels.
         spatial_dims: 2 or 3.
-        options: see `medsr.networks.arbitrary.MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+        options: see `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
     Raises:
         MedsrError: arguments that describe no network.

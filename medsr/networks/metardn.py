@@ -4,8 +4,8 @@ from typing import Any, Optional
 
 import torch
 
-from medsr.networks.arbitrary import ArbitraryScaleNetwork, MetaOptions
-from medsr.networks.blocks import check_sizes
+from medsr.networks.blocks.arbitrary_scale import ArbitraryScaleNetwork, MetaOptions
+from medsr.networks.blocks.residual import check_sizes
 from medsr.networks.preset import Preset
 from medsr.networks.rdn import RDNFeatures, rdn_bytes
 
@@ -24,9 +24,9 @@ class MetaRDN(ArbitraryScaleNetwork):
         blocks: D.
         layers: convolutions C of each block.
         growth: channels G that each of them adds.
-        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         spatial_dims: 2 or 3.
-        options: see `medsr.networks.arbitrary.MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+        options: see `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
     Raises:
         MedsrError: arguments that describe no network.

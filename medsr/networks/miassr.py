@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.arbitrary import ArbitraryScaleNetwork, MetaOptions
-from medsr.networks.blocks import ResidualBlock, check_sizes, convolution
+from medsr.networks.blocks.arbitrary_scale import ArbitraryScaleNetwork, MetaOptions
+from medsr.networks.blocks.residual import ResidualBlock, check_sizes, convolution
 from medsr.networks.preset import Preset
 from medsr.networks.rrdbnet import RRDB
 from medsr.networks.srresnet import NormalisedBlock
@@ -29,10 +29,10 @@ class MIASSR(ArbitraryScaleNetwork):
         blocks: residual blocks b.
         features: channels w.
         res_scale: factor of each block's residual.
-        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         block: "residual" (EDSR), "normalised" (SRResNet, with its own PReLU), "rrdb" (ESRGAN).
         spatial_dims: 2 or 3.
-        options: see `medsr.networks.arbitrary.MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+        options: see `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
     Raises:
         MedsrError: arguments that describe no network.

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import check_sizes, convolution, mean_shifts
+from medsr.networks.blocks.residual import check_sizes, convolution, mean_shifts
+from medsr.networks.blocks.upsamplers import SubpixelUpsampler, subpixel_tail_bytes
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import SubpixelUpsampler, subpixel_tail_bytes
 
 
 class ChannelAttention(nn.Module):

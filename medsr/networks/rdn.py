@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import ResidualDenseBlock, check_sizes, convolution, mean_shifts
-from medsr.networks.preset import Preset
-from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import (
+from medsr.networks.blocks.residual import ResidualDenseBlock, check_sizes, convolution, mean_shifts
+from medsr.networks.blocks.upsamplers import (
     PixelShuffle,
     SubpixelUpsampler,
     halo_of,
@@ -19,6 +17,8 @@ from medsr.networks.upsamplers import (
     subpixel_tail_bytes,
     subpixel_tail_radii,
 )
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
 
 
 class RDNFeatures(nn.Module):
@@ -83,7 +83,7 @@ class RDN(RDNFeatures):
         blocks: D.
         layers: convolutions C of each block.
         growth: channels G that each of them adds.
-        act: activation within the blocks, see `medsr.networks.blocks.activation`.
+        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         upsampling: "zhang2018" or "zhu2022".
         mean: of the training set, for all channels or each; taken from the input and added to the output.
         std: standard deviation of the training set, alike.

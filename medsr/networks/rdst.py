@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import check_sizes, convolution, mean_shifts
+from medsr.networks.blocks.residual import check_sizes, convolution, mean_shifts
+from medsr.networks.blocks.upsamplers import SubpixelUpsampler, subpixel_tail_bytes, subpixel_tail_radii
+from medsr.networks.blocks.window_attention import TransformerLayers, check_attention, linear
+from medsr.networks.blocks.windows import WINDOWS, Plan, Windows, crop, pad_to_windows, reach, to_image, to_windows
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import SubpixelUpsampler, subpixel_tail_bytes, subpixel_tail_radii
-from medsr.networks.window_attention import TransformerLayers, check_attention, linear
-from medsr.networks.windows import WINDOWS, Plan, Windows, crop, pad_to_windows, reach, to_image, to_windows
 
 
 class DSTB(nn.Module):

@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
+from medsr.networks.blocks.resnet import ResNetEncoder
+from medsr.networks.blocks.unet_decoder import NORMS, SubpixelShuffle, UnetBlock, barely_shifted_norm, conv_layer, crop
 from medsr.networks.preset import Preset
-from medsr.networks.resnet import ResNetEncoder
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.unet_decoder import NORMS, SubpixelShuffle, UnetBlock, barely_shifted_norm, conv_layer, crop
 
 _PUBLISHED = (  # places in fastai's list of layers, the encoder's first, and ours
     (r"layers\.0\.0(?=\.weight$)", "encoder.conv1"),

@@ -8,10 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import ResidualDenseBlock, check_sizes, convolution, draw_he_normal, mean_shifts
-from medsr.networks.preset import Preset
-from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import (
+from medsr.networks.blocks.residual import ResidualDenseBlock, check_sizes, convolution, draw_he_normal, mean_shifts
+from medsr.networks.blocks.upsamplers import (
     PixelUnshuffle,
     SubpixelUpsampler,
     halo_of,
@@ -19,6 +17,8 @@ from medsr.networks.upsamplers import (
     subpixel_tail_bytes,
     subpixel_tail_radii,
 )
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
 
 DENSE_LAYERS = 4  # of a block, besides its last convolution
 RES_SCALE = 0.2  # of all residuals

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
+from medsr.networks.blocks.resnet import ResNetEncoder
 from medsr.networks.preset import Preset
-from medsr.networks.resnet import ResNetEncoder
 from medsr.networks.spec import Family, NetworkSpec
 
 TAPS = ("E1", "E2", "E3", "E4", "E5", "D")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import check_sizes
+from medsr.networks.blocks.residual import check_sizes
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 

@@ -9,10 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import DenseLayer, check_sizes, convolution, draw_he_normal, mean_shifts
-from medsr.networks.preset import Preset
-from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import (
+from medsr.networks.blocks.residual import DenseLayer, check_sizes, convolution, draw_he_normal, mean_shifts
+from medsr.networks.blocks.upsamplers import (
     SubpixelUpsampler,
     halo_of,
     quickest_layout,
@@ -20,6 +18,8 @@ from medsr.networks.upsamplers import (
     subpixel_tail_bytes,
     subpixel_tail_radii,
 )
+from medsr.networks.preset import Preset
+from medsr.networks.spec import Family, NetworkSpec
 
 
 class CumulativeBlock(nn.Module):

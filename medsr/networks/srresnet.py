@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import (
+from medsr.networks.blocks.residual import (
     ResidualBlock,
     batch_norm,
     check_sizes,
@@ -16,9 +16,9 @@ from medsr.networks.blocks import (
     draw_he_normal,
     mean_shifts,
 )
+from medsr.networks.blocks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 
 
 class NormalisedBlock(nn.Module):

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks import check_sizes, convolution
+from medsr.networks.blocks.residual import check_sizes, convolution
+from medsr.networks.blocks.upsamplers import PixelShuffle, SubpixelUpsampler, subpixel_tail_bytes, subpixel_tail_radii
+from medsr.networks.blocks.window_attention import TransformerLayers, check_attention
+from medsr.networks.blocks.windows import Plan, Windows, crop, pad_to_windows, reach, to_image
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.upsamplers import PixelShuffle, SubpixelUpsampler, subpixel_tail_bytes, subpixel_tail_radii
-from medsr.networks.window_attention import TransformerLayers, check_attention
-from medsr.networks.windows import Plan, Windows, crop, pad_to_windows, reach, to_image
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # of RGB images; the authors use it for every three-channel network
 _TAIL = 64  # features of the heads that enlarge features

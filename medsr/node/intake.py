@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from medsr.errors import OutputError
-from medsr.node import durable
+from medsr.files import durable
 from medsr.node.config import NodeConfig
 from medsr.node.spool import IMAGES, SERIES, UNFINISHED, Spool, read_record
 

@@ -16,7 +16,7 @@ from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from medsr.data.dicom_decoders import decodable_syntaxes
+from medsr.data.dicom.decoders import decodable_syntaxes
 from medsr.errors import InputError, OutputError
 from medsr.node.config import NodeConfig
 from medsr.node.intake import Full, Instance, Intake

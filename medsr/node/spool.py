@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr.errors import OutputError
-from medsr.node import durable
+from medsr.files import durable
 
 STATES = ("receiving", "waiting", "working", "sending", "done", "failed")
 ACTIVE = STATES[:4]

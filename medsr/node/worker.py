@@ -12,18 +12,18 @@ from typing import Any
 
 import pydicom
 
-from medsr import __version__
-from medsr.data.dicom_decoders import check_deflated
-from medsr.data.dicom_derived_facts import is_made_here
-from medsr.data.dicom_errors import BoundedFile
+from medsr.data.dicom.decoders import check_deflated
+from medsr.data.dicom.derived.description import is_made_here
+from medsr.data.dicom.errors import BoundedFile
 from medsr.engines import user_error
 from medsr.errors import MedsrError, OutputError
-from medsr.node import durable
+from medsr.files import durable
 from medsr.node.config import NodeConfig
-from medsr.node.privacy import without_private
+from medsr.node.log_messages import without_private
 from medsr.node.spool import DERIVED, DONE, IMAGES, SERIES, WORK, Spool, images, read_record
 from medsr.outputs.record import sha256_of
 from medsr.upscaling import Upscaler
+from medsr.version import __version__
 
 _RESULT = "series"  # name of the derived series' folder
 

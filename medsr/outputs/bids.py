@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medsr import __version__
-from medsr.data.atomic import write_json_atomic
-from medsr.data.suffixes import split_suffix
 from medsr.errors import InputError
+from medsr.files.atomic import write_json_atomic
+from medsr.files.suffixes import split_suffix
+from medsr.version import __version__
 
 VERSION = "1.10.0"  # of BIDS
 DESCRIPTION = "dataset_description.json"

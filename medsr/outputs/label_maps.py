@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
-from medsr.data.sources import find_images
+from medsr.data.input_images import find_images
 from medsr.data.writers import write_volume
 from medsr.errors import InputError
 from medsr.outputs.naming import EXTENSIONS, output_paths

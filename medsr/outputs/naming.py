@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from medsr.data.atomic import check_folder
-from medsr.data.dicom_derived import is_derived_series
+from medsr.data.dicom.derived.writing import is_derived_series
 from medsr.data.folders import stack_slices
-from medsr.data.items import DICOM, PNG
-from medsr.data.suffixes import split_suffix
+from medsr.data.inference_items import DICOM, PNG
 from medsr.errors import InputError
+from medsr.files.atomic import check_folder
+from medsr.files.suffixes import split_suffix
 from medsr.outputs.bids import bids_stem
-from medsr.outputs.pictures import is_picture_result
+from medsr.outputs.picture_result import is_picture_result
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 FOLDERS = (DICOM, PNG)  # in place of an extension: a folder of images

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from medsr.data.atomic import atomic_path
 from medsr.errors import MedsrError
+from medsr.files.atomic import atomic_path
 from medsr.geometry import Grid
 
 Image = NDArray[np.float32]

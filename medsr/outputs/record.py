@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medsr import __version__
 from medsr.geometry import Grid, Scale, format_scale
+from medsr.version import __version__
 from medsr.weights import read_record
 
 DISCLAIMER = (

@@ -13,25 +13,25 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
-from medsr.data.atomic import write_json_atomic
-from medsr.data.leftovers import remove_leftovers
-from medsr.data.suffixes import split_suffix
 from medsr.data.volume import CHANNEL_FILES
 from medsr.data.writers import write_volume
 from medsr.errors import InputError, MedsrError, OutputError
+from medsr.files.atomic import write_json_atomic
+from medsr.files.leftovers import remove_leftovers
+from medsr.files.staging import staged
+from medsr.files.suffixes import split_suffix
 from medsr.geometry import Grid, Scale
 from medsr.inferers import SuperResolutionInferer
 from medsr.inferers.back_projection import inconsistency
 from medsr.interpolation import apply_matrices, resampling_matrices
 from medsr.outputs.bids import describe_dataset, sidecar
-from medsr.outputs.case import Case
+from medsr.outputs.dicom_result import derivable_headers, write_series
 from medsr.outputs.naming import DICOM, EXTENSIONS, PNG, OutputPaths, case_paths, check_bids_format, output_paths
 from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
-from medsr.outputs.pictures import source_bits, write_pictures
+from medsr.outputs.picture_result import source_bits, write_pictures
 from medsr.outputs.preview import Image, Slicer, draw_preview
 from medsr.outputs.record import input_record, make_record, overshoot_warnings, trained_range_warnings
-from medsr.outputs.series import derivable_headers, write_series
-from medsr.outputs.staging import staged
+from medsr.outputs.result import Result
 
 __all__ = ["EXTENSIONS", "OutputPaths", "SaveImageWithRecordd", "output_paths", "refuse_to_replace"]
 
@@ -114,14 +114,14 @@ class SaveImageWithRecordd(SaveImaged):
         for key in self.key_iterator(result):
             lr_image, sr_image = result[self.reference], result[key]
             source = str(lr_image.meta.get("filename_or_obj", ""))
-            cases = Case(source, lr_image, sr_image, self.inferer.last).channels()
+            cases = Result(source, lr_image, sr_image, self.inferer.last).channels()
             named = self._named(cases, result.get("stem"))
             self._write(named)
             saved = [str(paths.image) for paths, _ in named]
             result["saved"] = saved if len(saved) > 1 else saved[0]
         return result
 
-    def _named(self, cases: Sequence[Case], given: Any) -> list[tuple[OutputPaths, Case]]:
+    def _named(self, cases: Sequence[Result], given: Any) -> list[tuple[OutputPaths, Result]]:
         """The files of each channel."""
         if len(cases) > 1 and self.output_ext in (DICOM, PNG):
             raise InputError(_ONE_CONTRAST)
@@ -155,7 +155,7 @@ class SaveImageWithRecordd(SaveImaged):
             self._tidied.add(folder)
             remove_leftovers(folder)
 
-    def _write(self, named: Sequence[tuple[OutputPaths, Case]]) -> None:
+    def _write(self, named: Sequence[tuple[OutputPaths, Result]]) -> None:
         """Write the files of all channels together."""
         inputs = [input_record(file) for file in named[0][1].files]
         # the images come last: where they are, the rest is
@@ -170,7 +170,7 @@ class SaveImageWithRecordd(SaveImaged):
         if self.bids:
             describe_dataset(case.source, self.output_dir, record)
 
-    def _write_case(self, hidden: OutputPaths, case: Case, inputs: Sequence[Any]) -> dict[str, Any]:
+    def _write_case(self, hidden: OutputPaths, case: Result, inputs: Sequence[Any]) -> dict[str, Any]:
         """Write the files of one channel; returns the record."""
         record = self._record(case)
         if inputs:
@@ -199,7 +199,7 @@ class SaveImageWithRecordd(SaveImaged):
         write_json_atomic(hidden.record, record)
         return record
 
-    def _record(self, case: Case) -> dict[str, Any]:
+    def _record(self, case: Result) -> dict[str, Any]:
         metadata = self._metadata()
         trained_on, run = metadata.get("trained_on", {}), case.run
         extremes = float(case.normalized.min()), float(case.normalized.max())
@@ -223,7 +223,7 @@ class SaveImageWithRecordd(SaveImaged):
             warnings=warnings,
         )
 
-    def _write_consistency(self, path: Path, case: Case) -> dict[str, Any]:
+    def _write_consistency(self, path: Path, case: Result) -> dict[str, Any]:
         """Write the map; returns what the record says of it."""
         degradation = self.inferer.degradation
         off = inconsistency(case.sr_values[None], case.lr_values[None], case.run.scale, degradation)[0, 0].abs()
@@ -235,7 +235,7 @@ class SaveImageWithRecordd(SaveImaged):
         return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _stems(cases: Sequence[Case], given: Any) -> list[str]:
+def _stems(cases: Sequence[Result], given: Any) -> list[str]:
     """Names of results: as given, else those of the files; channels that have no file of their own are numbered."""
     if isinstance(given, list | tuple):
         if len(given) < len(cases):
@@ -247,7 +247,7 @@ def _stems(cases: Sequence[Case], given: Any) -> list[str]:
     return [f"{stem}_channel_{k}" for k, stem in enumerate(own)]
 
 
-def _preview(path: Path, case: Case) -> list[str]:
+def _preview(path: Path, case: Result) -> list[str]:
     """Draw the preview; returns why it could not be drawn."""
     try:
         _draw(path, case.lr_values, case.lr, case.sr_values, case.sr, case.run.scale)

@@ -15,7 +15,7 @@ from medsr.geometry import anatomical_axis
 from medsr.transforms.intensity import intensity_window, normalized
 from medsr.transforms.simulation import crop
 
-PREPARATION = "preparation"  # key of an item; see `medsr.data.collection.collect`
+PREPARATION = "preparation"  # key of an item; see `medsr.datasets.selection.collect`
 KEPT_SLICES = "kept_slices"  # key of `meta`: indices in the file, as text "3-7,9"
 # Direction in the patient -> the anatomical plane it is perpendicular to.
 _PLANES = {"left-right": "sagittal", "anterior-posterior": "coronal", "inferior-superior": "axial"}

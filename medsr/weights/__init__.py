@@ -2,8 +2,8 @@
 
 from medsr.weights.catalogue import EXTERNAL, ExternalFile
 from medsr.weights.feature_networks import inception_features, vgg19_features
-from medsr.weights.hashes import RECORD, check_recorded, file_sha256, read_record, record_hashes
 from medsr.weights.loading import load_weights
+from medsr.weights.recorded_hashes import RECORD, check_recorded, file_sha256, read_record, record_hashes
 from medsr.weights.store import DIRECTORY_VARIABLE, directory, find, locate, place_copy
 
 __all__ = [

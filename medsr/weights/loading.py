@@ -8,7 +8,7 @@ from torch import nn
 
 from medsr.errors import InputError
 from medsr.networks import load_checkpoint
-from medsr.weights.hashes import check_recorded
+from medsr.weights.recorded_hashes import check_recorded
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from medsr.errors import InputError, OutputError
 from medsr.networks.checkpoints import read_checkpoint
 from medsr.weights.catalogue import EXTERNAL, ExternalFile
-from medsr.weights.hashes import file_sha256
+from medsr.weights.recorded_hashes import file_sha256
 
 DIRECTORY_VARIABLE = "MEDSR_WEIGHTS"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsr.bundles import find_bundle, trained_network
+from medsr.bundle import find_bundle, trained_network
 from medsr.cli import main
 from medsr.errors import InputError
 

@@ -60,7 +60,7 @@ def test_broken_metadata_is_one_line(
 
 
 def test_none_installed(medsr_command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsr.bundles.bundle_directories", lambda: [])
+    monkeypatch.setattr("medsr.bundle.catalogue.bundle_directories", lambda: [])
     done = medsr_command("bundles")
     assert done.status == 2
     assert "MEDSR_BUNDLES" in done.err

@@ -20,8 +20,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 import medsr
+from medsr.files.staging import staged
 from medsr.outputs import saving
-from medsr.outputs.staging import staged
 
 SHAPE = (9, 8, 7)
 REPOSITORY = Path(__file__).resolve().parents[2]

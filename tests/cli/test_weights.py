@@ -25,7 +25,7 @@ NAME = "vgg19-imagenet"
 def bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the tiny bundle, the only one installed, its hash recorded; and empty folders for other weights."""
     root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundles" / "tinysr"))
-    monkeypatch.setattr("medsr.bundles.bundle_directories", lambda: [root.parent])
+    monkeypatch.setattr("medsr.bundle.catalogue.bundle_directories", lambda: [root.parent])
     monkeypatch.setenv("MEDSR_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     digest = hashlib.sha256((root / "models" / "model.pt").read_bytes()).hexdigest()

@@ -29,8 +29,8 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from medsr.data.archives import unpacked
-from medsr.data.dicom import source_headers
+from medsr.data.dicom.archives import unpacked
+from medsr.data.dicom.reading import source_headers
 from medsr.data.readers import read_volume
 from medsr.errors import MedsrError
 

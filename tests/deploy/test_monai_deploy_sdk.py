@@ -14,7 +14,7 @@ import pydicom
 import pytest
 
 import medsr
-from medsr.data.dicom import read_dicom
+from medsr.data.dicom.reading import read_dicom
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get("MEDSR_DEPLOY_PYTHON", "")

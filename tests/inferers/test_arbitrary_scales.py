@@ -16,7 +16,7 @@ from medsr.geometry import as_scale, output_shape
 from medsr.inferers import SuperResolutionInferer
 from medsr.inferers.planning import bytes_per_voxel, voxel_budget
 from medsr.networks import Query
-from medsr.networks.meta_upscale import META_UPSCALE_BYTES
+from medsr.networks.blocks.meta_upscale import META_UPSCALE_BYTES
 from medsr.networks.registry import small
 
 SCALES = ["1.1", "1.5", "2.3", "2.5", "2.7", "3.3", "4"]

@@ -10,9 +10,9 @@ import torch
 
 from medsr.errors import InputError, MedsrError
 from medsr.inferers import SuperResolutionInferer
-from medsr.inferers.families import make_source
 from medsr.inferers.planning import choose_tiles
 from medsr.inferers.tile_runner import is_out_of_memory
+from medsr.inferers.tile_sources import make_source
 
 CPU_MESSAGE = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "

@@ -14,7 +14,7 @@ from skimage.metrics import mean_squared_error, normalized_root_mse, peak_signal
 
 from medsr.errors import InputError
 from medsr.metrics import mae, mse, nmse, psnr
-from medsr.metrics.images import mean_of_finite
+from medsr.metrics.image_pair import mean_of_finite
 
 SEEDS = st.integers(0, 2**32 - 1)
 

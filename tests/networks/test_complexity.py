@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from medsr.errors import MedsrError
 from medsr.networks import Family, NetworkSpec
-from medsr.networks.blocks import MeanShift
+from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.complexity import count_leaf_parameters, count_parameters, multiply_adds
 
 

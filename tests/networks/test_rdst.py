@@ -9,8 +9,8 @@ from torch import nn
 from benchmarks.plain.rdst import rdst
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RDST, create, load_checkpoint
+from medsr.networks.blocks.window_attention import WindowAttention
 from medsr.networks.complexity import count_leaf_parameters, count_parameters, multiply_adds
-from medsr.networks.window_attention import WindowAttention
 
 TINY = {"features": 8, "growth": 4, "blocks": 1, "heads": 2, "window": 4}
 

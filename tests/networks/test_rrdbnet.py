@@ -9,8 +9,8 @@ from torch import nn
 from benchmarks.plain.rrdbnet import rrdbnet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RRDBNet, create, load_checkpoint
-from medsr.networks.blocks import MeanShift
-from medsr.networks.upsamplers import PixelShuffle, PixelUnshuffle, quickest_layout
+from medsr.networks.blocks.residual import MeanShift
+from medsr.networks.blocks.upsamplers import PixelShuffle, PixelUnshuffle, quickest_layout
 
 TINY = {"features": 6, "blocks": 2, "growth": 4}
 

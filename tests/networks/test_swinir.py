@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from benchmarks.plain.swinir import swinir
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, SwinIR, create, load_checkpoint
+from medsr.networks.blocks.window_attention import WindowAttention
+from medsr.networks.blocks.windows import WINDOWS
 from medsr.networks.complexity import multiply_adds
-from medsr.networks.window_attention import WindowAttention
-from medsr.networks.windows import WINDOWS
 
 TINY = {"features": 8, "depths": (2,), "heads": 2, "window": 4}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import medsr
-from medsr.data.atomic import write_json_atomic
+from medsr.files.atomic import write_json_atomic
 from medsr.geometry import Grid, as_scale
 from medsr.outputs import make_record, sha256_of
 from medsr.outputs.record import overshoot_warnings, trained_range_warnings

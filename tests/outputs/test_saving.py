@@ -18,11 +18,11 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 
 from medsr.errors import InputError, OutputError
+from medsr.files.staging import staged
 from medsr.inferers import SuperResolutionInferer
 from medsr.networks import create
 from medsr.outputs import SaveImageWithRecordd, output_paths
 from medsr.outputs.saving import refuse_to_replace
-from medsr.outputs.staging import staged
 from medsr.transforms import NormalizeIntensityRecordedd, RestoreIntensityd, SetSuperResolutionGridd
 
 SHAPE = (8, 7, 6)

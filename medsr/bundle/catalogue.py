@@ -1,0 +1,96 @@
+"""Which bundles are installed, where they are, and what they say about themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from medsr.errors import InputError
+
+DEFAULT_BUNDLE = "recnn3d"  # of every door that is told none
+SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
+
+
+def bundle_directories() -> list[Path]:
+    """Folders in which bundles are looked for: those of the environment, then the ones that came with medsr."""
+    package = Path(__file__).resolve().parent.parent
+    named = [Path(p).expanduser() for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
+    return [d for d in (*named, package.parent / "bundles", package / "_bundles") if d.is_dir()]
+
+
+class Bundle:
+    """A bundle on disk.
+
+    Args:
+        root: folder with `configs/inference.json` and `configs/metadata.json`.
+
+    Raises:
+        InputError: the folder is not a bundle.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not (self.root / "configs" / "inference.json").is_file():
+            raise InputError(f"{self.root} is not a bundle: it has no configs/inference.json")
+
+    @property
+    def name(self) -> str:
+        """The folder's name, by which MONAI knows the bundle too."""
+        return self.root.resolve().name
+
+    @property
+    def weights(self) -> Path:
+        """The weight file that is used unless another is asked for."""
+        return self.root / "models" / "model.pt"
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """Contents of `configs/metadata.json`."""
+        return self._read("metadata")
+
+    @cached_property
+    def inference(self) -> dict[str, Any]:
+        """Contents of `configs/inference.json`."""
+        return self._read("inference")
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether the bundle super-resolves; others (segmentation networks) serve losses and evaluation."""
+        inferer = self.inference.get("inferer", {})
+        return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.root / "configs" / f"{name}.json"
+        try:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def list_bundles() -> Iterator[Bundle]:
+    """Installed bundles; of two with one name the first found."""
+    seen: set[str] = set()
+    for directory in bundle_directories():
+        for root in sorted(directory.iterdir()):
+            if (root / "configs" / "inference.json").is_file() and root.name not in seen:
+                seen.add(root.name)
+                yield Bundle(root)
+
+
+def find_bundle(name: str | Path) -> Bundle:
+    """A bundle by its name or folder.
+
+    Raises:
+        InputError: there is none; the installed ones are named.
+    """
+    path = Path(name).expanduser()
+    installed = {} if os.sep in str(name) else {bundle.name: bundle for bundle in list_bundles()}
+    if str(name) in installed:
+        return installed[str(name)]
+    if os.sep in str(name) or path.is_dir():
+        return Bundle(path)
+    raise InputError(f"no bundle is called {str(name)!r}; installed: {', '.join(installed) or 'none'}")

@@ -1,0 +1,117 @@
+"""A bundle's parts put together: its network with weights, and everything around it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, LoadImaged, SaveImaged
+from torch import nn
+
+from medsr.bundle.catalogue import Bundle, find_bundle
+from medsr.engines import user_error
+from medsr.errors import InputError
+from medsr.inferers import SuperResolutionInferer
+from medsr.outputs import SaveImageWithRecordd
+from medsr.weights import load_weights
+
+
+def inference_parser(bundle: Bundle, entries: Mapping[str, Any]) -> ConfigParser:
+    """Return the parser of `inference.json` with entries replaced or added; its parts are built one by one."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle.root / "configs" / "inference.json"))
+    parser.update({**entries, "bundle_root": os.path.abspath(bundle.root)})
+    parser.parse()
+    return parser
+
+
+def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> LoadedBundle:
+    """Build the network of a bundle, its weights loaded, and everything around it.
+
+    Args:
+        bundle: that super-resolves.
+        settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
+
+    Raises:
+        InputError: a bundle that does not super-resolve; weights that are missing, changed since their hash was
+            recorded, unreadable, or do not fit the network; an unknown setting.
+        MedsrError: a setting that its part of the bundle refuses.
+    """
+    if not bundle.enlarges:
+        raise InputError(f"bundle {bundle.name} does not enlarge images; choose another, see `medsr bundles`")
+    unknown = [key for key in settings or {} if _top(key) not in bundle.inference]
+    if unknown:
+        known = ", ".join(key for key, value in bundle.inference.items() if not isinstance(value, dict | list))
+        raise InputError(f"bundle {bundle.name} has no setting {unknown[0]!r}; it has {known}")
+    parser = inference_parser(bundle, settings or {})
+    try:
+        network: nn.Module = parser.get_parsed_content("network")
+        weights = Path(parser.get_parsed_content("weights")) if "weights" in parser else bundle.weights
+        load_weights(network, weights)
+        parts = [parser.get_parsed_content(key) for key in ("preprocessing", "inferer", "postprocessing")]
+    except Exception as error:  # MONAI wraps what a part of the config raises
+        raise user_error(error) or error from None
+    return LoadedBundle(network.eval(), *parts)
+
+
+def _top(key: str) -> str:
+    """The section of a config entry such as "inferer::tile_size" (or with #, MONAI's older separator)."""
+    return key.replace("#", "::").split("::")[0]
+
+
+def trained_network(root: str | Path | None, weights: str = "model.pt", **entries: Any) -> nn.Module | None:
+    """The network of a bundle with its weights, in evaluation mode: a judge for losses and metrics.
+
+    Args:
+        root: a bundle's folder, or the name of an installed one; None for no network (configs have a part that is
+            switched off evaluated all the same).
+        weights: file in the bundle's `models`, or the path of another.
+        entries: of its `inference.json` to replace, such as the number of classes.
+
+    Raises:
+        InputError: no such bundle, or weights that cannot be used.
+    """
+    if root is None:
+        return None
+    bundle = find_bundle(root)
+    network: nn.Module = inference_parser(bundle, entries).get_parsed_content("network_def")
+    named = bundle.root / "models" / weights
+    load_weights(network, named if named.is_file() else Path(weights))
+    return network.eval()
+
+
+class LoadedBundle:
+    """The parts of a bundle's inference, for images one by one."""
+
+    def __init__(
+        self, network: nn.Module, preprocessing: Compose, inferer: SuperResolutionInferer, postprocessing: Compose
+    ) -> None:
+        self.network = network
+        self.preprocessing = preprocessing
+        self.inferer = inferer
+        self.postprocessing = postprocessing
+
+    def run(self, item: Mapping[str, Any], save: bool) -> dict[str, Any]:
+        """Preprocess, enlarge, postprocess one item.
+
+        Args:
+            item: `image` is a path, or a MetaTensor (1, X, Y, Z), which is not loaded.
+            save: run the bundle's saving transform too.
+        """
+        data: Any = dict(item)
+        in_memory = isinstance(data["image"], torch.Tensor)
+        for transform in self.preprocessing.transforms:
+            if not (in_memory and isinstance(transform, LoadImaged)):
+                data = transform(data)
+        for transform in self.postprocessing.transforms:
+            if save and isinstance(transform, SaveImageWithRecordd):
+                transform.check_source(data["image"])
+        data["pred"] = self.inferer(data["image"].unsqueeze(0), self.network)[0]
+        for transform in self.postprocessing.transforms:
+            if save or not isinstance(transform, SaveImaged):
+                data = transform(data)
+        return dict(data)

@@ -1,0 +1,168 @@
+"""Where the slices of a derived series lie (PS3.3 C.7.6.2, Image Plane Module), from the affine of its volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.valuerep import DSfloat, format_number_as_ds
+
+from medsr.data.dicom.planes import Plane, planes_of
+from medsr.data.volume import RAS_TO_LPS
+from medsr.errors import InputError, OutputError
+from medsr.geometry import Scale, scaled_affine
+
+_COSINES = 1e-4  # rows and columns are perpendicular within this, by the standard
+_SAME_DIRECTION = 1e-7  # the source's own cosines are kept when they mean these directions
+_SAME_PLACE = 0.1  # part of a voxel that the source's slices may lie off the volume's LR grid
+
+
+@dataclass(frozen=True)
+class DerivedPlanes:
+    """Tags of the slices of a volume; lists are in the order of its last axis.
+
+    Attributes:
+        orientation: ImageOrientationPatient.
+        spacing: PixelSpacing, mm between rows and between columns.
+        thickness: SliceThickness, mm.
+        between: SpacingBetweenSlices, mm.
+        positions: ImagePositionPatient, (slices, 3), LPS mm.
+        locations: SliceLocation, mm.
+        numbers: InstanceNumber, from 1, in the direction in which the source's run.
+        source: the source's slices in the same order, each with its data set.
+    """
+
+    orientation: list[DSfloat]
+    spacing: list[DSfloat]
+    thickness: DSfloat
+    between: DSfloat
+    positions: NDArray[np.float64]
+    locations: NDArray[np.float64]
+    numbers: list[int]
+    source: list[tuple[Plane, Any]]
+
+
+def source_planes(headers: Sequence[Any]) -> list[tuple[Plane, Any]]:
+    """The slices of the source, each with its data set, in the order given.
+
+    Raises:
+        InputError: an image that has no place in space.
+    """
+    return [
+        (plane, header)
+        for header in headers
+        for plane in planes_of(Path(getattr(header, "filename", None) or "the source"), header)
+    ]
+
+
+def derived_planes(
+    affine: NDArray[np.float64], shape: Sequence[int], scale: Scale, source: Sequence[tuple[Plane, Any]]
+) -> DerivedPlanes:
+    """Compute the tags that place every slice (X, Y) of a volume.
+
+    A tilted gantry (a last axis that is not perpendicular to the slices) needs nothing special: each slice has its
+    exact position.
+
+    Args:
+        affine: (4, 4) voxel index -> world, RAS mm.
+        shape: (X, Y, Z): columns, rows, slices.
+        scale: of the volume over its source.
+        source: slices of the source and their data sets, any order.
+
+    Raises:
+        OutputError: rows and columns that are not perpendicular, which DICOM cannot express.
+        InputError: slices of the source that lie elsewhere than the volume's LR grid.
+    """
+    lps = RAS_TO_LPS @ affine
+    lengths = np.linalg.norm(lps[:3, :3], axis=0)
+    row, column, step = lps[:3, 0] / lengths[0], lps[:3, 1] / lengths[1], lps[:3, 2]
+    if abs(row @ column) > _COSINES:
+        angle = np.degrees(np.arccos(row @ column))
+        raise OutputError(
+            f"expected perpendicular rows and columns to write DICOM slices, got {angle:.4g} degrees between them; "
+            "write .nii.gz instead"
+        )
+    normal = np.cross(row, column)
+    normal /= np.linalg.norm(normal) * (1 if normal @ step >= 0 else -1)  # along the volume's last axis
+    ordered = sorted(source, key=lambda pair: float(np.array(pair[0].position) @ normal))
+    _check_place(affine, scale, ordered)
+    positions = lps[:3, 3] + np.arange(shape[2])[:, None] * step
+    first = ordered[0][0]
+    between = abs(float(step @ normal))
+    return DerivedPlanes(
+        _orientation(first, row, column),
+        [decimal(lengths[1]), decimal(lengths[0])],
+        decimal(_thickness(ordered[0], between, scale)),
+        decimal(between),
+        positions,
+        _locations(ordered, positions @ normal, normal),
+        _numbers(ordered, shape[2]),
+        ordered,
+    )
+
+
+def decimal(value: float) -> DSfloat:
+    """A number as DICOM writes it: 16 characters, 13 digits, so that 0.30000000000000004 is 0.3 again."""
+    rounded = float(f"{value:.13g}") + 0.0  # no minus zero
+    return DSfloat(format_number_as_ds(rounded))
+
+
+def _check_place(affine: NDArray[np.float64], scale: Scale, ordered: Sequence[tuple[Plane, Any]]) -> None:
+    """Raises InputError unless the source's first and last slice lie where the volume's LR grid has them."""
+    lr = RAS_TO_LPS @ scaled_affine(affine, tuple(1 / s for s in scale))
+    for index in (0, len(ordered) - 1):
+        off = np.linalg.norm(lr[:3, 3] + index * lr[:3, 2] - ordered[index][0].position)
+        if off > _SAME_PLACE * np.linalg.norm(lr[:3, :3], axis=0).min() + 0.02:
+            raise InputError(
+                f"{ordered[index][0].where}: expected slice {index + 1} of the image that was enlarged, got one "
+                f"{off:.3g} mm away; give the headers of the series that was read"
+            )
+
+
+def _orientation(first: Plane, row: NDArray[np.float64], column: NDArray[np.float64]) -> list[DSfloat]:
+    """The direction cosines; the source's own digits where they mean the same (viewers compare them as they stand)."""
+    given = np.array(first.orientation).reshape(2, 3)
+    given = given / np.linalg.norm(given, axis=1, keepdims=True)
+    same = np.abs(given - [row, column]).max() <= _SAME_DIRECTION
+    values = first.orientation if same else (*row, *column)
+    return [decimal(v) for v in values]
+
+
+def _thickness(first: tuple[Plane, Any], between: float, scale: Scale) -> float:
+    """The source's thickness over the scale, so that gaps and overlaps keep their share; else the slice distance."""
+    plane, header = first
+    groups = [header]
+    if plane.frame is not None:
+        frames, shared = header.get("PerFrameFunctionalGroupsSequence"), header.get("SharedFunctionalGroupsSequence")
+        items = [frames[plane.frame] if frames else None, shared[0] if shared else None]
+        groups = [i.PixelMeasuresSequence[0] for i in items if i is not None and i.get("PixelMeasuresSequence")]
+    for group in groups:
+        if group.get("SliceThickness"):
+            return float(group.SliceThickness) / float(scale[2])
+    return between
+
+
+def _locations(
+    ordered: Sequence[tuple[Plane, Any]], heights: NDArray[np.float64], normal: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Slice locations on the source's own scale (a table position, say), else heights along the normal."""
+    ends = [(ordered[k][0].position @ normal, ordered[k][1].get("SliceLocation")) for k in (0, -1)]
+    (low, first), (high, last) = ends
+    if first is None or last is None or ordered[0][0].frame is not None:
+        return heights
+    slope = (float(last) - float(first)) / (high - low) if high > low else 1.0
+    return float(first) + (heights - low) * slope
+
+
+def _numbers(ordered: Sequence[tuple[Plane, Any]], count: int) -> list[int]:
+    """Instance numbers that run as the source's do: a reader scrolls both series the same way."""
+    first, last = (
+        int(header.get("InstanceNumber") or 0) if plane.frame is None else plane.frame
+        for plane, header in (ordered[0], ordered[-1])
+    )
+    numbers = list(range(1, count + 1))
+    return numbers if first <= last else numbers[::-1]

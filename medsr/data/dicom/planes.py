@@ -1,0 +1,295 @@
+"""What the header of a DICOM image says of its slices, classic or enhanced multi-frame, as plain numbers.
+
+A classic file is one slice. The frames of an enhanced image are slices that have their tags in functional groups:
+each frame's own, or those all frames share (PS3.3 C.7.6.16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom import uid
+
+from medsr.data.dicom.errors import header_errors
+from medsr.errors import InputError
+
+_COLOUR_FREE = ("MONOCHROME1", "MONOCHROME2")
+_SECONDARY_CAPTURES = {
+    uid.SecondaryCaptureImageStorage,
+    uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
+    uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
+}
+
+# What tells images of one position apart, by the name that the message uses.
+DISTINCTIONS = (
+    "StackID",
+    "TemporalPositionIndex",
+    "TemporalPositionIdentifier",
+    "EffectiveEchoTime",
+    "EchoTime",
+    "DiffusionBValue",
+    "InversionTime",
+    "FlipAngle",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "FrameType",
+    "ImageType",
+    "AcquisitionNumber",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+)
+_GROUP_OF = {  # functional groups that hold them; the others stand in the data set itself
+    "StackID": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+}
+_FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+
+# What `planes_of` reads; functional groups come whole.
+TAGS = [
+    *DISTINCTIONS,
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice: a classic image, or one frame of an enhanced one.
+
+    Attributes:
+        file: where it lies.
+        frame: its place in the file, from 0; None for a classic image.
+        size: rows and columns.
+        position: ImagePositionPatient, the centre of the first pixel, LPS mm.
+        orientation: ImageOrientationPatient, the cosines along a row and along a column.
+        spacing: PixelSpacing, mm between rows and between columns.
+        extent: SpacingBetweenSlices, else SliceThickness, in mm, and which of them; None where neither is given.
+        slope: of the real units over the stored values.
+        intercept: real units of the stored value 0.
+        photometric: "MONOCHROME2" shows large values bright, "MONOCHROME1" dark.
+        padding: smallest and largest stored value that means "nothing acquired here"; None where there is none.
+        labels: values of `DISTINCTIONS`.
+        instance: SOPInstanceUID.
+    """
+
+    file: Path
+    frame: int | None
+    size: tuple[int, int]
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    extent: tuple[float, str] | None
+    slope: float
+    intercept: float
+    photometric: str
+    padding: tuple[int, int] | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    instance: str = ""
+
+    @property
+    def kind(self) -> str:
+        """FrameType or ImageType, its values one after another."""
+        return self.labels.get("FrameType") or self.labels.get("ImageType", "")
+
+    @property
+    def name(self) -> str:
+        """For messages, without folders."""
+        return self.file.name if self.frame is None else f"{self.file.name} frame {self.frame + 1}"
+
+    @property
+    def where(self) -> str:
+        """For messages, with folders."""
+        return str(self.file) if self.frame is None else f"{self.file} frame {self.frame + 1}"
+
+
+def planes_of(file: Path, header: Any) -> list[Plane]:
+    """Returns the slices of a file in the order of its frames.
+
+    Args:
+        file: for messages.
+        header: its data set, at least `TAGS`.
+
+    Raises:
+        InputError: no slice of a grey volume (colour, secondary capture, localizer, several frames without
+            functional groups), no place in space, or a damaged value.
+    """
+    with header_errors(file):
+        _check_kind(file, header)
+        shared = _first(header.get("SharedFunctionalGroupsSequence"))
+        frames = header.get("PerFrameFunctionalGroupsSequence")
+        count = int(header.get("NumberOfFrames") or 1)
+        if shared is None and not frames:
+            if count > 1:
+                raise InputError(
+                    f"{file}: expected functional groups that place each of the {count} frames (enhanced multi-frame), "
+                    "got none; convert it to NIfTI by a tool that knows its source"
+                )
+            return [_plane(file, None, header, [header])]
+        if len(frames or ()) != count:
+            raise InputError(
+                f"{file}: expected a functional group for each of {count} frames, got {len(frames or ())}; "
+                "copy it again"
+            )
+        # A tag is looked for in the frame's groups, then in the shared ones. The data set itself is no place for it.
+        return [
+            _plane(file, k, header, [frame, *([] if shared is None else [shared])]) for k, frame in enumerate(frames)
+        ]
+
+
+def _check_kind(file: Path, header: Any) -> None:
+    """Raises InputError for an image that cannot be a slice of a grey volume."""
+    colour = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if colour not in _COLOUR_FREE or int(header.get("SamplesPerPixel") or 1) != 1:
+        raise InputError(
+            f"{file}: expected grey values (MONOCHROME2 or MONOCHROME1), got {colour}; convert the series to grey first"
+        )
+    if header.get("SOPClassUID") in _SECONDARY_CAPTURES:
+        raise InputError(
+            f"{file}: expected an acquired image (MR, CT, PET), got a secondary capture, a picture of a screen or "
+            "paper; give the series it was made of"
+        )
+    if header.get("ModalityLUTSequence"):
+        raise InputError(f"{file}: expected a linear rescale, got a Modality LUT; convert the series to NIfTI first")
+    rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    if min(rows, columns) < 1:
+        raise InputError(f"{file}: expected an image with pixels, got {rows} rows, {columns} columns; copy it again")
+
+
+def _plane(file: Path, frame: int | None, header: Any, places: Sequence[Any]) -> Plane:
+    """Reads one slice; `places` are the data set of a classic image, or the functional groups to look in."""
+    where = f"{file}" if frame is None else f"{file} frame {frame + 1}"
+
+    def find(group: str, tag: str) -> Any:
+        return _find(places, None if frame is None else group, tag)
+
+    slope = _number(find("PixelValueTransformationSequence", "RescaleSlope"), where, "RescaleSlope", 1.0)
+    if slope == 0:
+        raise InputError(f"{where}: expected a RescaleSlope other than 0, got 0; repair the header")
+    extent = None
+    for tag in ("SpacingBetweenSlices", "SliceThickness"):
+        value = find("PixelMeasuresSequence", tag)
+        if extent is None and value:
+            extent = (_number(value, where, tag, 0.0), tag)
+    return Plane(
+        file,
+        frame,
+        (int(header.Rows), int(header.Columns)),
+        _numbers(find("PlanePositionSequence", "ImagePositionPatient"), where, "ImagePositionPatient", 3),
+        _numbers(find("PlaneOrientationSequence", "ImageOrientationPatient"), where, "ImageOrientationPatient", 6),
+        _numbers(find("PixelMeasuresSequence", "PixelSpacing"), where, "PixelSpacing", 2),
+        extent,
+        slope,
+        _number(find("PixelValueTransformationSequence", "RescaleIntercept"), where, "RescaleIntercept", 0.0),
+        str(header.get("PhotometricInterpretation") or "MONOCHROME2"),
+        _padding(header),
+        _labels(header, None if frame is None else places),
+        str(header.get("SOPInstanceUID") or ""),
+    )
+
+
+def _first(sequence: Any) -> Any | None:
+    return sequence[0] if sequence else None
+
+
+def _find(places: Sequence[Any], group: str | None, tag: str) -> Any:
+    """Returns a tag's value from the first place that has it, None if none has."""
+    for place in places:
+        item = place if group is None else _first(place.get(group))
+        if item is not None and item.get(tag) is not None:
+            return item.get(tag)
+    return None
+
+
+def _number(value: Any, where: str, tag: str, default: float) -> float:
+    if value is None or value == "":
+        return default
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise InputError(f"{where}: expected a number in {tag}, got {value}; repair the header")
+    return number
+
+
+def _numbers(value: Any, where: str, tag: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in value or ())
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise InputError(
+            f"{where}: expected {count} numbers in {tag}, got {'none' if value is None else value}; "
+            "without them the image has no place in space, so convert it by a tool that knows its source"
+        )
+    return numbers
+
+
+def _padding(header: Any) -> tuple[int, int] | None:
+    """Returns the range of PixelPaddingValue and PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
+    value = _integer(header, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = _integer(header, "PixelPaddingRangeLimit")
+    return (value, value) if limit is None else (min(value, limit), max(value, limit))
+
+
+def _integer(header: Any, tag: str) -> int | None:
+    """Returns a value whose type is that of the pixels, which a short header leaves as bytes or the wrong sign."""
+    value = header.get(tag)
+    if isinstance(value, bytes):
+        value = int.from_bytes(value, "little") if len(value) == 2 else None
+    if value is None or value == "":
+        return None
+    number, bits = int(value), int(header.get("BitsAllocated") or 16)
+    if int(header.get("PixelRepresentation") or 0) and number >= 1 << (bits - 1):
+        number -= 1 << bits
+    return number
+
+
+def _labels(header: Any, groups: Sequence[Any] | None) -> dict[str, str]:
+    """Returns what may tell this slice from another at its position."""
+    labels = {}
+    for tag in DISTINCTIONS:
+        if groups is None:
+            value = header.get(tag)
+        elif tag == "FrameType":
+            value = next((v for v in (_find(groups, group, tag) for group in _FRAME_TYPES) if v is not None), None)
+        else:
+            value = _find(groups, _GROUP_OF[tag], tag) if tag in _GROUP_OF else None
+        if value is not None and value != "":
+            labels[tag] = (
+                "\\".join(map(str, value)) if hasattr(value, "__iter__") and not isinstance(value, str) else str(value)
+            )
+    return labels

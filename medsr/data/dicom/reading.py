@@ -1,0 +1,149 @@
+"""DICOM series as volumes: from a folder, an archive or a file to voxels and their place in space.
+
+Most readers average uneven gaps away and let a missing slice pass. Here a series is either a regular stack of
+slices, possibly tilted, or an error that names the files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from medsr.data.dicom.archives import is_archive, unpacked
+from medsr.data.dicom.errors import BoundedFile, header_errors, quiet_pydicom
+from medsr.data.dicom.pixels import read_pixels
+from medsr.data.dicom.planes import Plane, planes_of
+from medsr.data.dicom.series import SERIES_VARIABLE, DicomSeries, choose_series, find_series, is_dicom
+from medsr.data.dicom.stacking import stack_affine
+from medsr.data.volume import RAS_TO_LPS, Volume, check_affine, check_size, describe, to_float32
+
+__all__ = [
+    "SERIES_VARIABLE",
+    "DicomSeries",
+    "choose_series",
+    "find_series",
+    "is_dicom",
+    "read_dicom",
+    "source_headers",
+]
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """The slices of one series in the order of the volume, and where it lies (LPS)."""
+
+    series: DicomSeries
+    planes: tuple[Plane, ...]
+    lps: np.ndarray
+    warnings: list[str]
+
+    @property
+    def headers(self) -> dict[Path, Any]:
+        return dict(zip(self.series.files, self.series.headers, strict=True))
+
+    @property
+    def files(self) -> list[Path]:
+        """In the order of the volume, each once."""
+        return list(dict.fromkeys(plane.file for plane in self.planes))
+
+
+def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = None) -> Volume:
+    """Reads one DICOM series as a volume.
+
+    Array axes are columns, rows and slices (sorted along the slice normal), as in ITK. A tilted gantry gives
+    a sheared affine, exactly as acquired, and a warning.
+
+    Values are stored values times RescaleSlope plus RescaleIntercept, slice by slice. MONOCHROME1 (small values are
+    shown bright) does not change them; ``meta["photometric"]`` keeps the word for a result that is shown again.
+
+    Args:
+        path: folder with the series (subfolders included), a .zip of one, or one file: an enhanced multi-frame image
+            is a volume, a classic image one slice.
+        series: SeriesInstanceUID, needed when there are several.
+        max_voxels: see `read_volume`.
+
+    Raises:
+        InputError: the files do not form one regular stack of slices, or cannot be decoded.
+    """
+    with _opened(path) as folder:
+        stack = _find_stack(folder, series)
+        first = stack.planes[0]
+        check_size((first.size[1], first.size[0], len(stack.planes)), path, max_voxels)
+        if path.is_file() and first.frame is None and len(stack.planes) == 1 and folder == path:
+            stack.warnings.append("one DICOM file is one slice: give its folder to read the whole series")
+        affine = check_affine(RAS_TO_LPS @ stack.lps, path, "DICOM headers")
+        data = to_float32(read_pixels(stack.planes, stack.headers, stack.warnings), path, stack.warnings)
+        if first.photometric == "MONOCHROME1":
+            stack.warnings.append(
+                "MONOCHROME1: the values are kept as stored, small ones were meant to be shown bright"
+            )
+        with header_errors(first.file):
+            dtype = _stored_dtype(stack.headers[first.file])
+        meta = describe(
+            filename=str(path),
+            format="dicom",
+            original_dtype=dtype,
+            series_uid=stack.series.uid,
+            series_description=stack.series.description,
+            modality=stack.series.modality,
+            photometric=first.photometric,
+            warnings=stack.warnings,
+        )
+    return Volume(data, affine, meta)
+
+
+def source_headers(path: str | os.PathLike[str], series: str | None = None) -> list[pydicom.Dataset]:
+    """Returns everything but the pixels of the images that `read_dicom` makes a volume of.
+
+    Args:
+        path: folder, .zip or file, as for `read_dicom`.
+        series: SeriesInstanceUID, needed when there are several.
+
+    Returns:
+        One data set per slice, in the order of the volume's last axis; of an enhanced multi-frame image the one data
+        set it has.
+
+    Raises:
+        InputError: as `read_dicom`, as far as headers go.
+    """
+    with _opened(Path(path).expanduser()) as folder:
+        headers: list[pydicom.Dataset] = []
+        for file in _find_stack(folder, series).files:
+            with header_errors(file), BoundedFile(file) as opened:
+                headers.append(pydicom.dcmread(opened, stop_before_pixels=True, force=True))
+        return headers
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Path]:
+    """Yields a path to read: an archive unpacked, anything else as it is."""
+    if is_archive(path):
+        with unpacked(path) as folder:
+            yield folder
+    else:
+        yield path
+
+
+def _find_stack(path: Path, series: str | None) -> _Stack:
+    chosen = choose_series(path, series)
+    warnings: list[str] = []
+    with quiet_pydicom():
+        files = zip(chosen.files, chosen.headers, strict=True)
+        planes = [plane for file, header in files for plane in planes_of(file, header)]
+    with np.errstate(all="ignore"):  # what overflows is found by `check_affine`
+        order, lps = stack_affine(path, planes, warnings)
+    return _Stack(chosen, tuple(planes[k] for k in order), lps, warnings)
+
+
+def _stored_dtype(header: Any) -> str:
+    if "BitsStored" not in header:
+        return "float"
+    bits = next((bits for bits in (8, 16) if header.BitsStored <= bits), 32)
+    return f"{'int' if header.get('PixelRepresentation') else 'uint'}{bits}"

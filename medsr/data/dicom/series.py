@@ -1,0 +1,171 @@
+"""Which files of a folder are DICOM images, and which of them belong together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom import uid
+
+from medsr.data.dicom.decoders import check_deflated
+from medsr.data.dicom.errors import BoundedFile, header_errors, quiet_pydicom
+from medsr.data.dicom.planes import TAGS
+from medsr.errors import InputError
+from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
+
+SERIES_VARIABLE = "MEDSR_DICOM_SERIES"  # environment variable that chooses where a folder holds several series
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """The image files of one SeriesInstanceUID, in natural order of their names.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        files: paths of the images.
+        headers: their data sets without pixels, in the same order.
+    """
+
+    uid: str
+    files: tuple[Path, ...]
+    headers: tuple[Any, ...]
+
+    @property
+    def description(self) -> str:
+        """SeriesDescription, or "" where there is none."""
+        return " ".join(_text(self.headers[0], "SeriesDescription").split())
+
+    @property
+    def modality(self) -> str:
+        """Modality, or "" where there is none."""
+        return _text(self.headers[0], "Modality")
+
+    @property
+    def number(self) -> int:
+        """SeriesNumber, or 0 where there is none."""
+        return _integer(self.headers[0], "SeriesNumber", 0)
+
+    @property
+    def images(self) -> int:
+        """Number of images, frames of multi-frame files counted one by one."""
+        return sum(max(_integer(header, "NumberOfFrames", 1), 1) for header in self.headers)
+
+    def __str__(self) -> str:
+        localizer = " localizer" if all("LOCALIZER" in _text(h, "ImageType") for h in self.headers) else ""
+        return (
+            f"series {self.number} '{self.description or 'no description'}' "
+            f"({self.modality}{localizer}, {self.images} images, UID {self.uid})"
+        )
+
+
+def _text(header: Any, tag: str) -> str:
+    """Returns a value for people to read, "" where it is absent or damaged."""
+    try:
+        with quiet_pydicom():
+            return str(header.get(tag) or "")
+    except Exception:  # pydicom converts values on their first use and raises what it likes
+        return ""
+
+
+def _integer(header: Any, tag: str, default: int) -> int:
+    try:
+        return int(_text(header, tag))
+    except ValueError:
+        return default
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its magic word, or by suffix when it lacks the preamble.
+
+    Raises:
+        OSError: the file cannot be read. It may be a slice, so it is not passed over.
+    """
+    name = path.name.lower()
+    if name == "dicomdir" or name.startswith(".") or name.endswith(IMAGE_SUFFIXES) or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (name.endswith(DICOM) and len(start) == 132)
+
+
+def find_series(path: Path) -> list[DicomSeries]:
+    """Returns the image series in a folder and its subfolders, in the order of their series numbers.
+
+    Files that are not DICOM, DICOMDIR, and objects that are not images (reports, segmentations, RT) are
+    passed over.
+
+    Args:
+        path: a folder, or one file, which then is a series of one image.
+
+    Raises:
+        InputError: a DICOM file cannot be read.
+    """
+    groups: dict[str, list[tuple[Path, Any]]] = {}
+    with quiet_pydicom():
+        for file in [path] if path.is_file() else _files_below(path):
+            try:
+                header = _read_header(file) if is_dicom(file) else None
+            except OSError as error:
+                raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its permissions") from error
+            if header is not None:
+                groups.setdefault(_text(header, "SeriesInstanceUID") or "none", []).append((file, header))
+        series = [DicomSeries(key, *map(tuple, zip(*group, strict=True))) for key, group in groups.items()]
+        return sorted(series, key=lambda s: (s.number, natural_key(s.uid)))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
+        found.extend(Path(root, name) for name in sorted(names, key=natural_key))
+    return found
+
+
+def _read_header(path: Path) -> Any | None:
+    """Returns the header of an image, None for another kind of DICOM object."""
+    with header_errors(path):
+        check_deflated(path)
+        tags = [*TAGS, "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
+        with BoundedFile(path) as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
+        kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+        name = "" if kind is None else uid.UID(kind).name
+        if kind is None or ("Image Storage" in name and "Rows" not in header):
+            raise ValueError("the header is incomplete")
+        # A private class has no name; it is an image if it says how large.
+        return header if "Image Storage" in name or (name == kind and "Rows" in header) else None
+
+
+def choose_series(path: Path, series: str | None = None) -> DicomSeries:
+    """Returns the series to read from a folder.
+
+    Args:
+        path: folder or file.
+        series: its SeriesInstanceUID. None takes the only one, else the one that the environment variable
+            ``MEDSR_DICOM_SERIES`` names.
+
+    Raises:
+        InputError: no images, several series and no choice, or no series of that UID.
+    """
+    found = find_series(path)
+    listed = "; ".join(str(s) for s in found[:6]) + ("; ..." if len(found) > 6 else "")
+    if not found:
+        raise InputError(
+            f"{path}: expected an image file or a folder of DICOM images, got no DICOM image; check the "
+            "path, and of other formats name a file, not a folder"
+        )
+    wanted = series or (os.environ.get(SERIES_VARIABLE) if len(found) > 1 else None)
+    if wanted:
+        for candidate in found:
+            if candidate.uid == wanted:
+                return candidate
+        raise InputError(f"{path}: expected series {wanted}, got {listed}; choose one of these UIDs")
+    if len(found) > 1:
+        raise InputError(
+            f"{path}: expected one DICOM series, got {len(found)}: {listed}; choose one with --series UID (series=UID "
+            f"in Python) or the environment variable {SERIES_VARIABLE}=UID"
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""File formats of volumes and pictures, one module each."""

@@ -1,0 +1,88 @@
+"""The images a bundle is asked to enlarge, as items of a MONAI dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medsr.data.contrasts import contrast_groups
+from medsr.data.dicom.derived.writing import check_sources
+from medsr.data.dicom.reading import source_headers
+from medsr.data.formats.stacks import check_writable
+from medsr.data.input_images import InputImage, find_images
+from medsr.errors import InputError
+
+# In place of an extension: results that are folders.
+DICOM = "dicom"  # a derived series
+PNG = "png"  # pictures
+
+# What is said of inputs that cannot become them.
+NOT_DICOM = "expected a DICOM input to write DICOM, got another format; its headers cannot be made up: write .nii.gz"
+NO_PICTURE = (
+    "expected a picture or a stack of pictures to write PNG, got another format; its orientation and units would be "
+    "lost: write .nii.gz"
+)
+
+
+def inference_items(
+    inputs: str | Path | Sequence[str | Path],
+    series: str | None = None,
+    output_ext: str = "",
+    contrasts: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """One item per image below the inputs: its path as `image` and the name of its results as `stem`.
+
+    Where contrasts are the channels of an image, one item per case, in which both are lists; see `contrast_groups`.
+
+    Args:
+        inputs: an image file, a folder of images, a folder of slices (pictures), a DICOM folder, a `.zip` of one, a
+            `.txt` list of paths, or several of them.
+        series: SeriesInstanceUID to read from folders and archives that hold several.
+        output_ext: of the results; for "dicom" and "png" the headers are checked here, before any network runs.
+        contrasts: in the order of the network's channels, as they stand in the names of files.
+
+    Raises:
+        InputError: nothing was found, a path is no image, a derived series is asked of what is not a DICOM series of
+            modality MR or CT, pictures are asked of what is no 8- or 16-bit picture, or see `contrast_groups`.
+    """
+    sources = find_images(inputs, series=series)
+    if contrasts is not None:
+        if output_ext in (DICOM, PNG):
+            raise InputError(f"several contrasts are not written as {output_ext}; write them as .nii.gz")
+        groups = contrast_groups(sources, contrasts)
+        return [{"image": [str(s.path) for s in group], "stem": [s.stem for s in group]} for group in groups]
+    for source in sources:
+        check_format(source, output_ext)
+        if output_ext == DICOM:
+            check_derivable(source.path, series)
+        elif output_ext == PNG:
+            check_writable(source.path)
+    return [{"image": str(source.path), "stem": source.stem} for source in sources]
+
+
+def check_format(source: InputImage, output_ext: str) -> None:
+    """Refuse a format of results that only inputs of the same format can have.
+
+    Raises:
+        InputError: "dicom" for what is not DICOM, or "png" for what is no picture.
+    """
+    if output_ext == DICOM and not source.is_dicom:
+        raise InputError(f"{source.path}: {NOT_DICOM}")
+    if output_ext == PNG and not source.is_picture:
+        raise InputError(f"{source.path}: {NO_PICTURE}")
+
+
+def check_derivable(path: str | Path, series: str | None) -> list[Any]:
+    """Headers of a series, if a derived one can be made of them.
+
+    Raises:
+        InputError: they are not of a series of modality MR or CT, with the path in front: of an archive the files' own
+            names say nothing.
+    """
+    try:
+        headers = source_headers(path, series=series)
+        check_sources(headers)
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+    return headers

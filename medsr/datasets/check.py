@@ -1,0 +1,299 @@
+"""Does a folder hold the dataset its manifest describes? Everything that does not fit, said plainly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from medsr.data.headers import Header, read_header
+from medsr.datasets.cases import Case, Folder, read_folder
+from medsr.datasets.manifest import Manifest
+from medsr.datasets.subjects import SPLITS
+from medsr.errors import InputError
+from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, PICTURE
+
+# A header stores spacing as float32; manifests give it to six digits.
+_SPACING_TOLERANCE = 1e-3
+# A label map whose corners lie this close to the image's is on the image's grid.
+_SAME_GRID_MM = 1e-2
+
+Progress = Callable[[Iterable[Case]], Iterable[Case]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not fit.
+
+    Attributes:
+        kind: ``missing``, ``unexpected``, ``duplicate``, ``unreadable``, ``shape``, ``spacing``, ``orientation``,
+            ``hash``, ``labels``, ``count``, ``subject`` or ``split``.
+        path: file it is about, relative to the folder; empty when it is about the folder.
+        message: what was expected and what came.
+        problem: False for a remark that leaves the dataset usable as the manifest means it.
+    """
+
+    kind: str
+    path: str
+    message: str
+    problem: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        name: dataset.
+        root: folder.
+        layout: layout that fits.
+        images: images found by split; those in no split under ``none``.
+        subjects: subjects found by split.
+        checked: what was looked at: ``headers``, and ``voxels``, ``hashes`` when asked for.
+        findings: everything that does not fit.
+    """
+
+    name: str
+    root: Path
+    layout: str
+    images: dict[str, int]
+    subjects: dict[str, int]
+    checked: tuple[str, ...]
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing found is a problem."""
+        return not any(finding.problem for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "name": self.name,
+            "folder": str(self.root),
+            "layout": self.layout,
+            "ok": self.ok,
+            "images": self.images,
+            "subjects": self.subjects,
+            "checked": list(self.checked),
+            "findings": [vars(finding) for finding in self.findings],
+        }
+
+
+def check_folder(
+    manifest: Manifest,
+    root: str | Path,
+    *,
+    full: bool = False,
+    hashes: bool = False,
+    progress: Progress = iter,
+) -> Report:
+    """Compare a folder with its manifest.
+
+    Args:
+        manifest: the dataset.
+        root: folder that holds it, in any of the manifest's layouts.
+        full: read every voxel too: finds files that are cut short, NaN, and wrong label values.
+        hashes: compare sha256 where the manifest knows it.
+        progress: wraps the iteration over the cases, for a progress bar.
+
+    Raises:
+        InputError: no such folder, an empty one, or one that fits none of the layouts.
+    """
+    folder = read_folder(manifest, root)
+    report = _summary(manifest, folder, ("headers", *["voxels"] * full, *["hashes"] * hashes))
+    report.findings += _names(manifest, folder)
+    known = _checksums(manifest, folder) if hashes else {}
+    absent, hashed = set(folder.missing), set[str]()
+    for case in progress(folder.cases):
+        files = [case.path]
+        if case.segmentation and case.segmentation not in absent:
+            files.append(case.segmentation)
+        report.findings += _case(manifest, folder, case, files, full)
+        if hashes:
+            # Contrasts of one subject may share a label map.
+            report.findings += [found for path in files if path not in hashed for found in _hash(folder, path, known)]
+            hashed.update(files)
+    unknown = hashed - set(known)
+    if unknown:
+        report.findings.append(Finding("hash", "", f"no sha256 is known for {len(unknown)} files", False))
+    return report
+
+
+def _summary(manifest: Manifest, folder: Folder, checked: tuple[str, ...]) -> Report:
+    images = Counter(case.split or "none" for case in folder.cases)
+    pairs = {(case.split or "none", case.subject) for case in folder.cases if case.subject}
+    subjects = Counter(split for split, _ in pairs)
+    keys = [split for split in (*SPLITS, "none") if split in SPLITS or images[split]]
+    return Report(
+        name=manifest.name,
+        root=folder.root,
+        layout=folder.layout.name,
+        images={key: images[key] for key in keys},
+        subjects={key: subjects[key] for key in keys},
+        checked=checked,
+    )
+
+
+def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
+    """Findings that need no file to be opened."""
+    findings = [Finding("missing", path, "expected this file, it is not there") for path in folder.missing]
+    findings += [
+        Finding("duplicate", second, f"a second copy of {first}; remove one of them")
+        for first, second in folder.duplicates
+    ]
+    for path in folder.unexpected:
+        if path.lower().endswith(IMAGE_SUFFIXES + DICOM + PICTURE):
+            findings.append(Finding("unexpected", path, "an image the manifest does not know"))
+        else:
+            findings.append(Finding("unexpected", path, "not part of the dataset", problem=False))
+    found = folder.subjects
+    for subject, split in manifest.split.listed().items():
+        if subject not in found and not manifest.files:  # for listed files each one is named already
+            findings.append(Finding("subject", "", f"no image of subject {subject}, which is in {split}"))
+    incomplete = manifest.split.incomplete(found)
+    if incomplete:
+        findings.append(Finding("split", "", incomplete))
+    leaking = sorted(found.intersection(manifest.split.validate_on_test))
+    if leaking:
+        message = f"validated on and tested, as published: {', '.join(leaking)}; choose no network by them"
+        findings.append(Finding("split", "", message, problem=False))
+    return findings + _counts(manifest, folder)
+
+
+def _counts(manifest: Manifest, folder: Folder) -> list[Finding]:
+    findings = []
+    images, needed, complete = len(folder.cases), folder.layout.images_expected, manifest.expected.images
+    if needed and images != needed:
+        findings.append(Finding("count", "", f"expected {needed} images, found {images}"))
+    elif complete and images != complete and not manifest.files:
+        findings.append(Finding("count", "", f"{images} of the dataset's {complete} images", problem=False))
+    left_out = sum(case.split is None for case in folder.cases)
+    if left_out:
+        findings.append(Finding("split", "", f"{left_out} images are in no split: the manifest leaves them out", False))
+    return findings
+
+
+def _case(manifest: Manifest, folder: Folder, case: Case, files: list[str], full: bool) -> list[Finding]:
+    headers: list[Header] = []
+    for path in files:
+        try:
+            headers.append(read_header(folder.root / path))
+        except InputError as error:
+            return [Finding("unreadable", path, _without_path(error, folder.root / path))]
+    findings = _grid(manifest, case, headers[0])
+    if len(headers) > 1 and not headers[0].same_grid(headers[1], _SAME_GRID_MM):
+        findings.append(Finding("shape", files[1], f"the label map is not on the grid of its image {case.path}"))
+    if full:
+        findings += _voxels(manifest, folder, files)
+    return findings
+
+
+def _grid(manifest: Manifest, case: Case, header: Header) -> list[Finding]:
+    """Compare size and spacing with the record of the file, or else with the bounds of the dataset."""
+    findings = []
+    shape, spacing = header.shape, header.spacing
+    known, bounds = case.record, manifest.expected
+    if len(shape) != manifest.dimensions:
+        message = f"expected a {manifest.dimensions}D image, got size {_by(shape)}"
+        return [Finding("shape", case.path, message)]
+    if known and known.shape:
+        if shape != known.shape:
+            findings.append(Finding("shape", case.path, f"expected {_by(known.shape)}, got {_by(shape)}"))
+    elif bounds.shape_min and bounds.shape_max and not _within(shape, bounds.shape_min, bounds.shape_max):
+        expected = f"{_by(bounds.shape_min)} to {_by(bounds.shape_max)}"
+        findings.append(Finding("shape", case.path, f"expected {expected}, got {_by(shape)}"))
+    found = "".join(nib.orientations.aff2axcodes(header.affine))
+    if bounds.orientation and found != bounds.orientation:
+        message = f"expected axes that point to {bounds.orientation}, got {found}"
+        findings.append(Finding("orientation", case.path, message))
+    if known and known.spacing:
+        low = high = known.spacing
+    elif bounds.spacing_min and bounds.spacing_max:
+        low, high = bounds.spacing_min, bounds.spacing_max
+    else:
+        return findings
+    if not _within(spacing, low, high, _SPACING_TOLERANCE):
+        expected = _by(low) if low == high else f"{_by(low)} to {_by(high)}"
+        findings.append(Finding("spacing", case.path, f"expected {expected} mm, got {_by(spacing)} mm"))
+    return findings
+
+
+def _voxels(manifest: Manifest, folder: Folder, files: list[str]) -> list[Finding]:
+    from medsr.data.readers import read_volume  # with MONAI behind it, too slow to load for headers alone
+
+    findings = []
+    for path in files:
+        try:
+            data = read_volume(folder.root / path, luminance=manifest.luminance).data
+        except InputError as error:
+            findings.append(Finding("unreadable", path, _without_path(error, folder.root / path)))
+            continue
+        if path != files[0] and manifest.labels:
+            strange = sorted(set(np.unique(data).tolist()) - {float(value) for value in manifest.labels})
+            if strange:
+                shown = ", ".join(f"{value:g}" for value in strange[:5])
+                expected = ", ".join(str(value) for value in sorted(manifest.labels))
+                findings.append(Finding("labels", path, f"expected the values {expected}, got also {shown}"))
+        elif path == files[0] and float(data.min()) == float(data.max()):
+            findings.append(Finding("unreadable", path, f"every voxel has the value {float(data.min()):g}"))
+    return findings
+
+
+def _hash(folder: Folder, path: str, known: dict[str, str]) -> list[Finding]:
+    if path not in known:
+        return []
+    digest = hashlib.sha256()
+    try:
+        with open(folder.root / path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        return [Finding("unreadable", path, f"{error.strerror or error}")]
+    if digest.hexdigest() == known[path]:
+        return []
+    return [Finding("hash", path, f"expected sha256 {known[path][:12]}..., got {digest.hexdigest()[:12]}...")]
+
+
+def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:
+    """Path below the folder to sha256, from the files of the manifest and the list beside it."""
+    base = Path(folder.layout.root)
+    known = {}
+    for record in manifest.files:
+        if record.sha256:
+            known[(base / record.path).as_posix()] = record.sha256
+        if record.segmentation and record.segmentation_sha256:
+            known[(base / record.segmentation).as_posix()] = record.segmentation_sha256
+    if folder.layout.checksums:
+        path = manifest.path.with_name(folder.layout.checksums)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise InputError(f"cannot read the checksums {path}: {error.strerror or error}") from error
+        for line in lines:
+            digest, _, name = line.partition("  ")  # the format of sha256sum
+            known[(base / name).as_posix()] = digest
+    return known
+
+
+def _within(values: tuple[float, ...], low: tuple[float, ...], high: tuple[float, ...], tolerance: float = 0.0) -> bool:
+    return len(values) == len(low) and all(
+        a * (1 - tolerance) <= value <= b * (1 + tolerance) for a, value, b in zip(low, values, high, strict=True)
+    )
+
+
+def _by(values: Iterable[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
+
+
+def _without_path(error: InputError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")

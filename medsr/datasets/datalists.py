@@ -1,0 +1,200 @@
+"""From a dataset folder to the datalist that MONAI trains from, split by subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medsr.data.contrasts import in_order
+from medsr.datasets.cases import Case, Folder, read_folder
+from medsr.datasets.manifest import Manifest
+from medsr.datasets.manifests import load_manifest
+from medsr.errors import InputError
+from medsr.files.atomic import write_json_atomic
+
+# Keys of a Decathlon datalist, which monai.data.load_decathlon_datalist reads by name.
+SECTIONS = {"train": "training", "val": "validation", "test": "test"}
+RESOLUTIONS = ("isotropic", "native", "in-plane")
+_RESERVED = ("segmentation", "subject", "split", "modality", "resolution", "licence", "preparation")
+
+Sections = dict[str, list[dict[str, Any]]]
+
+
+def datalist(
+    name: str | Path | Manifest,
+    root: str | Path,
+    *,
+    image_key: str = "label",
+    relative: bool = False,
+    modalities: Iterable[str] | None = None,
+    resolutions: Iterable[str] | None = None,
+) -> Sections:
+    """The images of a dataset folder by split, ready for a MONAI ``Dataset``.
+
+    Args:
+        name: dataset name, path of a manifest, or a manifest.
+        root: folder that holds the dataset, in any of the manifest's layouts.
+        image_key: key of the HR image; ``label`` because it is the target, and the LR image is simulated.
+        relative: give paths relative to ``root`` instead of absolute ones.
+        modalities: keep only these contrasts, None for all.
+        resolutions: keep only these kinds of target (``isotropic``, ``native``, ``in-plane``), None for all.
+
+    Returns:
+        ``{"training": [...], "validation": [...], "test": [...]}``; an item holds the image under
+        ``image_key``, its label map under ``segmentation`` if there is one on disk, and ``subject``,
+        ``split``, ``modality``, ``resolution``, plus ``licence`` where it differs from file to file, and
+        ``preparation`` where the manifest has one (for ``medsr.transforms.PrepareVolumed``). Where the manifest
+        joins contrasts to channels, the image is a list of files. Images of subjects that the manifest puts in
+        no split are left out (``medsr data check`` counts them).
+
+    Raises:
+        InputError: unknown dataset, no such folder, two copies of one image, a missing channel, or nothing left.
+    """
+    manifest = name if isinstance(name, Manifest) else load_manifest(name)
+    folder = read_folder(manifest, root)
+    return datalist_of(
+        manifest,
+        folder,
+        image_key=image_key,
+        relative=relative,
+        modalities=modalities,
+        resolutions=resolutions,
+    )
+
+
+def datalist_of(
+    manifest: Manifest,
+    folder: Folder,
+    *,
+    image_key: str = "label",
+    relative: bool = False,
+    modalities: Iterable[str] | None = None,
+    resolutions: Iterable[str] | None = None,
+) -> Sections:
+    """``datalist`` of a folder that has been read already; arguments, result and errors as there."""
+    if image_key in _RESERVED:
+        raise InputError(f"image key {image_key!r} is another field of the datalist; choose another key")
+    kept = _chosen("contrast", modalities, manifest.modality)
+    grids = _chosen("resolution", resolutions, RESOLUTIONS)
+    if folder.duplicates:
+        first, second = folder.duplicates[0]
+        raise InputError(f"{first} and {second} are two copies of one image; remove one of them")
+    incomplete = manifest.split.incomplete(folder.subjects)
+    if incomplete:
+        raise InputError(f"{folder.root}: {incomplete}; complete the folder")
+    base = Path() if relative else folder.root.resolve()
+    absent = set(folder.missing)
+    cases = [case for case in folder.cases if case.split and case.modality in kept and case.resolution in grids]
+    channels = tuple(name for name in manifest.channels if name in kept)
+    sections: Sections = {section: [] for section in SECTIONS.values()}
+    for group in _joined(cases, channels):
+        item = _item(group, base, image_key, absent)
+        if manifest.preparation:
+            item["preparation"] = dict(manifest.preparation)
+        sections[SECTIONS[item["split"]]].append(item)
+    if not any(sections.values()):
+        raise InputError(
+            f"no image of {folder.root} is left for the datalist of {manifest.name}: expected one whose "
+            f"subject is in a split, with contrast {' or '.join(kept)} and resolution {' or '.join(grids)}"
+        )
+    assert_patient_wise(sections)
+    shared = manifest.split.validate_on_test
+    sections["validation"] += [{**item, "split": "val"} for item in sections["test"] if item["subject"] in shared]
+    return sections
+
+
+def _joined(cases: list[Case], channels: tuple[str, ...]) -> list[list[Case]]:
+    """The cases one by one, or, where contrasts become channels, those of one scan together in their order.
+
+    Raises:
+        InputError: a scan without one of the channels, or with two files of one.
+    """
+    if len(channels) < 2:
+        return [[case] for case in cases]
+    scans: dict[tuple[tuple[str, str], ...], dict[str, Case]] = {}
+    for case in cases:
+        told = {**case.entities, "subject": str(case.subject)}  # listed files have no entities
+        scan = tuple(sorted((name, value) for name, value in told.items() if name != "modality"))
+        other = scans.setdefault(scan, {}).setdefault(case.modality, case)
+        if other is not case:
+            raise InputError(f"{other.path} and {case.path} are both {case.modality} of one scan; remove one of them")
+    return in_order(scans.values(), channels, "complete the dataset")
+
+
+def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    if wanted is None:
+        return known
+    wanted = tuple(wanted)
+    unknown = [value for value in wanted if value not in known]
+    if unknown:
+        raise InputError(f"unknown {what} {unknown[0]!r}: expected {', '.join(known)}")
+    return wanted
+
+
+def _item(cases: list[Case], base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
+    """One image, of one file or of several as its channels."""
+    case = cases[0]
+    paths = [(base / one.path).as_posix() for one in cases]
+    item: dict[str, Any] = {image_key: paths if len(paths) > 1 else paths[0]}
+    if case.segmentation and case.segmentation not in absent:
+        item["segmentation"] = (base / case.segmentation).as_posix()
+    modality = "+".join(one.modality for one in cases)
+    item.update(subject=case.subject, split=case.split, modality=modality, resolution=case.resolution)
+    if case.record and case.record.licence:
+        item["licence"] = case.record.licence
+    return item
+
+
+def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]], shared: Iterable[str] = ()) -> None:
+    """Refuse a datalist in which a subject stands in two sections.
+
+    The rules of a manifest cannot produce one unless they say so; a datalist edited by hand can.
+
+    Args:
+        sections: section name to items with a ``subject``.
+        shared: subjects that a manifest names as validated on and tested (``SplitRule.validate_on_test``).
+
+    Raises:
+        InputError: names the subject and the sections.
+    """
+    seen: dict[str, str] = {}
+    leaks = {(subject, section) for subject in shared for section in ("validation", "test")}
+    for section, items in sections.items():
+        for item in items:
+            if (item["subject"], section) in leaks:
+                continue
+            other = seen.setdefault(item["subject"], section)
+            if other != section:
+                raise InputError(
+                    f"subject {item['subject']} is in {other} and in {section}: a network would be tested on "
+                    "someone it was trained on; split by subject"
+                )
+
+
+def write_datalist(manifest: Manifest, sections: Sections, output: str | Path, *, overwrite: bool = True) -> None:
+    """Write a Decathlon datalist (JSON) that ``monai.data.load_decathlon_datalist`` reads.
+
+    Args:
+        manifest: the dataset.
+        sections: from ``datalist``, with relative paths when the file is to travel with the data.
+        output: the file; it appears complete or not at all.
+        overwrite: replace a file that is there.
+
+    Raises:
+        InputError: a subject in two sections.
+        OutputError: the file cannot be written.
+    """
+    assert_patient_wise(sections, manifest.split.validate_on_test)
+    document = {
+        "name": manifest.name,
+        "description": manifest.description,
+        "licence": manifest.licence["name"],
+        "citation": list(manifest.citation),
+        "modality": sorted({item["modality"] for items in sections.values() for item in items}),
+        "labels": {str(value): meaning for value, meaning in manifest.labels.items()},
+        "intensity": manifest.intensity,
+        "degradation": manifest.degradation,
+        **sections,
+    }
+    write_json_atomic(output, document, overwrite=overwrite)

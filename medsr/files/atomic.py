@@ -1,0 +1,180 @@
+"""Files and folders that appear complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from medsr.errors import OutputError
+from medsr.files.leftovers import hidden_name
+from medsr.files.suffixes import split_suffix
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EFBIG: "the file would be larger than allowed here; choose another folder",
+    errno.EACCES: "no permission to write there; choose another folder",
+    errno.EPERM: "no permission to write there; choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a part of its path is a file, not a folder; choose another folder",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+    """Gives a temporary name to write to; the file gets its real name when the block ends well.
+
+    The temporary file lies in the same folder (a rename across disks is not atomic), is hidden, and keeps the
+    suffix, by which libraries choose the format. It is removed when the block raises, KeyboardInterrupt and
+    SystemExit included. Missing folders are created.
+
+    Args:
+        path: the file to appear.
+        overwrite: whether a file that is already there is replaced.
+
+    Yields:
+        The temporary name. Nothing exists there yet.
+
+    Raises:
+        OutputError: the file cannot be written (any OSError of the block, of the flush or of the rename).
+    """
+    path = Path(path).expanduser()
+    temporary = path.with_name(hidden_name(split_suffix(path)[1]))
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: expected a name for a file, got an existing folder; add a file name")
+        if not overwrite and path.exists():
+            raise OutputError(
+                f"{path}: expected no file of that name, got one; allow overwriting or choose another name"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        with suppress(OSError):  # e.g. the parent is a file: there is nothing to remove
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = True,
+    replaceable: Callable[[Path], bool] = lambda folder: False,
+) -> Iterator[Path]:
+    """Gives a hidden folder beside the real one to write to; it gets its real name when the block ends well.
+
+    Args:
+        path: the folder to appear. Missing folders above it are created.
+        overwrite: whether a folder that is already there may be replaced.
+        replaceable: whether that folder is one that may: nobody's files are removed unasked. An empty one may.
+
+    Yields:
+        The hidden folder, which exists and is empty. It is removed when the block raises, whatever it raises.
+
+    Raises:
+        OutputError: the folder cannot be written, or another one is in its place.
+    """
+    path = Path(path).expanduser()
+    hidden = path.with_name(hidden_name())
+    try:
+        check_folder(path, overwrite=overwrite, replaceable=replaceable)
+        hidden.mkdir(parents=True)
+        yield hidden
+        put_in_place(hidden, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def check_folder(
+    path: Path, *, overwrite: bool = True, replaceable: Callable[[Path], bool] = lambda folder: False
+) -> None:
+    """Raise OutputError unless a folder of this name may be made; see `atomic_folder`."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: expected a name for a folder, got an existing file; choose another name")
+    if any(path.iterdir()) and not (overwrite and replaceable(path)):
+        what = "one that holds other files" if overwrite else "one"
+        raise OutputError(f"{path}: expected no folder of that name, got {what}; remove it or choose another name")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its real name, in place of a file or folder that has it.
+
+    A folder takes two renames where there is an older one: a computer that dies between them leaves the older one
+    under a hidden name beside.
+
+    Raises:
+        OSError: it cannot be renamed; what was there is still there.
+    """
+    if not (temporary.is_dir() and path.is_dir()):
+        os.replace(temporary, path)
+        return
+    aside = path.with_name(f".medsr-older-{secrets.token_hex(6)}")  # a name that `remove_leftovers` leaves alone
+    os.replace(path, aside)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _reason(error: OSError) -> str:
+    known = _REASONS.get(error.errno or 0)
+    return known or " ".join((error.strerror or str(error)).split())
+
+
+def _flush_to_disk(path: Path) -> None:
+    # Without this a crash after the rename can leave an empty file; a full disk may also show only here.
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+def write_json_atomic(path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True) -> None:
+    """Writes a JSON file, complete or not at all.
+
+    numpy values, tensors, paths and fractions are turned into numbers, lists and strings. JSON has no NaN and
+    no infinity: these become the strings "nan", "inf", "-inf", which ``float()`` understands.
+
+    Raises:
+        OutputError: the file cannot be written, or a value has no JSON form.
+    """
+    try:
+        text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
+    except TypeError as error:
+        raise OutputError(f"{path}: cannot be written: {error}") from error
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy arrays and scalars, torch tensors
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, os.PathLike) or type(value).__name__ in ("Fraction", "device", "dtype"):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")

@@ -1,0 +1,46 @@
+"""Files and folders of one case that appear together."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from medsr.errors import OutputError
+from medsr.files.atomic import put_in_place
+from medsr.files.leftovers import hidden_name
+
+
+@contextmanager
+def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give names in a hidden folder to write to; the files get their real names when the block ends well.
+
+    A run that ends half-way, for whatever reason, leaves the folder as it was: no picture without its record, no
+    record of an image that did not fit on the disk. One that is killed leaves the hidden folder, which a later run
+    removes (`medsr.files.leftovers`).
+
+    Args:
+        files: final names, all in one folder, in the order in which they are to appear. What is there of these
+            names is replaced, folders too.
+
+    Yields:
+        Names to write to; those that are not written are passed over.
+
+    Raises:
+        OutputError: a file cannot be written or renamed; the message has its final name.
+    """
+    directory = files[0].parent
+    hidden = directory / hidden_name()
+    try:
+        yield [hidden / file.name for file in files]
+        for file in files:
+            if (hidden / file.name).exists():
+                put_in_place(hidden / file.name, file)
+    except OutputError as error:
+        raise OutputError(str(error).replace(f"{hidden}{os.sep}", f"{directory}{os.sep}")) from error
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)

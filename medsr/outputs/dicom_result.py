@@ -1,0 +1,80 @@
+"""The SR image as a derived DICOM series of the series it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsr.data.dicom.derived.writing import Processing, write_derived_series
+from medsr.data.inference_items import NOT_DICOM, check_derivable
+from medsr.errors import InputError
+from medsr.outputs.result import Result
+
+_CHANGING = ("created", "seconds", "tiles", "warnings", "input", "consistency")  # of a record; do not make the image
+
+
+def write_series(folder: Path, case: Result, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the image as a derived series.
+
+    Args:
+        folder: to appear.
+        case: whose source is a DICOM series.
+        record: of the run, to whose warnings those of the series are added.
+
+    Returns:
+        What the record says of the series: the UIDs of old and new, and how values are stored.
+
+    Raises:
+        InputError: the source is not a DICOM series of modality MR or CT.
+        OutputError: it cannot be written.
+    """
+    headers = derivable_headers(case.source, case.series_uid)
+    method = record["method"]
+    series = write_derived_series(
+        folder,
+        case.sr_values.numpy()[0],
+        case.sr.affine,
+        headers,
+        scale=case.run.scale,
+        processing=Processing(method["bundle"], method["version"], method["weights_sha256"], record["versions"]),
+        uid_seed=_seed(case, headers, record),
+    )
+    record["warnings"].extend(series.warnings)
+    return {
+        "source_series_uid": series.source_series_uid,
+        "series_uid": series.series_uid,
+        "images": series.images,
+        "rescale_slope": series.slope,
+        "rescale_intercept": series.intercept,
+    }
+
+
+def derivable_headers(source: str, series_uid: str) -> list[Any]:
+    """Headers of a source that a derived series can be made of.
+
+    Raises:
+        InputError: it is not a DICOM series of modality MR or CT.
+    """
+    if not series_uid or not source:
+        raise InputError(f"{source or 'the image'}: {NOT_DICOM}")
+    return check_derivable(source, series_uid)
+
+
+def _seed(case: Result, headers: list[Any], record: Mapping[str, Any]) -> str:
+    """A hash of everything that makes the image: its sources, their voxels, method, weights, settings and versions.
+
+    UIDs are hashes of it, so that a run repeated after a crash makes the series again and not another one.
+    """
+    facts = {key: value for key, value in record.items() if key not in _CHANGING}
+    facts["settings"] = {key: value for key, value in record["settings"].items() if key != "request"}  # 2 is [2, 2, 2]
+    facts["method"] = {key: record["method"][key] for key in ("bundle", "version", "weights_sha256")}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for header in headers:
+        digest.update(str(header.get("SOPInstanceUID")).encode())
+    digest.update(np.ascontiguousarray(case.normalized.numpy()).tobytes())
+    return digest.hexdigest()

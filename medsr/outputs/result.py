@@ -1,0 +1,96 @@
+"""What there is to save of one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+
+from medsr.data.volume import CHANNEL_FILES
+from medsr.geometry import Grid
+from medsr.inferers import SuperResolution
+from medsr.transforms.intensity import OFFSET, SCALE
+
+
+@dataclass
+class Result:
+    """An item as it reaches the saving transform: LR image (normalised, with its window), SR image in real units.
+
+    Attributes:
+        source: file of the LR image.
+        lr_image: (C, X, Y, Z).
+        sr_image: (C', X, Y, Z); its channels are the first ones of the LR image.
+        run: what the inferer has to say.
+        files: of all channels of the LR image, where it is one channel of several.
+        channel: its number then.
+    """
+
+    source: str
+    lr_image: MetaTensor
+    sr_image: MetaTensor
+    run: SuperResolution
+    files: tuple[str, ...] = ()
+    channel: int | None = None
+
+    def channels(self) -> list[Result]:
+        """A case of one channel for each channel of the SR image, from its own file; itself if there is but one."""
+        count = int(self.lr_image.shape[0])
+        if count == 1:
+            return [self]
+        files = tuple(str(file) for file in self.meta.get(CHANNEL_FILES) or [self.source] * count)
+        return [self._channel(k, files) for k in range(int(self.sr_image.shape[0]))]
+
+    def _channel(self, k: int, files: tuple[str, ...]) -> Result:
+        lr, sr = (MetaTensor(i.as_tensor()[k : k + 1], meta=dict(i.meta)) for i in (self.lr_image, self.sr_image))
+        for name in (OFFSET, SCALE):
+            if isinstance(lr.meta.get(name), list | tuple):
+                lr.meta[name] = float(lr.meta[name][k])
+        if k:
+            lr.meta.pop("series_uid", None)  # of the first file
+        deviation = None if self.run.deviation is None else self.run.deviation[:, k : k + 1]
+        run = replace(self.run, image=self.run.image[:, k : k + 1], deviation=deviation)
+        return Result(files[k], lr, sr, run, files, k)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Of the LR image."""
+        return self.lr_image.meta
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Offset and scale of the normalisation."""
+        return float(self.meta.get(OFFSET, 0.0)), float(self.meta.get(SCALE, 1.0))
+
+    @cached_property
+    def normalized(self) -> torch.Tensor:
+        """The LR image as the network saw it, (1, X, Y, Z)."""
+        return self.lr_image.as_tensor().cpu().float()
+
+    @cached_property
+    def lr_values(self) -> torch.Tensor:
+        """The LR image in real units, (1, X, Y, Z)."""
+        offset, scale = self.window
+        return self.normalized * scale + offset
+
+    @cached_property
+    def sr_values(self) -> torch.Tensor:
+        """The SR image in real units, (1, X, Y, Z)."""
+        return self.sr_image.as_tensor().cpu().float()
+
+    @cached_property
+    def lr(self) -> Grid:
+        """Grid of the LR image."""
+        return Grid(tuple(self.lr_image.shape[1:]), self.lr_image.affine.numpy())
+
+    @cached_property
+    def sr(self) -> Grid:
+        """Grid of the SR image."""
+        return Grid(tuple(self.sr_image.shape[1:]), self.sr_image.affine.numpy())
+
+    @property
+    def series_uid(self) -> str:
+        """Of a DICOM source, else empty."""
+        return str(self.meta.get("series_uid") or "")
