@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from medsr.datasets import selection
 from medsr.datasets.selection import collect, with_scales
 from medsr.errors import InputError
 
