@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from medsr.bundle import DEFAULT_BUNDLE
 from medsr.data.readers import read_volume
 from medsr.data.writers import write_json_atomic, write_volume
 from medsr.errors import InputError, MedsrError
@@ -77,7 +78,7 @@ def report(output: Path) -> int:
     measure = CaseMetrics("volume")
     rows = [
         Row(_CASE, scale, method, measure(torch.as_tensor(image)[None], torch.as_tensor(hr)[None]))
-        for method, image in (("recnn3d", sr), ("cubic spline", interpolated))
+        for method, image in ((DEFAULT_BUNDLE, sr), ("cubic spline", interpolated))
     ]
     groups = summarise(rows, baseline="cubic spline")
     print(format_table(groups))
@@ -95,7 +96,7 @@ def report(output: Path) -> int:
         {
             "LR": (lr, lr_grid),
             "cubic spline": (interpolated, hr_grid),
-            "SR (recnn3d)": (sr, sr_grid),
+            f"SR ({DEFAULT_BUNDLE})": (sr, sr_grid),
             "HR": (hr, hr_grid),
         },
         error=(np.abs(sr - hr), hr_grid),

@@ -136,7 +136,7 @@ def test_upscale_command(
     assert again.status == 0
     assert "0 done, 6 skipped, 0 failed" in again.err
     with monkeypatch.context() as context:  # another order is another request
-        context.setattr("medsr.cli.upscale._run_all", lambda arguments, place, todo: {})
+        context.setattr("medsr.upscaling.batch._enlarge", lambda *arguments: {})
         turned = run(bundle, tmp_path / "together", "--contrasts", *CONTRASTS[::-1], "--uncertainty", "--skip-existing")
     assert "2 done, 0 skipped, 0 failed" in turned.err
     (tmp_path / "together" / "sub-1_T1w_sr.nii.gz").unlink()  # a case is made again as a whole

@@ -2,7 +2,7 @@
 
     python deploy/monai_deploy/app.py --input STUDY --output OUT
 
-`MEDSR_BUNDLE` (default: recnn3d) and `MEDSR_SCALE` (default: 2) choose method and scale.
+`MEDSR_BUNDLE` (default: medsr's) and `MEDSR_SCALE` (default: 2) choose method and scale.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from monai.deploy.core import Application
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
+from medsr.bundle import DEFAULT_BUNDLE
 from medsr.deploy.operators import SuperResolutionSeriesOperator
 
 # MR and CT; others cannot be written as derived series.
@@ -36,7 +37,7 @@ class SuperResolutionApp(Application):
         enlarge = SuperResolutionSeriesOperator(
             self,
             output_folder=Path(context.output_path),
-            bundle=os.environ.get("MEDSR_BUNDLE", "recnn3d"),
+            bundle=os.environ.get("MEDSR_BUNDLE", DEFAULT_BUNDLE),
             scale=float(os.environ.get("MEDSR_SCALE", "2")),
             name="super_resolution",
         )

@@ -81,7 +81,7 @@ def list_bundles() -> Iterator[Bundle]:
                 yield Bundle(root)
 
 
-def find_bundle(name: str | Path) -> Bundle:
+def find_bundle(name: str | os.PathLike[str]) -> Bundle:
     """A bundle by its name or folder.
 
     Raises:

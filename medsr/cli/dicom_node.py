@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from medsr.bundle import DEFAULT_BUNDLE
 from medsr.errors import InputError
 
 _OPTIONS = (
@@ -34,7 +35,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--allow-any-caller", action="store_true", default=None, help="let everyone send who reaches the port"
     )
     parser.add_argument("--destination", metavar="AE@HOST:PORT", help="where derived series go")
-    parser.add_argument("--bundle", help="name or folder of a bundle (default: recnn3d)")
+    parser.add_argument("--bundle", help=f"name or folder of a bundle (default: {DEFAULT_BUNDLE})")
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument("--scale", nargs="+", type=float, help="one number, or one per array axis")
     wanted.add_argument("--spacing", nargs="+", type=float, help="target voxel size in mm")

@@ -13,7 +13,7 @@ from monai.deploy.core import ConditionType, Fragment, Image, IOType, OperatorSp
 from monai.deploy.core import Operator as SdkOperator
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
-from medsr.bundle import find_bundle
+from medsr.bundle import DEFAULT_BUNDLE, find_bundle
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike
 from medsr.upscaling import Upscaler
@@ -54,7 +54,7 @@ class SuperResolutionSeriesOperator(SdkOperator):
         fragment: Fragment,
         *args: Any,
         output_folder: str | Path,
-        bundle: str | Path = "recnn3d",
+        bundle: str | Path = DEFAULT_BUNDLE,
         scale: ScaleLike | None = None,
         spacing: float | Sequence[float] | None = None,
         settings: dict[str, Any] | None = None,
@@ -122,7 +122,7 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
         fragment: Fragment,
         *args: Any,
         app_context: Any,
-        bundle: str | Path = "recnn3d",
+        bundle: str | Path = DEFAULT_BUNDLE,
         scale: ScaleLike | None = None,
         spacing: float | Sequence[float] | None = None,
         **kwargs: Any,

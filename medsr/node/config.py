@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from medsr.bundle import DEFAULT_BUNDLE
 from medsr.errors import InputError
 
 _TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")  # PS3.5: no control character, no backslash
@@ -89,7 +90,7 @@ class NodeConfig:
     ae_title: str = "MEDSR"
     host: str = "127.0.0.1"
     port: int = 11112
-    bundle: str = "recnn3d"
+    bundle: str = DEFAULT_BUNDLE
     scale: float | list[float] | None = None
     spacing: float | list[float] | None = None
     device: str = "auto"

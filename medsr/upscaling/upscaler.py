@@ -1,4 +1,4 @@
-"""The Python interface: an image in, the same kind of image with more voxels out."""
+"""An image in, the same kind of image with more voxels out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 import torch
 from monai.data import MetaTensor
 
-from medsr.bundle import LoadedBundle, find_bundle, load_bundle
+from medsr.bundle import DEFAULT_BUNDLE, LoadedBundle, find_bundle, load_bundle
 from medsr.data.formats.itk_files import from_sitk, to_sitk
 from medsr.data.volume import check_dtype, spatial_shape, to_float32
 from medsr.errors import GridError, InputError
@@ -41,7 +41,7 @@ class Upscaler:
 
     def __init__(
         self,
-        bundle: str | PathLike[str] = "recnn3d",
+        bundle: str | PathLike[str] = DEFAULT_BUNDLE,
         *,
         scale: ScaleLike | None = None,
         spacing: float | Sequence[float] | None = None,
@@ -51,7 +51,7 @@ class Upscaler:
         if (scale is None) == (spacing is None):
             raise GridError("give either a scale (2, or one per axis) or a target spacing in mm")
         keep_freed_memory()
-        self.bundle = find_bundle(Path(bundle) if isinstance(bundle, PathLike) else bundle)
+        self.bundle = find_bundle(bundle)
         self.device = choose_device(device)
         entries = {"scale": scale, "spacing": spacing, "device": self.device, **settings}
         self.loaded: LoadedBundle = load_bundle(self.bundle, entries)
@@ -101,7 +101,7 @@ class Upscaler:
 
 def upscale(
     image: Any,
-    bundle: str | PathLike[str] = "recnn3d",
+    bundle: str | PathLike[str] = DEFAULT_BUNDLE,
     *,
     scale: ScaleLike | None = None,
     spacing: float | Sequence[float] | None = None,
