@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsr import geometry
-from medsr.errors import GridError
+from medsr.data.volume import check_affine
+from medsr.errors import GridError, InputError
 from medsr.geometry import Grid, as_scale, exact_scale
 from medsr.interpolation import resize
 
@@ -327,6 +328,22 @@ class TestGrid:
         with pytest.raises(GridError, match=message) as error:
             Grid(shape, affine)
         assert "\n" not in str(error.value)
+
+    @pytest.mark.parametrize(("angle", "usable"), [(2e-4, True), (5e-5, False), (1e-7, False)])
+    def test_one_rule_of_axes_in_one_plane(self, angle, usable, tmp_path):
+        """What a reader refuses no grid takes, and the reverse: the least volume of unit axes is 1e-4."""
+        affine = np.eye(4)
+        affine[:3, 1] = np.cos(angle), np.sin(angle), 0
+        affine[:3, :3] *= 0.03  # whatever the size of voxels
+        path = tmp_path / "image.nii"
+        if usable:
+            assert np.array_equal(check_affine(affine, path, "sform"), Grid((4, 4, 4), affine).affine)
+            return
+        with pytest.raises(GridError) as refused:
+            Grid((4, 4, 4), affine)
+        with pytest.raises(InputError) as unread:
+            check_affine(affine, path, "affine")
+        assert str(unread.value) == f"{path}: {refused.value}"
 
     def test_small_voxels_are_not_degenerate(self):
         """Micrometres, as in microscopy."""

@@ -12,10 +12,10 @@ from nibabel.imageglobals import LoggingOutputSuppressor
 
 from medsr.data.formats.analyze import analyze_grid
 from medsr.data.formats.itk_files import ras_affine
-from medsr.data.volume import check_affine, largest_corner_distance, one_line
+from medsr.data.volume import check_affine, one_line
 from medsr.errors import InputError
 from medsr.files.suffixes import ANALYZE, MGH, NIFTI
-from medsr.geometry import spacing_of
+from medsr.geometry import largest_corner_distance, spacing_of
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from medsr.data.formats.nifti import read_nifti
 from medsr.data.formats.pictures import read_picture
 from medsr.data.formats.stacks import read_stack
 from medsr.data.input_images import InputImage, find_images
-from medsr.data.volume import CHANNEL_FILES, SAME_GRID_MM, Volume, largest_corner_distance
+from medsr.data.volume import CHANNEL_FILES, SAME_GRID_MM, Volume
 from medsr.errors import InputError
 from medsr.files.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
+from medsr.geometry import largest_corner_distance
 
 __all__ = ["InputImage", "Volume", "VolumeReader", "find_images", "read_volume"]
 

@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from medsr.errors import InputError
-from medsr.geometry import spacing_of
+from medsr import geometry
+from medsr.errors import GridError, InputError
 
 CHANNEL_FILES = "channel_files"  # key of `meta`: the path of each channel, where several files are one image
 
 # Two affines that place every corner of a volume within this distance describe the same grid.
 SAME_GRID_MM = 1e-3
-
-# DICOM and ITK count millimetres towards left and posterior, nibabel and MONAI towards right and anterior.
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 # Above this magnitude float32 no longer holds every integer.
 FLOAT32_EXACT_INTEGER = 2**24
@@ -66,51 +63,32 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 
 def check_affine(affine: np.ndarray, path: Path | str, origin: str) -> np.ndarray:
-    """Checks that an affine from a header describes a grid.
+    """Return an affine from a header as a float64 array, if it describes a grid: see `medsr.geometry.check_affine`.
 
     Args:
         affine: (4, 4), voxel index -> world.
         path: the file, for the message.
         origin: which header field the affine came from, for the message.
 
-    Returns:
-        The affine as a float64 array.
-
     Raises:
-        InputError: a value is NaN or infinite, a spacing is zero, or the three axes lie in one plane.
+        InputError: the affine is degenerate.
     """
-    affine = np.array(affine, dtype=np.float64)
-    if not np.isfinite(affine).all():
-        raise InputError(
-            f"{path}: expected a finite affine, got NaN or infinite values in the {origin}; repair the header"
-        )
-    spacing = np.array(spacing_of(affine))
-    if not (spacing > 0).all():
-        raise InputError(
-            f"{path}: expected a spacing above 0 mm on every axis, got {tuple(spacing.tolist())} "
-            f"from the {origin}; repair the header"
-        )
-    # The determinant of the unit axes is the volume they span: 1 when orthogonal, 0 when they share a plane.
-    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-4:
-        raise InputError(
-            f"{path}: expected three independent axes, got a singular affine from the {origin}; repair the header"
-        )
-    return affine
+    try:
+        return geometry.check_affine(affine, origin)
+    except GridError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_spacing(spacing: Any, path: Path | str, origin: str) -> tuple[float, ...]:
-    """Checks voxel sizes as a header states them, in mm.
+    """Return voxel sizes as a header states them, in mm: see `medsr.geometry.check_spacing`.
 
     Raises:
         InputError: a value is zero, negative, NaN or infinite.
     """
-    values = tuple(float(s) for s in spacing)
-    if not all(np.isfinite(s) and s > 0 for s in values):
-        shown = ", ".join(f"{s:g}" for s in values)
-        raise InputError(
-            f"{path}: expected a spacing above 0 mm on every axis, got ({shown}) from the {origin}; repair the header"
-        )
-    return values
+    try:
+        return geometry.check_spacing(spacing, origin)
+    except GridError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_dtype(dtype: np.dtype, path: Path | str) -> None:
@@ -217,10 +195,3 @@ def _check_finite(array: np.ndarray, path: Path | str) -> None:
         f"{path}: expected finite intensities, got {count} of {array.size} voxels that are not ({nans} NaN, "
         f"{count - nans} infinite), the first at index {first}; replace them (numpy.nan_to_num), save again"
     )
-
-
-def largest_corner_distance(a: np.ndarray, b: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Returns the largest distance in mm between where two affines place the corner voxels of a volume."""
-    corners = np.array(np.meshgrid(*[(0, max(n - 1, 1)) for n in shape[:3]], indexing="ij")).reshape(3, -1)
-    moved = (a[:3, :3] - b[:3, :3]) @ corners + (a[:3, 3] - b[:3, 3])[:, None]
-    return float(np.linalg.norm(moved, axis=0).max())

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from medsr.data.formats.itk_files import to_sitk
 from medsr.data.formats.nifti import qform_rounding
-from medsr.data.volume import largest_corner_distance, one_line
+from medsr.data.volume import one_line
 from medsr.errors import OutputError
 from medsr.files.atomic import atomic_path, write_json_atomic
 from medsr.files.suffixes import NIFTI, split_suffix
-from medsr.geometry import spacing_of
+from medsr.geometry import largest_corner_distance, orthogonal_affine, spacing_of
 
 __all__ = ["WRITABLE_SUFFIXES", "atomic_path", "write_json_atomic", "write_volume"]
 
@@ -150,13 +150,8 @@ def _codes(like: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    spacing = np.array(spacing_of(affine))
-    direction = affine[:3, :3] / spacing
-    left, _, right = np.linalg.svd(direction)
-    orthogonal = affine.copy()
-    orthogonal[:3, :3] = (left @ right) * spacing
-    apart = largest_corner_distance(orthogonal, affine, data.shape)
-    if apart > _SHEAR_TOLERANCE * spacing.min():
+    apart = largest_corner_distance(orthogonal_affine(affine), affine, data.shape)
+    if apart > _SHEAR_TOLERANCE * min(spacing_of(affine)):
         raise OutputError(
             f"{path}: expected orthogonal axes, got sheared ones (gantry tilt; {apart:.3g} mm at a corner), "
             f"which many {path.suffix} readers do not expect; write .nii.gz instead"

@@ -15,11 +15,9 @@ from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, Mo
 
 from medsr.bundle import DEFAULT_BUNDLE, find_bundle
 from medsr.errors import InputError
-from medsr.geometry import ScaleLike
+from medsr.geometry import ScaleLike, ras_lps, spacing_of
 from medsr.upscaling import Upscaler
 from medsr.weights import check_recorded
-
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class SuperResolutionSeriesOperator(SdkOperator):
@@ -166,12 +164,12 @@ def sr_image(value: Any, metadata: dict[str, Any]) -> Image:
     """An SDK image of a MetaTensor (1, X, Y, Z): (Z, Y, X) float32, with the metadata and its own geometry."""
     affine = np.asarray(value.affine, dtype=np.float64)
     array = np.ascontiguousarray(value.as_tensor().cpu().numpy()[0].transpose(2, 1, 0), dtype=np.float32)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = np.array(spacing_of(affine))
     geometry = {
         "affine": affine,
         "original_affine": affine,
         "nifti_affine_transform": affine,
-        "dicom_affine_transform": _RAS_TO_LPS @ affine,
+        "dicom_affine_transform": ras_lps(affine),
         "spatial_shape": np.array(value.shape[1:]),
         "spacing": spacing,
         # the SDK's names, and its order: those of the array's axes X, Y, Z

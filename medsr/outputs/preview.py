@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from medsr.errors import MedsrError
 from medsr.files.atomic import atomic_path
-from medsr.geometry import Grid
+from medsr.geometry import Grid, world_axes
 
 Image = NDArray[np.float32]
 Slicer = Callable[[int, int], Image]  # (array axis, index) -> the slice, its axes in the array's order
@@ -47,9 +46,8 @@ def canonical_slices(image: Image | Slicer, grid: Grid, centre: NDArray[np.float
         grid: of the image.
         centre: world coordinates (mm).
     """
-    to_world, direction = _axes(grid)
-    index = np.linalg.solve(grid.affine, np.append(centre, 1.0))[:3].round().astype(int)
-    index = index.clip(0, np.array(grid.shape) - 1)
+    to_world, direction = world_axes(grid.affine)
+    index = grid.nearest_index(centre)
     pictures = []
     for across, flip_columns in ((2, True), (1, True), (0, False)):
         axis = int(np.flatnonzero(to_world == across)[0])
@@ -103,7 +101,7 @@ def draw_preview(
 def _column(
     name: str, image: Image | Slicer, grid: Grid, centre: NDArray[np.float64], is_error: bool = False
 ) -> _Column:
-    to_world, _ = _axes(grid)
+    to_world, _ = world_axes(grid.affine)
     extent = np.empty(3)
     extent[to_world] = np.array(grid.shape) * grid.spacing
     voxels = "x".join(str(n) for n in grid.shape)
@@ -176,9 +174,3 @@ def _mark(axes: Any, letters: str) -> None:
             transform=axes.transAxes,
             path_effects=outline,
         )
-
-
-def _axes(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """World axis (0 right, 1 anterior, 2 superior) nearest each array axis, and its direction (1 or -1)."""
-    orientation = nib.orientations.io_orientation(grid.affine).astype(np.intp)
-    return orientation[:, 0], orientation[:, 1]

@@ -22,7 +22,8 @@ from medsr.data.dicom.pixels import read_pixels
 from medsr.data.dicom.planes import Plane, planes_of
 from medsr.data.dicom.series import SERIES_VARIABLE, DicomSeries, choose_series, find_series, is_dicom
 from medsr.data.dicom.stacking import stack_affine
-from medsr.data.volume import RAS_TO_LPS, Volume, check_affine, check_size, describe, to_float32
+from medsr.data.volume import Volume, check_affine, check_size, describe, to_float32
+from medsr.geometry import ras_lps
 
 __all__ = [
     "SERIES_VARIABLE",
@@ -78,7 +79,7 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
         check_size((first.size[1], first.size[0], len(stack.planes)), path, max_voxels)
         if path.is_file() and first.frame is None and len(stack.planes) == 1 and folder == path:
             stack.warnings.append("one DICOM file is one slice: give its folder to read the whole series")
-        affine = check_affine(RAS_TO_LPS @ stack.lps, path, "DICOM headers")
+        affine = check_affine(ras_lps(stack.lps), path, "DICOM headers")
         data = to_float32(read_pixels(stack.planes, stack.headers, stack.warnings), path, stack.warnings)
         if first.photometric == "MONOCHROME1":
             stack.warnings.append(

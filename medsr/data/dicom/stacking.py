@@ -11,6 +11,7 @@ import numpy as np
 from medsr.data.dicom.planes import DISTINCTIONS, Plane
 from medsr.data.volume import check_spacing
 from medsr.errors import InputError
+from medsr.geometry import affine_of_axes, slice_normal
 
 # Positions are written as decimal text, often with two decimals, which moves a slice by up to this many mm.
 _ROUNDING_MM = 0.02
@@ -50,12 +51,7 @@ def stack_affine(path: Path, planes: Sequence[Plane], warnings: list[str]) -> tu
         step = normal * _single_slice_distance(planes[0])
     else:
         step = _slice_step(path, [planes[k] for k in order], positions[order], normal, warnings)
-    affine = np.eye(4)
-    affine[:3, 0] = row * across
-    affine[:3, 1] = column * down
-    affine[:3, 2] = step
-    affine[:3, 3] = positions[order[0]]
-    return order, affine
+    return order, affine_of_axes([row * across, column * down, step], positions[order[0]])
 
 
 def _check_one_volume(path: Path, planes: Sequence[Plane]) -> None:
@@ -129,8 +125,7 @@ def _axes(plane: Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"got {list(plane.orientation)}; repair the header"
         )
     row, column = row / lengths[0], column / lengths[1]
-    normal = np.cross(row, column)
-    return row, column, normal / np.linalg.norm(normal)
+    return row, column, slice_normal(row, column)
 
 
 def _single_slice_distance(plane: Plane) -> float:

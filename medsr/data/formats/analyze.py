@@ -21,6 +21,7 @@ from medsr.data.volume import (
     to_float32,
 )
 from medsr.errors import InputError
+from medsr.geometry import centred_affine
 
 # Field `orient` of the header: what array axes 0, 1, 2 run along (world axis, sign in RAS+). The first voxel is the
 # patient's rightmost one by the format's convention; programs that wrote the left first did not say so.
@@ -91,11 +92,9 @@ def _open(path: Path) -> _Pair:
     shape = spatial_shape(tuple(int(n) for n in stated), path)
     check_dtype(dtype, path)
     spacing = check_spacing(zooms, path, "header (pixdim)")
-    affine = np.zeros((4, 4))
-    affine[3, 3] = 1
-    for axis, (world, sign) in enumerate(_AXES.get(raw[_ORIENT], _AXES[0])):
-        affine[world, axis] = sign * spacing[axis]
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)  # the format has no origin: the middle is at 0
+    axes = _AXES.get(raw[_ORIENT], _AXES[0])
+    steps = [np.eye(3)[world] * (sign * length) + 0.0 for (world, sign), length in zip(axes, spacing, strict=True)]
+    affine = centred_affine(steps, shape)  # the format has no origin: the middle is at 0
     orientation = _NAMES.get(raw[_ORIENT], f"transverse (the header's {raw[_ORIENT]} means nothing)")
     return _Pair(shape, check_affine(affine, path, "header"), image_path, dtype, offset, slope, orientation)
 

@@ -10,7 +10,6 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 (the name everyone uses)
 
 from medsr.data.volume import (
-    RAS_TO_LPS,
     Volume,
     check_affine,
     check_size,
@@ -22,7 +21,7 @@ from medsr.data.volume import (
 )
 from medsr.errors import InputError
 from medsr.files.suffixes import METAIMAGE, split_suffix
-from medsr.geometry import spacing_of
+from medsr.geometry import affine_of_axes, directions_of, in_millimetres, origin_of, ras_lps, spacing_of
 
 _HEADER_BYTES = 1 << 16  # headers are text in front of the voxels, a kilobyte or so
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
@@ -69,8 +68,7 @@ def read_itk(path: Path, max_voxels: int | None = None) -> Volume:
             f"({one_line(error)}); check or copy the file again"
         ) from error
     array = sitk.GetArrayFromImage(image).T  # ITK's array is (Z, Y, X)
-    affine = check_affine(ras_affine(image, warnings), path, "header")
-    affine[:3] *= factor
+    affine = in_millimetres(check_affine(ras_affine(image, warnings), path, "header"), factor)
     meta = describe(filename=str(path), format=kind, original_dtype=str(array.dtype), units=units, warnings=warnings)
     return Volume(to_float32(array.reshape(shape, order="F"), path, warnings), affine, meta)
 
@@ -89,13 +87,10 @@ def ras_affine(image: Any, warnings: list[str]) -> np.ndarray:
     """Returns the (4, 4) RAS affine of a 2D, 3D or 4D SimpleITK image (its first three axes)."""
     ndim = image.GetDimension()
     used = min(ndim, 3)
-    lps = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(ndim, ndim)
-    lps[:used, :used] = (direction * np.array(image.GetSpacing()))[:used, :used]
-    lps[:used, 3] = image.GetOrigin()[:used]
+    steps = (np.array(image.GetDirection()).reshape(ndim, ndim) * np.array(image.GetSpacing())).T[:used, :used]
     if ndim == 2:
         warnings.append("a 2D image: the slice thickness is unknown and taken as 1 mm")
-    return RAS_TO_LPS @ lps  # its own inverse
+    return ras_lps(affine_of_axes(list(steps), image.GetOrigin()[:used]))
 
 
 def _header_fields(path: Path, separator: str) -> tuple[dict[str, str], int]:
@@ -201,12 +196,11 @@ def _numbers(text: str) -> list[float]:
 
 def to_sitk(data: np.ndarray, affine: np.ndarray) -> Any:
     """Makes a SimpleITK image of an array (X, Y, Z) and its RAS affine; the axes must be perpendicular."""
-    spacing = np.array(spacing_of(affine))
-    lps = RAS_TO_LPS @ affine
+    lps = ras_lps(affine)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetSpacing(list(spacing_of(affine)))
+    image.SetDirection(directions_of(lps).ravel().tolist())
+    image.SetOrigin(origin_of(lps).tolist())
     return image
 
 

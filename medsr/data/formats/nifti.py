@@ -22,13 +22,12 @@ from medsr.data.volume import (
     check_size,
     check_spacing,
     describe,
-    largest_corner_distance,
     one_line,
     spatial_shape,
     to_float32,
 )
 from medsr.errors import InputError
-from medsr.geometry import spacing_of
+from medsr.geometry import in_millimetres, largest_corner_distance, spacing_of
 
 # The affine is in mm whatever the header's unit is, as ITK does it; "unknown" means mm in practice.
 _UNIT_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -193,7 +192,7 @@ def _nifti_affine(
     factor = _UNIT_MM.get(units, 1.0)
     if factor != 1.0:
         warnings.append(f"the header gives lengths in {units}: converted to mm")
-        affine[:3] *= factor
+        affine = in_millimetres(affine, factor)
     meta = {"format": "nifti", "sform_code": sform_code, "qform_code": qform_code, "units": units}
     return affine, meta
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medsr.data.volume import RAS_TO_LPS, Volume, check_size, describe, to_float32
+from medsr.data.volume import Volume, check_size, describe, to_float32
 from medsr.errors import InputError
+from medsr.geometry import ras_lps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,7 +69,7 @@ def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = Fa
 def as_volume(values: np.ndarray, header: PictureHeader, path: Path, warnings: list[str]) -> Volume:
     """Makes (slices, rows, columns) a volume (columns, rows, slices) with voxels of 1 mm."""
     meta = describe(filename=str(path), format="picture", original_dtype=header.dtype, units="none", warnings=warnings)
-    return Volume(to_float32(values.transpose(2, 1, 0), path, warnings), RAS_TO_LPS.copy(), meta)
+    return Volume(to_float32(values.transpose(2, 1, 0), path, warnings), ras_lps(np.eye(4)), meta)
 
 
 def picture_header(path: Path, luminance: bool = False) -> PictureHeader:

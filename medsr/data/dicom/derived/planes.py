@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from pydicom.valuerep import DSfloat, format_number_as_ds
 
 from medsr.data.dicom.planes import Plane, planes_of
-from medsr.data.volume import RAS_TO_LPS
 from medsr.errors import InputError, OutputError
-from medsr.geometry import Scale, scaled_affine
+from medsr.geometry import Scale, SlicePlaces, ras_lps, scaled_affine
 
 _COSINES = 1e-4  # rows and columns are perpendicular within this, by the standard
 _SAME_DIRECTION = 1e-7  # the source's own cosines are kept when they mean these directions
@@ -77,29 +76,24 @@ def derived_planes(
         OutputError: rows and columns that are not perpendicular, which DICOM cannot express.
         InputError: slices of the source that lie elsewhere than the volume's LR grid.
     """
-    lps = RAS_TO_LPS @ affine
-    lengths = np.linalg.norm(lps[:3, :3], axis=0)
-    row, column, step = lps[:3, 0] / lengths[0], lps[:3, 1] / lengths[1], lps[:3, 2]
-    if abs(row @ column) > _COSINES:
-        angle = np.degrees(np.arccos(row @ column))
+    places = SlicePlaces.of(ras_lps(affine))
+    cosine = places.row @ places.column
+    if abs(cosine) > _COSINES:
+        angle = np.degrees(np.arccos(cosine))
         raise OutputError(
             f"expected perpendicular rows and columns to write DICOM slices, got {angle:.4g} degrees between them; "
             "write .nii.gz instead"
         )
-    normal = np.cross(row, column)
-    normal /= np.linalg.norm(normal) * (1 if normal @ step >= 0 else -1)  # along the volume's last axis
-    ordered = sorted(source, key=lambda pair: float(np.array(pair[0].position) @ normal))
+    ordered = sorted(source, key=lambda pair: float(np.array(pair[0].position) @ places.normal))
     _check_place(affine, scale, ordered)
-    positions = lps[:3, 3] + np.arange(shape[2])[:, None] * step
-    first = ordered[0][0]
-    between = abs(float(step @ normal))
+    positions = places.positions(shape[2])
     return DerivedPlanes(
-        _orientation(first, row, column),
-        [decimal(lengths[1]), decimal(lengths[0])],
-        decimal(_thickness(ordered[0], between, scale)),
-        decimal(between),
+        _orientation(ordered[0][0], places.row, places.column),
+        [decimal(places.spacing[1]), decimal(places.spacing[0])],
+        decimal(_thickness(ordered[0], places.distance, scale)),
+        decimal(places.distance),
         positions,
-        _locations(ordered, positions @ normal, normal),
+        _locations(ordered, positions @ places.normal, places.normal),
         _numbers(ordered, shape[2]),
         ordered,
     )
@@ -113,10 +107,10 @@ def decimal(value: float) -> DSfloat:
 
 def _check_place(affine: NDArray[np.float64], scale: Scale, ordered: Sequence[tuple[Plane, Any]]) -> None:
     """Raises InputError unless the source's first and last slice lie where the volume's LR grid has them."""
-    lr = RAS_TO_LPS @ scaled_affine(affine, tuple(1 / s for s in scale))
+    lr = SlicePlaces.of(ras_lps(scaled_affine(affine, tuple(1 / s for s in scale))))
     for index in (0, len(ordered) - 1):
-        off = np.linalg.norm(lr[:3, 3] + index * lr[:3, 2] - ordered[index][0].position)
-        if off > _SAME_PLACE * np.linalg.norm(lr[:3, :3], axis=0).min() + 0.02:
+        off = np.linalg.norm(lr.position(index) - ordered[index][0].position)
+        if off > _SAME_PLACE * min(lr.spacing) + 0.02:
             raise InputError(
                 f"{ordered[index][0].where}: expected slice {index + 1} of the image that was enlarged, got one "
                 f"{off:.3g} mm away; give the headers of the series that was read"
