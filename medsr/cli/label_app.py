@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from medsr.errors import OutputError
-from medsr.files.atomic import atomic_path
+from medsr.files.atomic import write_text
 
 _MAIN = "main.py"
 
@@ -31,8 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     main = folder / _MAIN
     if main.exists() and main.read_text(encoding="utf-8", errors="replace") != content:
         raise OutputError(f"{main} is another app's; choose another folder, or remove it")
-    with atomic_path(main) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    write_text(main, content)
     print(f"{folder} is ready; in MONAI Label's environment:")
     print(f"  monailabel start_server --host 127.0.0.1 --app {shlex.quote(str(folder))} --studies IMAGES")
     return 0

@@ -66,7 +66,7 @@ class Known:
 
     def fault(self, required: bool) -> str | None:
         """What is wrong with it, or None."""
-        from medsr.weights import check_recorded
+        from medsr.weights import check_hash
         from medsr.weights.store import check
 
         if self.present is None:
@@ -77,7 +77,7 @@ class Known:
             if self.entry is not None:
                 check(self.entry, self.present)
             else:
-                check_recorded(self.present)
+                check_hash(self.present)
         except MedsrError as error:
             return f"{self.name}: {error}"
         return None
@@ -96,10 +96,10 @@ def known_files() -> Iterator[Known]:
 
 
 def _of_bundle(bundle: Bundle) -> Iterator[Known]:
-    from medsr.weights import read_record
+    from medsr.weights import read_hashes
 
     folder = bundle.weights.parent
-    recorded = read_record(folder)
+    recorded = read_hashes(folder)
     present = {path.name for path in folder.glob("*.pt")} if folder.is_dir() else set()
     facts = {
         "purpose": str(bundle.metadata.get("description", "")),
@@ -204,10 +204,10 @@ def _unknown(path: Path, known: list[Known]) -> str:
 
 
 def run_record(arguments: argparse.Namespace) -> int:
-    """Write a bundle's record."""
+    """Write the hashes of a bundle's models."""
     from medsr.bundle import find_bundle
     from medsr.networks.checkpoints import read_checkpoint
-    from medsr.weights import record_hashes
+    from medsr.weights import write_hashes
 
     folder = Path(arguments.bundle).expanduser()
     if folder.name != "models" or not folder.is_dir():
@@ -217,5 +217,5 @@ def run_record(arguments: argparse.Namespace) -> int:
         raise InputError(f"{folder}: expected weight files (*.pt), got none; train the bundle first")
     for file in files:
         read_checkpoint(file)
-    print(record_hashes(folder, files))
+    print(write_hashes(folder, files))
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from medsr.datasets.cases import Case, Folder, read_folder
 from medsr.datasets.manifest import Manifest
 from medsr.datasets.subjects import SPLITS
 from medsr.errors import InputError
+from medsr.files.hashes import file_sha256
 from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, PICTURE
 
 # A header stores spacing as float32; manifests give it to six digits.
@@ -252,16 +252,13 @@ def _voxels(manifest: Manifest, folder: Folder, files: list[str]) -> list[Findin
 def _hash(folder: Folder, path: str, known: dict[str, str]) -> list[Finding]:
     if path not in known:
         return []
-    digest = hashlib.sha256()
     try:
-        with open(folder.root / path, "rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    except OSError as error:
-        return [Finding("unreadable", path, f"{error.strerror or error}")]
-    if digest.hexdigest() == known[path]:
+        came = file_sha256(folder.root / path)
+    except InputError as error:
+        return [Finding("unreadable", path, str(error).removeprefix(f"{folder.root / path} "))]
+    if came == known[path]:
         return []
-    return [Finding("hash", path, f"expected sha256 {known[path][:12]}..., got {digest.hexdigest()[:12]}...")]
+    return [Finding("hash", path, f"expected sha256 {known[path][:12]}..., got {came[:12]}...")]
 
 
 def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:

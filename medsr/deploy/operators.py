@@ -17,7 +17,7 @@ from medsr.bundle import DEFAULT_BUNDLE, find_bundle
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike, ras_lps, spacing_of
 from medsr.upscaling import Upscaler
-from medsr.weights import check_recorded
+from medsr.weights import check_hash
 
 
 class SuperResolutionSeriesOperator(SdkOperator):
@@ -131,7 +131,7 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
             raise InputError(f"{stale} would be used instead of {root.weights.name}; remove it")
         if not root.weights.is_file():
             raise InputError(f"{root.weights} is missing; medsr weights list says what is where")
-        check_recorded(root.weights)  # the SDK loads the file itself
+        check_hash(root.weights)  # the SDK loads the file itself
         if scale is not None and spacing is not None:
             raise InputError("expected a scale or a target spacing, got both; leave one out")
         self.scale, self.spacing = scale, spacing

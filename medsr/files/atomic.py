@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from medsr.errors import OutputError
-from medsr.files.leftovers import hidden_name
+from medsr.files.durable import sync_file, sync_folder
+from medsr.files.leftovers import hidden_name, tidy
 from medsr.files.suffixes import split_suffix
 
 _REASONS = {
@@ -31,16 +32,21 @@ _REASONS = {
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
-    """Gives a temporary name to write to; the file gets its real name when the block ends well.
+def atomic_path(
+    path: str | os.PathLike[str], *, overwrite: bool = True, on_disk: bool = False, through: Path | None = None
+) -> Iterator[Path]:
+    """Give a temporary name to write to; the file gets its real name when the block ends well.
 
     The temporary file lies in the same folder (a rename across disks is not atomic), is hidden, and keeps the
     suffix, by which libraries choose the format. It is removed when the block raises, KeyboardInterrupt and
-    SystemExit included. Missing folders are created.
+    SystemExit included; what a killed process left in the folder is removed before. Missing folders are created.
 
     Args:
         path: the file to appear.
         overwrite: whether a file that is already there is replaced.
+        on_disk: whether the new name must be on the disk at the end of the block. The content is in any case; the
+            name may otherwise be lost with the power a few seconds later.
+        through: another folder of the same disk for the temporary file.
 
     Yields:
         The temporary name. Nothing exists there yet.
@@ -49,7 +55,7 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
         OutputError: the file cannot be written (any OSError of the block, of the flush or of the rename).
     """
     path = Path(path).expanduser()
-    temporary = path.with_name(hidden_name(split_suffix(path)[1]))
+    temporary = (through or path.parent) / hidden_name(split_suffix(path)[1])
     try:
         if path.is_dir():
             raise OutputError(f"{path}: expected a name for a file, got an existing folder; add a file name")
@@ -58,9 +64,12 @@ def atomic_path(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iter
                 f"{path}: expected no file of that name, got one; allow overwriting or choose another name"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
+        tidy(path.parent)
         yield temporary
-        _flush_to_disk(temporary)
+        sync_file(temporary)  # else a crash after the rename can leave an empty file; a full disk may show only here
         os.replace(temporary, path)
+        if on_disk:
+            sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
     finally:
@@ -75,7 +84,7 @@ def atomic_folder(
     overwrite: bool = True,
     replaceable: Callable[[Path], bool] = lambda folder: False,
 ) -> Iterator[Path]:
-    """Gives a hidden folder beside the real one to write to; it gets its real name when the block ends well.
+    """Give a hidden folder beside the real one to write to; it gets its real name when the block ends well.
 
     Args:
         path: the folder to appear. Missing folders above it are created.
@@ -93,7 +102,11 @@ def atomic_folder(
     try:
         check_folder(path, overwrite=overwrite, replaceable=replaceable)
         hidden.mkdir(parents=True)
+        tidy(path.parent)
         yield hidden
+        for file in hidden.rglob("*"):
+            if file.is_file():
+                sync_file(file)
         put_in_place(hidden, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
@@ -141,14 +154,31 @@ def _reason(error: OSError) -> str:
     return known or " ".join((error.strerror or str(error)).split())
 
 
-def _flush_to_disk(path: Path) -> None:
-    # Without this a crash after the rename can leave an empty file; a full disk may also show only here.
-    with open(path, "r+b") as file:
-        os.fsync(file.fileno())
+def write_text(
+    path: str | os.PathLike[str], text: str, *, overwrite: bool = True, on_disk: bool = False, mode: int | None = None
+) -> None:
+    """Write a text file in UTF-8, complete or not at all; line ends stay as they are.
+
+    Args:
+        path: the file to appear.
+        text: its content.
+        overwrite: see `atomic_path`.
+        on_disk: see `atomic_path`.
+        mode: who may read and write it; by default as the system creates files.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_path(path, overwrite=overwrite, on_disk=on_disk) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        if mode is not None:
+            temporary.chmod(mode)
 
 
-def write_json_atomic(path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True) -> None:
-    """Writes a JSON file, complete or not at all.
+def write_json_atomic(
+    path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True, on_disk: bool = False
+) -> None:
+    """Write a JSON file, complete or not at all; see `atomic_path` for the options.
 
     numpy values, tensors, paths and fractions are turned into numbers, lists and strings. JSON has no NaN and
     no infinity: these become the strings "nan", "inf", "-inf", which ``float()`` understands.
@@ -160,8 +190,7 @@ def write_json_atomic(path: str | os.PathLike[str], content: Mapping[str, Any], 
         text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
     except TypeError as error:
         raise OutputError(f"{path}: cannot be written: {error}") from error
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n", overwrite=overwrite, on_disk=on_disk)
 
 
 def _plain(value: Any) -> Any:

@@ -1,26 +1,81 @@
-"""SHA-256 of files."""
+"""SHA-256 of files and folders, and copies that must have a known one."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from medsr.errors import InputError
+from medsr.files.atomic import atomic_path
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file.
+    """Return the SHA-256 of a file.
 
     Raises:
         InputError: it cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        with Path(path).open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: check the path") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
+    for block in _blocks(Path(path)):
+        digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, or of the sorted names and contents of the files of a folder (a DICOM series).
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(str(file.relative_to(path)).encode())
+        for block in _blocks(file):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def copy_known(source: Path, target: Path, sha256: str, check: Callable[[Path], object]) -> None:
+    """Copy a file whose hash is known: complete or not at all, and for its owner's eyes while it is unfinished.
+
+    What is hashed and checked is the copy: the source may change meanwhile.
+
+    Args:
+        source: file to copy.
+        target: its name to be; missing folders are made, an older file is replaced.
+        sha256: that the copy must have.
+        check: looks at the copy; what it raises about it is raised about the source.
+
+    Raises:
+        InputError: the source cannot be read, has another hash, or does not pass the check.
+        OutputError: the target cannot be written.
+    """
+    with atomic_path(target) as temporary:
+        digest = hashlib.sha256()
+        with open(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as out:
+            for block in _blocks(source):
+                digest.update(block)
+                out.write(block)
+        if digest.hexdigest() != sha256:
+            raise InputError(f"{source} has SHA-256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...")
+        try:
+            check(temporary)
+        except InputError as error:
+            raise InputError(str(error).replace(str(temporary), str(source))) from None
+        temporary.chmod(0o644)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The content of a file, in parts."""
+    try:
+        with path.open("rb") as stream:
+            yield from iter(lambda: stream.read(1 << 20), b"")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing and cannot be read: check the path") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from None

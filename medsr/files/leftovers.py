@@ -2,6 +2,8 @@
 
 A name holds its owner: `.medsr-<computer>-<process>-<random>`, so that a later run in the same folder knows whether
 somebody still writes there. Nothing else is ever removed.
+
+All writers of this package use these names, and remove what they find in a folder when they first write to it.
 """
 
 from __future__ import annotations
@@ -15,18 +17,29 @@ import shutil
 import socket
 import time
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
 ABANDONED = 48 * 3600.0  # seconds; writing the files of one image takes seconds or minutes
+_PREFIX = ".medsr-"
 _NAME = re.compile(r"\.medsr-(?P<computer>[0-9a-f]{8})-(?P<process>\d{1,10})-[0-9a-f]{12}(\.[A-Za-z0-9.]{1,16})?")
 
 
 def hidden_name(suffix: str = "") -> str:
-    """A new name for a temporary file or folder of this process."""
-    return f".medsr-{_computer()}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
+    """Return a new name for a temporary file or folder of this process."""
+    return f"{_PREFIX}{_computer()}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
+
+
+def tidy(folder: Path) -> None:
+    """Remove the leftovers of a folder when this process first writes to it, so that no door can forget to."""
+    _tidy(os.path.abspath(folder))
+
+
+@lru_cache(maxsize=1024)
+def _tidy(folder: str) -> None:
+    remove_leftovers(Path(folder))
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
@@ -53,6 +66,18 @@ def remove_leftovers(folder: Path) -> list[Path]:
     if removed:
         logger.info("%s: removed %d temporary file(s) of runs that were killed", folder, len(removed))
     return removed
+
+
+def remove_all_hidden(folder: Path) -> None:
+    """Remove everything under a hidden name of this package in a folder and below it, whoever wrote it.
+
+    For a folder that no other process may use, such as the queue of a node that has its lock.
+    """
+    for path in list(folder.rglob(f"{_PREFIX}*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _is_dead(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medsr.errors import OutputError
 from medsr.files.atomic import put_in_place
-from medsr.files.leftovers import hidden_name
+from medsr.files.leftovers import hidden_name, tidy
 
 
 @contextmanager
@@ -33,6 +33,7 @@ def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
     """
     directory = files[0].parent
     hidden = directory / hidden_name()
+    tidy(directory)
     try:
         yield [hidden / file.name for file in files]
         for file in files:

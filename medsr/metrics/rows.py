@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr.errors import InputError
-from medsr.files.atomic import atomic_path
+from medsr.files.atomic import write_text
 from medsr.geometry import Scale, as_scale, exact_scale, format_scale
 
 __all__ = ["Row", "read_csv", "read_json", "write_csv", "write_json"]
@@ -62,7 +62,7 @@ def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
         scale = "" if row.scale is None else format_scale(row.scale)
         cells = [repr(row.values[m]) if m in row.values else "" for m in metrics]
         writer.writerow([row.case, scale, row.method, *cells])
-    _write(Path(path), text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def read_csv(path: str | Path) -> list[Row]:
@@ -95,7 +95,7 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         OutputError: the file cannot be written; nothing is left behind then.
     """
-    _write(Path(path), json.dumps(_encoded(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(_encoded(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
@@ -134,8 +134,3 @@ def _read(path: Path) -> str:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from None
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")

@@ -14,8 +14,9 @@ from typing import IO, NamedTuple
 
 from medsr.errors import OutputError
 from medsr.files import durable
+from medsr.files.atomic import atomic_path, write_json_atomic
 from medsr.node.config import NodeConfig
-from medsr.node.spool import IMAGES, SERIES, UNFINISHED, Spool, read_record
+from medsr.node.spool import IMAGES, SERIES, UNFINISHED, Spool, read_facts
 
 _TO_BEGIN = 0.75  # of bytes and images: above it no series is begun, so that those that are can be finished
 _SPARE = 64 << 20  # bytes of the disk that are left alone
@@ -89,8 +90,8 @@ class Intake:
         self._associations: dict[Hashable, _Association] = {}
         self._receiving: dict[str, _Receiving] = {}
         for job in spool.jobs("receiving"):
-            known, left = read_record(job / SERIES), job / UNFINISHED
-            series = _Receiving(job, known["study"], clock(), set(read_record(left).get("refused", ())), left.exists())
+            known, left = read_facts(job / SERIES), job / UNFINISHED
+            series = _Receiving(job, known["study"], clock(), set(read_facts(left).get("refused", ())), left.exists())
             self._receiving[known["series"]] = series
 
     def open(self, association: Hashable) -> None:
@@ -117,7 +118,8 @@ class Intake:
                 series = self._begin(association, uids)
                 file = series.job / IMAGES / f"{uids.name}.dcm"
                 before = file.stat().st_size if file.exists() else None
-                durable.write(spool.temporary(), file, fill)
+                with atomic_path(file, on_disk=True, through=spool.incoming) as temporary, temporary.open("xb") as out:
+                    fill(out)
             except (OSError, OutputError) as error:
                 cause = error if isinstance(error, OSError) else error.__cause__
                 if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
@@ -200,7 +202,7 @@ class Intake:
         job = self._spool.root / "receiving" / f"{time.time_ns():020d}-{key}"
         durable.make_folder(job)
         durable.make_folder(job / IMAGES)
-        durable.write_json(job / SERIES, {"study": uids.study, "series": uids.series})
+        write_json_atomic(job / SERIES, {"study": uids.study, "series": uids.series}, on_disk=True)
         self._spool.series += 1
         logger.info("series %s begins as job %s", uids.series, job.name)
         return job
@@ -208,7 +210,7 @@ class Intake:
     def _find_waiting(self, uids: Instance) -> Path | None:
         """A series that was complete, until now."""
         jobs = self._spool.jobs("waiting")
-        return next((job for job in jobs if read_record(job / SERIES).get("series") == uids.series), None)
+        return next((job for job in jobs if read_facts(job / SERIES).get("series") == uids.series), None)
 
     def _refuse(self, association: Hashable, uids: Instance) -> None:
         series = self._receiving.get(uids.series)
@@ -221,7 +223,7 @@ class Intake:
     def _note(self, series: _Receiving) -> None:
         """Have on the disk that a series is not known to be complete."""
         try:
-            durable.write_json(series.job / UNFINISHED, {"refused": sorted(series.refused)})
+            write_json_atomic(series.job / UNFINISHED, {"refused": sorted(series.refused)}, on_disk=True)
         except OutputError:  # a full disk; an older note is still there
             logger.warning("job %s: which images are missing could not be noted", series.job.name)
 

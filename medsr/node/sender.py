@@ -15,7 +15,7 @@ from pynetdicom import AE
 
 from medsr.node.config import NodeConfig
 from medsr.node.receiver import set_timeouts, silence_pynetdicom
-from medsr.node.spool import DERIVED, WORK, Spool, read_record
+from medsr.node.spool import DERIVED, WORK, Spool, read_facts
 
 _CLASSES = (uid.MRImageStorage, uid.CTImageStorage)
 _SYNTAXES = [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian]
@@ -72,7 +72,7 @@ class Sender(threading.Thread):
 
     def send(self, job: Path) -> None:
         """Send a job until it has arrived, or there is no hope."""
-        work = read_record(job / WORK)
+        work = read_facts(job / WORK)
         files = sorted((job / DERIVED).glob("*/IM*.dcm"))
         try:
             self._retrying(float(work.get("since", time.time())))(send_files, self._config, files, self._ending)

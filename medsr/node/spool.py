@@ -5,7 +5,7 @@
     waiting/   complete series
     working/   the one that is being enlarged
     sending/   derived series on their way
-    done/      what was done, as a record
+    done/      what was done, as facts in a JSON file
     failed/    what was not, with a reason
 
 A job goes from one state to the next by one rename, so that it is in exactly one of them whenever the process dies.
@@ -17,7 +17,6 @@ import fcntl
 import json
 import logging
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -28,6 +27,8 @@ from typing import Any
 
 from medsr.errors import OutputError
 from medsr.files import durable
+from medsr.files.atomic import write_json_atomic
+from medsr.files.leftovers import hidden_name, remove_all_hidden
 
 STATES = ("receiving", "waiting", "working", "sending", "done", "failed")
 ACTIVE = STATES[:4]
@@ -75,10 +76,6 @@ class Spool:
         """Let others use the queue."""
         self._own.close()
 
-    def temporary(self) -> Path:
-        """A new name in `incoming`."""
-        return self.incoming / f".medsr-{secrets.token_hex(8)}"
-
     def jobs(self, state: str) -> list[Path]:
         """The jobs of a state, the oldest first."""
         return sorted(path for path in (self.root / state).iterdir() if path.is_dir())
@@ -89,12 +86,12 @@ class Spool:
             for left in self.incoming.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             for state in STATES:
-                durable.remove_hidden(self.root / state)
+                remove_all_hidden(self.root / state)
             for job in self.jobs("receiving"):
                 if not (job / SERIES).is_file():  # died before its first image was acknowledged
                     shutil.rmtree(job)
             for job in [job for state in ACTIVE for job in self.jobs(state)]:
-                for name, state in ((DONE, "done"), (FAILED, "failed")):  # died between its record and its rename
+                for name, state in ((DONE, "done"), (FAILED, "failed")):  # died between its facts and its rename
                     if (job / name).is_file() and job.is_dir():
                         self.move(job, state)
             for job in self.jobs("working"):
@@ -128,10 +125,10 @@ class Spool:
         shutil.rmtree(job / DERIVED, ignore_errors=True)
         return self.move(job, "waiting")
 
-    def done(self, job: Path, record: dict[str, Any], keep: bool = False) -> None:
+    def done(self, job: Path, facts: dict[str, Any], keep: bool = False) -> None:
         """Have a job done; its images are deleted unless they are to be kept."""
         with self.lock:
-            durable.write_json(job / DONE, {**record, "finished": time.time()})
+            write_json_atomic(job / DONE, {**facts, "finished": time.time()}, on_disk=True)
             job = self.move(job, "done")
             if not keep:
                 self._strip(job)
@@ -139,13 +136,13 @@ class Spool:
     def fail(self, job: Path, reason: str) -> None:
         """Set a job apart, with a reason of one line that names no patient."""
         logger.error("job %s failed: %s", job.name, reason)
-        durable.write_json(job / FAILED, {"reason": reason, "finished": time.time()})
+        write_json_atomic(job / FAILED, {"reason": reason, "finished": time.time()}, on_disk=True)
         shutil.rmtree(self.move(job, "failed") / DERIVED, ignore_errors=True)
 
     def discard(self, job: Path) -> None:
         """Delete a job, at once."""
         with self.lock:
-            left = self.temporary()
+            left = self.incoming / hidden_name()
             durable.move(job, left)
             shutil.rmtree(left)
             self.count()
@@ -165,7 +162,7 @@ class Spool:
             self.count()
 
     def _strip(self, job: Path) -> None:
-        """Delete what a job was about, and keep its record."""
+        """Delete what a job was about, and keep the facts."""
         for name in (IMAGES, DERIVED):
             shutil.rmtree(job / name, ignore_errors=True)
         self.count()
@@ -196,8 +193,8 @@ def images(job: Path) -> list[Path]:
     return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A JSON file of a job; empty if there is none."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in a JSON file of a job; none if there is no such file."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -211,6 +208,6 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _age(record: Path) -> float:
+def _age(facts: Path) -> float:
     """Seconds since a job was done or failed."""
-    return time.time() - float(read_record(record).get("finished", 0.0))
+    return time.time() - float(read_facts(facts).get("finished", 0.0))

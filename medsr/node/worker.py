@@ -18,10 +18,11 @@ from medsr.data.dicom.errors import BoundedFile
 from medsr.engines import user_error
 from medsr.errors import MedsrError, OutputError
 from medsr.files import durable
+from medsr.files.atomic import write_json_atomic
+from medsr.files.hashes import file_sha256
 from medsr.node.config import NodeConfig
 from medsr.node.log_messages import without_private
-from medsr.node.spool import DERIVED, DONE, IMAGES, SERIES, WORK, Spool, images, read_record
-from medsr.outputs.record import sha256_of
+from medsr.node.spool import DERIVED, DONE, IMAGES, SERIES, WORK, Spool, images, read_facts
 from medsr.upscaling import Upscaler
 from medsr.version import __version__
 
@@ -58,7 +59,7 @@ class Worker:
         )
         self._request = {
             "bundle": self._upscaler.bundle.name,
-            "weights_sha256": sha256_of(self._upscaler.bundle.weights),
+            "weights_sha256": file_sha256(self._upscaler.bundle.weights),
             "scale": config.scale,
             "spacing": config.spacing,
             "precision": config.precision,
@@ -87,24 +88,24 @@ class Worker:
     def give_back(self) -> None:
         """Return what was being worked at when the node is stopped, which is not the job's fault."""
         for job in self._spool.jobs("working"):
-            work = read_record(job / WORK)
+            work = read_facts(job / WORK)
             if work:
-                durable.write_json(job / WORK, {**work, "begun": max(0, int(work.get("begun", 0)) - 1)})
+                write_json_atomic(job / WORK, {**work, "begun": max(0, int(work.get("begun", 0)) - 1)}, on_disk=True)
             self._spool.put_back(job)
 
     def _work(self, job: Path) -> None:
-        spool, work = self._spool, read_record(job / WORK)
+        spool, work = self._spool, read_facts(job / WORK)
         begun = int(work.get("begun", 0))
         if begun >= self._config.attempts:
             spool.fail(job, f"begun {begun} times without an end: {work.get('trouble', 'the node died each time')}")
             return
         work = {**work, "begun": begun + 1}
-        durable.write_json(job / WORK, work)  # counted before anything can go wrong
+        write_json_atomic(job / WORK, work, on_disk=True)  # counted before anything can go wrong
         facts = self._facts(job)
         if self._is_settled(job, facts):
             return
         work |= facts
-        durable.write_json(job / WORK, work)
+        write_json_atomic(job / WORK, work, on_disk=True)
         logger.info("job %s: series %s, %d file(s)", job.name, facts["series"], len(facts["instances"]))
         try:
             derived = self._upscaler.save(job / IMAGES, f"{job.name}/{DERIVED}/{_RESULT}")
@@ -118,9 +119,9 @@ class Worker:
         files = images(job)
         digest = hashlib.sha256()
         for file in files:
-            digest.update(f"{file.name} {sha256_of(file)}\n".encode())
+            digest.update(f"{file.name} {file_sha256(file)}\n".encode())
         return {
-            "series": str(read_record(job / SERIES).get("series", "")),
+            "series": str(read_facts(job / SERIES).get("series", "")),
             "instances": [file.stem for file in files],
             "digest": digest.hexdigest(),
             "request": self._request,
@@ -143,20 +144,20 @@ class Worker:
         return bool(reason)
 
     def _earlier(self, series: str) -> list[dict[str, Any]]:
-        """Records of what was done, or is being sent, of a series."""
+        """Return the facts of what was done, or is being sent, of a series."""
         spool = self._spool
         with spool.lock:
-            records = [read_record(job / DONE) for job in spool.jobs("done")]
-            records += [read_record(job / WORK) for job in spool.jobs("sending")]
-        return [record for record in records if record.get("series") == series and "digest" in record]
+            found = [read_facts(job / DONE) for job in spool.jobs("done")]
+            found += [read_facts(job / WORK) for job in spool.jobs("sending")]
+        return [facts for facts in found if facts.get("series") == series and "digest" in facts]
 
     def _hand_on(self, job: Path, work: dict[str, Any], folder: Path) -> None:
         """Have the result on the disk, and sent."""
-        record = read_record(job / DERIVED / f"{_RESULT}.json")
+        record = read_facts(job / DERIVED / f"{_RESULT}.json")
         for warning in record.get("warnings", ()):
             logger.warning("job %s: %s", job.name, without_private(str(warning), images(job)))
         uid = record["dicom"]["series_uid"]
-        durable.write_json(job / WORK, {**work, "derived_series": uid, "since": time.time()})
+        write_json_atomic(job / WORK, {**work, "derived_series": uid, "since": time.time()}, on_disk=True)
         durable.sync_tree(job)
         self._spool.move(job, "sending")
         logger.info("job %s: derived series %s, %d images", job.name, uid, record["dicom"]["images"])
@@ -169,7 +170,7 @@ class Worker:
             return
         trouble = without_private(str(mistake), images(job)) if mistake else _place(error)
         logger.error("job %s: %s; it is begun again later", job.name, trouble)
-        durable.write_json(job / WORK, {**work, "trouble": trouble})
+        write_json_atomic(job / WORK, {**work, "trouble": trouble}, on_disk=True)
         self._spool.put_back(job)
         self._ending.wait(self._config.retry_seconds * 2 ** (work["begun"] - 1))
 

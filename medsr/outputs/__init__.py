@@ -1,9 +1,10 @@
 """What a run leaves behind: the SR image, a record of how it was made, a preview."""
 
+from medsr.files.hashes import sha256_of
 from medsr.outputs.label_maps import SaveLabelMapd
 from medsr.outputs.naming import OutputPaths, output_paths
 from medsr.outputs.preview import draw_preview
-from medsr.outputs.record import make_record, sha256_of
+from medsr.outputs.record import make_record
 from medsr.outputs.saving import SaveImageWithRecordd
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -10,27 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from medsr.files.hashes import sha256_of
 from medsr.geometry import Grid, Scale, format_scale
 from medsr.version import __version__
-from medsr.weights import read_record
+from medsr.weights import read_hashes
 
 DISCLAIMER = (
     "Research use only. Not a medical device. Super-resolved detail is inferred, not measured; not for diagnosis."
 )
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom")
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, or of the sorted names and contents of the files of a folder (a DICOM series)."""
-    path = Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def input_record(source: str | Path) -> dict[str, Any]:
@@ -172,5 +159,5 @@ def _weights(path: Path | None) -> dict[str, Any]:
     """Name and hash of the weight file, and whether the hash is one that the bundle's makers recorded beside it."""
     exists = path is not None and path.exists()
     digest = sha256_of(path) if path and exists else None
-    recorded = path is not None and digest is not None and read_record(path.parent).get(path.name) == digest
+    recorded = path is not None and digest is not None and read_hashes(path.parent).get(path.name) == digest
     return {"weights": path.name if path and exists else None, "weights_sha256": digest, "weights_recorded": recorded}

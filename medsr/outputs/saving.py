@@ -17,7 +17,6 @@ from medsr.data.volume import CHANNEL_FILES
 from medsr.data.writers import write_volume
 from medsr.errors import InputError, MedsrError, OutputError
 from medsr.files.atomic import write_json_atomic
-from medsr.files.leftovers import remove_leftovers
 from medsr.files.staging import staged
 from medsr.files.suffixes import split_suffix
 from medsr.geometry import Grid, Scale
@@ -94,7 +93,6 @@ class SaveImageWithRecordd(SaveImaged):
         self.consistency = consistency
         self.bids = bids
         self.settings = dict(settings or {})
-        self._tidied: set[Path] = set()
         self.weights = Path(weights) if weights else self.bundle_root / "models" / "model.pt"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -149,20 +147,12 @@ class SaveImageWithRecordd(SaveImaged):
         elif self.output_ext == PNG:
             source_bits(source, lr_image.meta)
 
-    def _tidy(self, folder: Path) -> None:
-        """Remove what killed runs left in a folder, once a run."""
-        if folder not in self._tidied:
-            self._tidied.add(folder)
-            remove_leftovers(folder)
-
     def _write(self, named: Sequence[tuple[OutputPaths, Result]]) -> None:
         """Write the files of all channels together."""
         inputs = [input_record(file) for file in named[0][1].files]
         # the images come last: where they are, the rest is
         rest = [path for p, _ in named for path in (p.preview, p.record, p.deviation, p.consistency)]
         final = [*rest, *(paths.image for paths, _ in named)]
-        for folder in {path.parent for path in final}:
-            self._tidy(folder)
         with staged(final) as hidden:
             name = dict(zip(final, hidden, strict=True))
             for paths, case in named:

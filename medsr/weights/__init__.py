@@ -1,17 +1,18 @@
 """Weight files: which there are, where they lie, and that they are what they should be. Nothing is downloaded."""
 
+from medsr.files.hashes import file_sha256
 from medsr.weights.catalogue import EXTERNAL, ExternalFile
 from medsr.weights.feature_networks import inception_features, vgg19_features
+from medsr.weights.hash_file import HASH_FILE, check_hash, read_hashes, write_hashes
 from medsr.weights.loading import load_weights
-from medsr.weights.recorded_hashes import RECORD, check_recorded, file_sha256, read_record, record_hashes
 from medsr.weights.store import DIRECTORY_VARIABLE, directory, find, locate, place_copy
 
 __all__ = [
     "DIRECTORY_VARIABLE",
     "EXTERNAL",
-    "RECORD",
+    "HASH_FILE",
     "ExternalFile",
-    "check_recorded",
+    "check_hash",
     "directory",
     "file_sha256",
     "find",
@@ -19,7 +20,7 @@ __all__ = [
     "load_weights",
     "locate",
     "place_copy",
-    "read_record",
-    "record_hashes",
+    "read_hashes",
     "vgg19_features",
+    "write_hashes",
 ]

@@ -8,7 +8,7 @@ from torch import nn
 
 from medsr.errors import InputError
 from medsr.networks import load_checkpoint
-from medsr.weights.recorded_hashes import check_recorded
+from medsr.weights.hash_file import check_hash
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -23,5 +23,5 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"{path} is missing: train the bundle (configs/train.json) or copy its {path.name} there; "
             "medsr weights list says what is where"
         )
-    check_recorded(path)
+    check_hash(path)
     load_checkpoint(network, path)

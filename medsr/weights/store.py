@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import platformdirs
 import torch
 
-from medsr.errors import InputError, OutputError
+from medsr.errors import InputError
+from medsr.files.hashes import copy_known, file_sha256
 from medsr.networks.checkpoints import read_checkpoint
 from medsr.weights.catalogue import EXTERNAL, ExternalFile
-from medsr.weights.recorded_hashes import file_sha256
 
 DIRECTORY_VARIABLE = "MEDSR_WEIGHTS"
 
@@ -71,9 +66,7 @@ def check(entry: ExternalFile, path: Path) -> None:
 
 
 def place_copy(source: Path, target: Path, sha256: str) -> None:
-    """Copy a weight file: complete or not at all, and for its owner's eyes while it is unfinished.
-
-    What is hashed, and opened to see that it holds tensors alone, is the copy: the source may change meanwhile.
+    """Copy a weight file to where it belongs, once it has its hash and holds tensors alone.
 
     Args:
         source: file to copy.
@@ -84,49 +77,7 @@ def place_copy(source: Path, target: Path, sha256: str) -> None:
         InputError: the source cannot be read, has another hash, or holds more than weights.
         OutputError: the target cannot be written.
     """
-    temporary: Path | None = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".medsr-", suffix=target.suffix, dir=target.parent)
-        temporary, digest = Path(name), hashlib.sha256()
-        with open(handle, "wb") as out, _opened(source) as stream:
-            for block in _blocks(stream, source):
-                digest.update(block)
-                out.write(block)
-            out.flush()
-            os.fsync(out.fileno())
-        if digest.hexdigest() != sha256:
-            raise InputError(f"{source} has SHA-256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...")
-        try:
-            read_checkpoint(temporary)
-        except InputError as error:
-            raise InputError(str(error).replace(str(temporary), str(source))) from None
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror or error}; choose another folder") from None
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _opened(source: Path) -> BinaryIO:
-    try:
-        return source.open("rb")
-    except OSError as error:
-        raise InputError(f"{source} cannot be read: {error.strerror}; check the path") from None
-
-
-def _blocks(stream: BinaryIO, source: Path) -> Iterator[bytes]:
-    while True:
-        try:
-            block = stream.read(1 << 20)
-        except OSError as error:
-            raise InputError(f"{source} cannot be read: {error.strerror}; copy it to another disk") from None
-        if not block:
-            return
-        yield block
+    copy_known(source, target, sha256, read_checkpoint)
 
 
 def _is_file(path: Path) -> bool:

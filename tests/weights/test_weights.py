@@ -19,15 +19,15 @@ from torch import nn
 from medsr.errors import InputError, OutputError
 from medsr.weights import (
     EXTERNAL,
-    RECORD,
+    HASH_FILE,
     ExternalFile,
-    check_recorded,
+    check_hash,
     directory,
     find,
     load_weights,
     place_copy,
-    read_record,
-    record_hashes,
+    read_hashes,
+    write_hashes,
 )
 
 NAME = "vgg19-imagenet"
@@ -155,21 +155,21 @@ def test_what_is_no_weights_is_not_copied(tmp_path: Path, capsys: pytest.Capture
 def test_record_is_that_of_sha256sum(tmp_path: Path) -> None:
     for name in ("model.pt", "model_segmentation.pt"):
         (tmp_path / name).write_bytes(name.encode())
-    assert not check_recorded(tmp_path / "model.pt")
-    record_hashes(tmp_path, tmp_path.glob("*.pt"))
-    assert set(read_record(tmp_path)) == {"model.pt", "model_segmentation.pt"}
-    done = subprocess.run(["sha256sum", "--check", "--strict", RECORD], cwd=tmp_path, capture_output=True, text=True)
+    assert not check_hash(tmp_path / "model.pt")
+    write_hashes(tmp_path, tmp_path.glob("*.pt"))
+    assert set(read_hashes(tmp_path)) == {"model.pt", "model_segmentation.pt"}
+    done = subprocess.run(["sha256sum", "--check", "--strict", HASH_FILE], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert check_recorded(tmp_path / "model.pt")
+    assert check_hash(tmp_path / "model.pt")
     (tmp_path / "model.pt").write_bytes(b"other")
     with pytest.raises(InputError, match=r"model\.pt has SHA-256 .* medsr weights record") as caught:
-        check_recorded(tmp_path / "model.pt")
+        check_hash(tmp_path / "model.pt")
     assert "\n" not in str(caught.value)
-    assert check_recorded(tmp_path / "model_segmentation.pt")
+    assert check_hash(tmp_path / "model_segmentation.pt")
     for text in ("0123  model.pt\n", f"{'0' * 64}  ../model.pt\n", "\x00"):
-        (tmp_path / RECORD).write_text(text)
+        (tmp_path / HASH_FILE).write_text(text)
         with pytest.raises(InputError, match="expected lines"):
-            check_recorded(tmp_path / "model.pt")
+            check_hash(tmp_path / "model.pt")
 
 
 def test_hash_comes_before_loading(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_hash_comes_before_loading(tmp_path: Path) -> None:
     torch.save(other.state_dict(), path)
     load_weights(network, path)
     assert torch.equal(network.weight, other.weight)
-    record_hashes(tmp_path, [path])
+    write_hashes(tmp_path, [path])
     load_weights(network, path)
     torch.save(nn.Linear(2, 1).state_dict(), path)
     with pytest.raises(InputError, match="SHA-256"):

@@ -144,6 +144,4 @@ def write_stack(
             picture = np.clip(values, 0, largest).astype(f"uint{bits}")
             with (hidden / f"{folder.name}_{k + 1:0{digits}d}.png").open("xb") as file:
                 Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG")
-                file.flush()
-                os.fsync(file.fileno())
     return clipped

@@ -232,12 +232,10 @@ def _encoded(header: pydicom.Dataset) -> pydicom.Dataset:
 
 
 def _write(path: Path, header: pydicom.Dataset) -> None:
-    """Write one image, down to the disk."""
+    """Write one image."""
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     with path.open("xb") as file:
         _save(file, header)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _save(file: IO[bytes], header: pydicom.Dataset) -> None:
