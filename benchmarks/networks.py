@@ -20,10 +20,10 @@ from torch import nn
 from benchmarks import machine, parity
 from benchmarks.measure import in_turns
 from benchmarks.plain import FORMULATIONS
-from medsr.cli.networks import choose, describe, reference_size
 from medsr.errors import MedsrError
 from medsr.inferers import ForwardInferer
 from medsr.networks import PRESETS, create
+from medsr.networks.descriptions import choose, describe, reference_size
 from medsr.networks.registry import small
 from medsr.runtime import choose_device
 

@@ -63,6 +63,22 @@ class Bundle:
         inferer = self.inference.get("inferer", {})
         return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
 
+    def summary(self) -> dict[str, Any]:
+        """Return what a user chooses a bundle by."""
+        trained_on = self.metadata.get("trained_on", {})
+        return {
+            "name": self.name,
+            "version": self.metadata.get("version", "?"),
+            "description": self.metadata.get("description", ""),
+            "dimensions": trained_on.get("dimensions", "?"),
+            "scales": trained_on.get("scales", "?"),
+            "modality": trained_on.get("modality", "?"),
+            "licence": self.metadata.get("licence", "?"),
+            "weights": "present" if self.weights.is_file() else "absent (train the bundle)",
+            "test": self.metadata.get("test_summary", "not measured"),
+            "path": str(self.root),
+        }
+
     def _read(self, name: str) -> dict[str, Any]:
         path = self.root / "configs" / f"{name}.json"
         try:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
 
+from medsr.bundle import list_bundles
 from medsr.errors import InputError
-
-if TYPE_CHECKING:
-    from medsr.bundle import Bundle
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,9 +18,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand."""
-    from medsr.bundle import list_bundles  # loads torch, which `medsr --help` need not wait for
-
-    rows = [describe(bundle) for bundle in list_bundles()]
+    rows = [bundle.summary() for bundle in list_bundles()]
     if not rows:
         raise InputError("no bundle is installed; set MEDSR_BUNDLES to a folder of bundles")
     if arguments.json:
@@ -34,21 +29,3 @@ def run(arguments: argparse.Namespace) -> int:
         for key in ("dimensions", "scales", "modality", "licence", "weights", "test"):
             print(f"  {key:<11}{row[key]}")
     return 0
-
-
-def describe(bundle: Bundle) -> dict[str, Any]:
-    """What a user chooses a bundle by."""
-    metadata = bundle.metadata
-    trained_on = metadata.get("trained_on", {})
-    return {
-        "name": bundle.name,
-        "version": metadata.get("version", "?"),
-        "description": metadata.get("description", ""),
-        "dimensions": trained_on.get("dimensions", "?"),
-        "scales": trained_on.get("scales", "?"),
-        "modality": trained_on.get("modality", "?"),
-        "licence": metadata.get("licence", "?"),
-        "weights": "present" if bundle.weights.is_file() else "absent (train the bundle)",
-        "test": metadata.get("test_summary", "not measured"),
-        "path": str(bundle.root),
-    }
