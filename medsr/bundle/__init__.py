@@ -10,16 +10,61 @@ import lazy_loader
 from medsr.bundle.catalogue import DEFAULT_BUNDLE, Bundle, bundle_directories, find_bundle, list_bundles
 
 if TYPE_CHECKING:
+    from medsr.bundle.evaluation import EvaluationPostprocessing, EvaluationReports
+    from medsr.bundle.inference import (
+        Inference,
+        LabelMapPostprocessing,
+        SuperResolutionPostprocessing,
+        VolumePreprocessing,
+    )
     from medsr.bundle.loaded import LoadedBundle, load_bundle, trained_network
+    from medsr.bundle.training import (
+        AdversarialTraining,
+        Training,
+        TrainingLoader,
+        Validation,
+        ValidationDice,
+        ValidationPSNR,
+    )
 
 __getattr__, __dir__, _ = lazy_loader.attach(
-    __name__, submod_attrs={"loaded": ["LoadedBundle", "load_bundle", "trained_network"]}
+    __name__,
+    submod_attrs={
+        "evaluation": ["EvaluationPostprocessing", "EvaluationReports"],
+        "inference": [
+            "Inference",
+            "LabelMapPostprocessing",
+            "SuperResolutionPostprocessing",
+            "VolumePreprocessing",
+        ],
+        "loaded": ["LoadedBundle", "load_bundle", "trained_network"],
+        "training": [
+            "AdversarialTraining",
+            "Training",
+            "TrainingLoader",
+            "Validation",
+            "ValidationDice",
+            "ValidationPSNR",
+        ],
+    },
 )
 
 __all__ = [
     "DEFAULT_BUNDLE",
+    "AdversarialTraining",
     "Bundle",
+    "EvaluationPostprocessing",
+    "EvaluationReports",
+    "Inference",
+    "LabelMapPostprocessing",
     "LoadedBundle",
+    "SuperResolutionPostprocessing",
+    "Training",
+    "TrainingLoader",
+    "Validation",
+    "ValidationDice",
+    "ValidationPSNR",
+    "VolumePreprocessing",
     "bundle_directories",
     "find_bundle",
     "list_bundles",

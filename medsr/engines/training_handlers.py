@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from medsr.engines.checkpoints import Checkpoints
 from medsr.engines.distributed import rank
 from medsr.engines.handlers import SeedPerEpoch, TimeBudget
+from medsr.engines.loading import StrictCheckpointLoader
 
 
 def milestone_schedule(
@@ -39,6 +40,8 @@ class StandardHandlers:
         resume: continue from the newest checkpoint.
         val_interval: epochs between validations.
         time_budget_minutes: stop after the last epoch that fits; None for no limit.
+        initial_weights: file to fill the network from before the first epoch; a checkpoint that is continued from
+            comes after it. None trains from the network's own initialisation.
     """
 
     def __init__(
@@ -54,9 +57,11 @@ class StandardHandlers:
         resume: bool = True,
         val_interval: int = 1,
         time_budget_minutes: float | None = None,
+        initial_weights: str | Path | None = None,
     ) -> None:
         objects = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
         self.handlers: list[Any] = [
+            *([] if initial_weights is None else [StrictCheckpointLoader(str(initial_weights), network)]),
             SeedPerEpoch(transform, seed),
             LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
             ValidationHandler(val_interval, validator, epoch_level=True),

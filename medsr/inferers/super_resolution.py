@@ -133,6 +133,7 @@ class SuperResolutionInferer(Inferer):
         self.tile_size = tile_size
         self.memory_mb = memory_mb
         self.slice_plane = slice_plane
+        self.precision = precision
         self.ensemble = ensemble
         self.back_projection = back_projection
         self.between_scales = check_between_scales(between_scales, ensemble)

@@ -14,6 +14,7 @@ from medsr.transforms.pipelines import (
 from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, SimulateLowResolutiond
 from medsr.transforms.slices import CropEmptySlicesd, CropInformatived, ExtractSliced, RandSliced
+from medsr.transforms.volume_pipelines import VolumeEvaluation, VolumeTraining, VolumeValidation
 
 __all__ = [
     "ArbitraryScaleTraining",
@@ -39,5 +40,8 @@ __all__ = [
     "SliceTraining",
     "SliceValidation",
     "StandardizeIntensityRecordedd",
+    "VolumeEvaluation",
+    "VolumeTraining",
+    "VolumeValidation",
     "patch_sizes",
 ]

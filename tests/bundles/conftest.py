@@ -188,7 +188,7 @@ def expected_image(bundle: Bundle) -> Callable[..., np.ndarray]:
 
     def compute(image: np.ndarray, affine: np.ndarray, scale: tuple[float, ...]) -> np.ndarray:
         image = image.astype(np.float64)
-        normalize = bundle.config("inference")["preprocessing"]["transforms"][1]
+        normalize = bundle.config("inference")["preprocessing"]
         low, high = image.min(), np.percentile(image, 100 if normalize.get("method") == "minmax" else 99.9)
         x = (image - low) / (high - low)
         if not bundle.is_fixed and not bundle.is_arbitrary:

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.transforms import LoadImaged
+
+from medsr.engines import StrictCheckpointLoader
 
 FILES = (
     "LICENSE",
@@ -129,16 +132,36 @@ def test_inference_keys(bundle: Any) -> None:
     assert "_meta_" not in json.dumps(config), "MONAI Label does not load the metadata"
 
 
-def test_weights_are_loaded_by_a_handler(any_bundle: Any) -> None:
+def test_weights_are_loaded_when_the_run_starts(any_bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a handler that ends in one line, not as the config is parsed: `monai.bundle.load` initializes anywhere."""
+    found: list[Any] = []
+    monkeypatch.setattr(StrictCheckpointLoader, "attach", lambda self, engine: found.append(self))
     for name in ("inference", "evaluate"):
         config = any_bundle.config(name)
         assert config["weights"] == "$@bundle_root + '/models/model.pt'"
-        loaders = [h for h in config["handlers"] if h["_target_"].endswith("CheckpointLoader")]
-        assert [h["_target_"] for h in loaders] == ["medsr.engines.StrictCheckpointLoader"], "one line, no traceback"
-        assert [h["load_path"] for h in loaders] == ["@weights"], "a user's own can be named"
-        assert "CheckpointLoader" not in json.dumps(config["initialize"]), "monai.bundle.load runs initialize anywhere"
-    saving = any_bundle.config("inference")["postprocessing"]["transforms"][-1]
-    assert not any_bundle.enlarges or saving["weights"] == "@weights", "the record has the hash of those that were used"
+        assert "CheckpointLoader" not in json.dumps(config["initialize"])
+        parser = any_bundle.parser(name, weights="mine.pt", dataset={"_target_": "Dataset", "data": []})
+        found.clear()
+        parser.get_parsed_content("evaluator")
+        assert [loader.load_path for loader in found] == ["mine.pt"], "a user's own can be named"
+        assert found[0].network is parser.get_parsed_content("network")
+    if any_bundle.enlarges:
+        saving = any_bundle.parser(weights="mine.pt").get_parsed_content("postprocessing").transforms[-1]
+        assert saving.weights == Path("mine.pt"), "the record has the hash of those that were used"
+
+
+def test_the_three_configs_are_thin(any_bundle: Any) -> None:
+    """What bundles share is in the package: a config says only what is its own, and no expression is a program."""
+    lines = []
+    for name in ("inference", "train", "evaluate"):
+        lines += (any_bundle.root / "configs" / f"{name}.json").read_text().splitlines()
+    assert len(lines) <= 190, "named parts of medsr.bundle say what bundles share"
+    assert max(map(len, lines)) <= 120
+
+
+def test_training_starts_from_weights_that_are_named(any_bundle: Any) -> None:
+    assert any_bundle.config("train")["initial_weights"] is None
+    assert any_bundle.config("train")["train"]["trainer"]["initial_weights"] == "@initial_weights"
 
 
 def test_nothing_that_tools_read_lives_in_initialize(any_bundle: Any) -> None:
@@ -151,11 +174,15 @@ def test_nothing_that_tools_read_lives_in_initialize(any_bundle: Any) -> None:
         assert parser.get_parsed_content(key) is not None
 
 
+def names_of(transforms: Any) -> list[str]:
+    return [type(transform).__name__ for transform in transforms]
+
+
 def test_preprocessing_keeps_the_native_grid(any_bundle: Any) -> None:
-    transforms = any_bundle.config("inference")["preprocessing"]["transforms"]
-    names = [t["_target_"].split(".")[-1] for t in transforms]
-    assert names[0] == "LoadImaged"
-    assert transforms[0]["reader"] == "medsr.data.readers.VolumeReader"
+    transforms = any_bundle.parser().get_parsed_content("preprocessing").transforms
+    names = names_of(transforms)
+    assert isinstance(transforms[0], LoadImaged), "hosts that load images themselves recognise it"
+    assert [type(reader).__name__ for reader in transforms[0]._loader.readers][-1] == "VolumeReader", "tried first"
     assert "NormalizeIntensityRecordedd" in names, "the window is recorded before it is applied"
     moving = {"Spacingd", "Orientationd", "Resized", "Zoomd", "Invertd", "ScaleIntensityd", "CropForegroundd"}
     assert not moving & set(names)
@@ -168,9 +195,8 @@ def test_inferer_is_explicit(bundle: Any) -> None:
 
 
 def test_postprocessing_ends_on_the_sr_grid(bundle: Any) -> None:
-    transforms = bundle.config("inference")["postprocessing"]["transforms"]
-    names = [t["_target_"].split(".")[-1] for t in transforms]
-    assert names[-3:] == ["RestoreIntensityd", "SetSuperResolutionGridd", "SaveImageWithRecordd"]
+    transforms = bundle.parser().get_parsed_content("postprocessing").transforms
+    assert names_of(transforms)[-3:] == ["RestoreIntensityd", "SetSuperResolutionGridd", "SaveImageWithRecordd"]
 
 
 def test_training_config(any_bundle: Any) -> None:

@@ -1,0 +1,71 @@
+"""The reports of an evaluation that bundles share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.transforms import Compose
+from torch import nn
+
+from medsr.inferers import SliceInferer
+from medsr.metrics import CaseReport, FrechetReport, PooledFeatures, SegmentationReport
+from medsr.transforms import RestoreIntensityd, SetSuperResolutionGridd
+
+INTERPOLATED = "image_interpolated"  # the item's key, as the evaluation's preprocessing makes it
+
+
+class EvaluationPostprocessing(Compose):
+    """Give the SR image its grid, and all images that are compared the units of the LR image."""
+
+    def __init__(self) -> None:
+        grid = SetSuperResolutionGridd("pred", reference="image")
+        super().__init__([grid, RestoreIntensityd(("pred", "label", INTERPOLATED), source="image")])
+
+
+class EvaluationReports:
+    """Compare SR images with HR ones and with interpolation: fidelity, and what networks make of them.
+
+    Args:
+        output_dir: folder of the tables.
+        method: name of the evaluated method.
+        baseline: name of the interpolation.
+        protocol: of the fidelity metrics; see `medsr.metrics.CaseReport`.
+        plane: of the slices that networks are shown.
+        segmentation_network: judge whose Dice on HR, interpolated and SR images is compared; None for none.
+        feature_network: whose features Fréchet distances compare; None for none.
+        feature_tap: layer of that network.
+        device: of the feature network.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        method: str,
+        baseline: str = "bicubic",
+        protocol: Any = "dissertation",
+        plane: str = "axial",
+        segmentation_network: nn.Module | None = None,
+        feature_network: nn.Module | None = None,
+        feature_tap: str = "E5",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        compared = {baseline: INTERPOLATED, method: "pred"}
+        self.reports: list[Any] = [
+            CaseReport(output_dir, protocol, INTERPOLATED, method=method, baseline_name=baseline)
+        ]
+        if segmentation_network is not None:
+            inferer, images = SliceInferer(plane), {"HR": "label", **compared}
+            self.reports.append(
+                SegmentationReport(output_dir, segmentation_network, inferer, images, baseline, "HR", plane=plane)
+            )
+        if feature_network is not None:
+            features = PooledFeatures(feature_network.to(device), feature_tap)
+            self.reports.append(FrechetReport(output_dir, features, compared, baseline, plane=plane))
+
+    def attach(self, engine: Engine) -> None:
+        """Register every report with the evaluator."""
+        for report in self.reports:
+            report.attach(engine)

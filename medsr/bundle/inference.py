@@ -1,0 +1,124 @@
+"""The parts of inference that bundles share: their configs name them, and say only what is their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.handlers import ProgressBar
+from monai.config import KeysCollection
+from monai.engines import SupervisedEvaluator
+from monai.inferers import Inferer
+from monai.transforms import AsDiscreted, Compose, LoadImaged
+from torch import nn
+
+from medsr.engines import StrictCheckpointLoader
+from medsr.inferers import SuperResolutionInferer
+from medsr.outputs import SaveImageWithRecordd, SaveLabelMapd
+from medsr.transforms import NormalizeIntensityRecordedd, RestoreIntensityd, SetSuperResolutionGridd
+
+READER = "medsr.data.readers.VolumeReader"  # MONAI imports it by its name
+
+
+class VolumePreprocessing(Compose):
+    """Read volumes of any supported format on their own grid, as (C, X, Y, Z), to about [0, 1].
+
+    Args:
+        keys: of the images; the first one's intensities are normalised, so that label maps stay as they are.
+        series: SeriesInstanceUID to read from DICOM inputs that hold several.
+        method: of normalisation; see `medsr.transforms.NormalizeIntensityRecordedd`.
+    """
+
+    def __init__(self, keys: KeysCollection = "image", series: str | None = None, method: str = "percentile") -> None:
+        load = LoadImaged(keys, reader=READER, series=series, ensure_channel_first=True)
+        super().__init__([load, NormalizeIntensityRecordedd(load.keys[0], method=method)])
+
+
+class SuperResolutionPostprocessing(Compose):
+    """Give the SR image its units and its grid, and write it with its record; see `SaveImageWithRecordd`.
+
+    Args:
+        output_dir: folder of the results.
+        bundle_root: folder of the bundle.
+        inferer: of the run; its settings stand in the record.
+        device: on which the network runs, for the record.
+        weights: file that the network was filled from.
+        saving: further arguments of `SaveImageWithRecordd`: output_ext, output_postfix, preview, consistency, bids.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        bundle_root: str | Path,
+        inferer: SuperResolutionInferer,
+        device: str | torch.device,
+        weights: str | Path,
+        **saving: Any,
+    ) -> None:
+        settings = {
+            "device": str(device),
+            "precision": inferer.precision,
+            "ensemble": inferer.ensemble,
+            "back_projection": inferer.back_projection,
+            "seed": 0,
+        }
+        save = SaveImageWithRecordd(output_dir, inferer, bundle_root, settings=settings, weights=weights, **saving)
+        restore = RestoreIntensityd("pred", source="image")
+        super().__init__([restore, SetSuperResolutionGridd("pred", reference="image"), save])
+
+
+class LabelMapPostprocessing(Compose):
+    """Turn the logits of a segmentation network into a label map, and write it; see `SaveLabelMapd`.
+
+    Args:
+        output_dir: folder of the results.
+        saving: further arguments of `SaveLabelMapd`: output_ext, output_postfix.
+    """
+
+    def __init__(self, output_dir: str | Path, **saving: Any) -> None:
+        super().__init__([AsDiscreted("pred", argmax=True), SaveLabelMapd("pred", output_dir, **saving)])
+
+
+class Inference(SupervisedEvaluator):
+    """Run a network over a dataset: weights loaded strictly as the run starts, a progress bar while it lasts.
+
+    It serves `inference.json` and `evaluate.json`. The names of the arguments are those of MONAI's evaluator, in which
+    MONAI looks for the properties of a bundle.
+
+    Args:
+        device: to run on.
+        val_data_loader: batches of the dataset.
+        network: to run.
+        inferer: that runs it.
+        weights: file to fill it from; None leaves it as it is.
+        postprocessing: of each item.
+        val_handlers: further handlers, such as reports.
+        amp: mixed precision of MONAI's own; ours is an option of the inferer.
+        others: further arguments of MONAI's evaluator.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        val_data_loader: Iterable[Any],
+        network: nn.Module,
+        inferer: Inferer,
+        weights: str | Path | None = None,
+        postprocessing: Any = None,
+        val_handlers: Sequence[Any] = (),
+        amp: bool = False,
+        **others: Any,
+    ) -> None:
+        loader = [] if weights is None else [StrictCheckpointLoader(str(weights), network)]
+        super().__init__(
+            device=device,
+            val_data_loader=val_data_loader,
+            network=network,
+            inferer=inferer,
+            postprocessing=postprocessing,
+            val_handlers=[*loader, ProgressBar(persist=True), *val_handlers],
+            amp=amp,
+            **others,
+        )

@@ -1,0 +1,187 @@
+"""The parts of training that bundles share: what draws batches, what trains, and what validates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import MeanDice, PeakSignalToNoiseRatio, StatsHandler, from_engine
+from monai.inferers import Inferer
+from torch import nn
+
+from medsr.engines import (
+    AdversarialTrainer,
+    ScaleSampler,
+    StandardHandlers,
+    WeightedEpochSampler,
+    prepare_batch_of_scale,
+    rank,
+)
+from medsr.errors import InputError
+from medsr.geometry import ScaleLike
+
+_EVALUATED = from_engine(["pred", "label"])
+
+
+class TrainingLoader(DataLoader):
+    """Draw the batches of an epoch by the weights of the dataset's items, from nothing but seed and epoch.
+
+    Args:
+        dataset: with its items in `data`.
+        batch_size: items of a batch.
+        seed: of the draws.
+        steps: batches of an epoch, over all processes.
+        samples: items of an epoch, instead.
+        scales: to draw one from for each batch, for networks of any scale; the dataset is then a `ScaledDataset`.
+
+    Raises:
+        InputError: neither or both of `steps` and `samples`, or nothing to draw.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int = 0,
+        *,
+        steps: int | None = None,
+        samples: int | None = None,
+        scales: Iterable[ScaleLike] | None = None,
+    ) -> None:
+        if (steps is None) == (samples is None):
+            raise InputError(f"expected either steps or samples of an epoch, got {steps} and {samples}")
+        drawn = samples if steps is None else steps * batch_size
+        sampler: WeightedEpochSampler
+        if scales is None:
+            sampler = WeightedEpochSampler(dataset.data, drawn, seed)  # type: ignore[arg-type]
+        else:
+            sampler = ScaleSampler(dataset.data, drawn, batch_size, scales, seed)  # type: ignore[arg-type]
+        super().__init__(dataset, batch_size=batch_size, sampler=sampler, num_workers=0)
+
+
+class _StandardRun:
+    """What a trainer gets from a bundle: the standard handlers, and the scale of a batch where it has one.
+
+    The names of the arguments are those of MONAI's trainer, in which MONAI looks for the properties of a bundle.
+
+    Args:
+        network: to train.
+        optimizer: of the network.
+        scheduler: of its learning rate, stepped after every iteration.
+        train_data_loader: batches, each with its scale where the network needs one.
+        validator: see `Validation`.
+        directory: of checkpoints and networks.
+        train_handlers: further handlers, registered before the standard ones.
+        seed: of the run.
+        resume: continue from the newest checkpoint in `directory`.
+        val_interval: epochs between validations.
+        time_budget_minutes: stop after the last epoch that fits; None for no limit.
+        initial_weights: file to fill the network from before the first epoch; None for none.
+        trainer: further arguments of the trainer: device, max_epochs, loss_function, inferer, amp.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        train_data_loader: TrainingLoader,
+        validator: SupervisedEvaluator,
+        directory: str,
+        train_handlers: Sequence[Any] = (),
+        *,
+        seed: int = 0,
+        resume: bool = True,
+        val_interval: int = 1,
+        time_budget_minutes: float | None = None,
+        initial_weights: str | None = None,
+        **trainer: Any,
+    ) -> None:
+        standard = StandardHandlers(
+            network,
+            optimizer,
+            scheduler,
+            validator,
+            directory,
+            loss=trainer["loss_function"],
+            transform=train_data_loader.dataset.transform,  # type: ignore[attr-defined]
+            seed=seed,
+            resume=resume,
+            val_interval=val_interval,
+            time_budget_minutes=time_budget_minutes,
+            initial_weights=initial_weights,
+        )
+        super().__init__(
+            network=network,  # type: ignore[call-arg]  # of the trainer beside it
+            optimizer=optimizer,
+            train_data_loader=train_data_loader,
+            train_handlers=[*train_handlers, standard],
+            prepare_batch=prepare_batch_of_scale,
+            **trainer,
+        )
+
+
+class Training(_StandardRun, SupervisedTrainer):
+    """Train a network by a loss, with all that a run of a bundle has; see `medsr.engines.StandardHandlers`."""
+
+
+class AdversarialTraining(_StandardRun, AdversarialTrainer):
+    """Train a network against a discriminator too, by `medsr.engines.AdversarialTrainer` and its further arguments."""
+
+
+class ValidationPSNR(PeakSignalToNoiseRatio):
+    """The mean PSNR (dB) of the validation images, whose intensities are about [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__(max_val=1.0, output_transform=_EVALUATED)
+
+
+class ValidationDice(MeanDice):
+    """The mean Dice of the labels above 0 of the validation images."""
+
+    def __init__(self) -> None:
+        super().__init__(include_background=False, output_transform=_EVALUATED)
+
+
+class Validation(SupervisedEvaluator):
+    """Validate the network during training, image by image, and tell the key metric.
+
+    The names of the arguments are those of MONAI's evaluator, in which MONAI looks for the properties of a bundle.
+
+    Args:
+        device: to run on.
+        val_data_loader: batches of the validation images, each with its scale where the network needs one.
+        network: that is trained.
+        inferer: that runs it.
+        key_val_metric: name and metric; the largest value counts as the best.
+        postprocessing: of each item.
+        val_handlers: further handlers.
+        amp: mixed precision.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        val_data_loader: Iterable[Any],
+        network: nn.Module,
+        inferer: Inferer,
+        key_val_metric: dict[str, Any],
+        postprocessing: Any = None,
+        val_handlers: Sequence[Any] = (),
+        amp: bool = False,
+    ) -> None:
+        told = [StatsHandler(iteration_log=False)] if rank() == 0 else []
+        super().__init__(
+            device=device,
+            val_data_loader=val_data_loader,
+            network=network,
+            inferer=inferer,
+            key_val_metric=key_val_metric,
+            postprocessing=postprocessing,
+            val_handlers=[*told, *val_handlers],
+            amp=amp,
+            prepare_batch=prepare_batch_of_scale,
+        )
