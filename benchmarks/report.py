@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medsr.metrics.report import text_table
+
 
 def text_of(value: Any) -> str:
     """A cell: four digits are as many as a clock is worth."""
@@ -19,14 +21,8 @@ def text_of(value: Any) -> str:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows with the same keys, aligned, numbers to the right."""
-    cells = [list(rows[0]), *([text_of(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    right = [isinstance(value, int | float) for value in rows[0].values()]
-    lines = [
-        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
-        for line in cells
-    ]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    sides = ["right" if isinstance(value, int | float) else "left" for value in rows[0].values()]
+    return text_table(list(rows[0]), [[text_of(value) for value in row.values()] for row in rows], sides)
 
 
 def render(record: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from tabulate import tabulate
+
 from medsr.datasets.cases import Case, read_folder
 from medsr.datasets.check import Finding, Report, check_folder
 from medsr.datasets.datalists import RESOLUTIONS, datalist_of, write_datalist
@@ -69,22 +71,12 @@ def run_list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([_brief(manifest) for manifest in manifests], indent=2, ensure_ascii=False))
         return 0
-    rows = [("NAME", "MODALITY", "IMAGES", "LICENCE", "ACCESS", "TITLE")]
-    for manifest in manifests:
-        images = manifest.expected.images
-        rows.append(
-            (
-                manifest.name,
-                ",".join(manifest.modality),
-                str(images) if images else "?",
-                manifest.licence["name"],
-                manifest.access,
-                manifest.title,
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    header = ("NAME", "MODALITY", "IMAGES", "LICENCE", "ACCESS", "TITLE")
+    rows = [
+        (m.name, ",".join(m.modality), str(m.expected.images or "?"), m.licence["name"], m.access, m.title)
+        for m in manifests
+    ]
+    print(tabulate([header, *rows], tablefmt="plain", disable_numparse=True))
     return 0
 
 

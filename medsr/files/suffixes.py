@@ -16,6 +16,7 @@ ANALYZE = (".img", ".hdr")
 PICTURE = (".png", ".tif", ".tiff")
 
 IMAGE_SUFFIXES = NIFTI + MGH + NRRD + METAIMAGE
+_OTHERS = (".jpg", ".jpeg", ".bmp", ".npy", ".npz", ".pt")  # of results and of others' images, which we do not read
 
 
 def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -28,6 +29,12 @@ def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], name[-len(suffix) :]
     return Path(name).stem, Path(name).suffix
+
+
+def without_suffix(name: str) -> str:
+    """Return a file name without its suffix, if that is an image's: a DICOM folder may be called 1.2.840.113619.2."""
+    stem, suffix = split_suffix(name)
+    return stem if suffix.lower() in (*IMAGE_SUFFIXES, *DICOM, *ANALYZE, *PICTURE, *_OTHERS) else name
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

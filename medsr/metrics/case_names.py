@@ -6,13 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, split_suffix
+from medsr.files.suffixes import without_suffix
 
 __all__ = ["case_names"]
-
-# Besides those of volumes. Only known endings are removed: a DICOM folder is called 1.2.840.113619.2, and .113619.2 is
-# no file type.
-_FLAT = (".hdr", ".img", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".npy", ".npz", ".pt")
 
 
 def case_names(files: Sequence[str]) -> list[str]:
@@ -35,9 +31,7 @@ def case_names(files: Sequence[str]) -> list[str]:
 
 def _parts(file: str) -> tuple[str, ...]:
     parts = PurePath(file).parts or (file,)
-    stem, suffix = split_suffix(parts[-1])
-    known = suffix.lower() in (*IMAGE_SUFFIXES, *DICOM, *_FLAT)
-    return (*parts[:-1], stem if known else parts[-1])
+    return (*parts[:-1], without_suffix(parts[-1]))
 
 
 def _tail(parts: Sequence[str], depth: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
+from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
 from medsr.errors import InputError
 from medsr.geometry import Scale, format_scale
@@ -30,6 +31,9 @@ __all__ = [
 DIRECTION: dict[str, int] = {
     "psnr": 1, "ssim": 1, "dice": 1, "mae": -1, "mse": -1, "nmse": -1, "fid": -1, "lpips": -1,
 }  # fmt: skip
+
+_ROW = DataRow("", "  ", "")
+_PLAIN = TableFormat(None, Line("", "-", "  ", ""), None, None, _ROW, _ROW, padding=0, with_header_hide=None)
 
 MIN_PAIRS = 6  # with fewer differences than this no two-sided signed-rank test can reach p < 0.05
 
@@ -139,26 +143,31 @@ def format_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str] = (
         metrics: the columns, as far as there are values.
     """
     shown = [m for m in metrics if any(m in g["metrics"] for g in groups)]
-    header = ["scale", "method", "n"]
-    for metric in shown:
-        header += [metric, "gain", "worst", "p"]
-    lines = [header]
-    remarks: list[str] = []
+    header = ["scale", "method", "n", *(name for metric in shown for name in (metric, "gain", "worst", "p"))]
+    rows, remarks = [], []
     for group in groups:
         scale = group["scale"] or "-"
-        line = [scale, group["method"], str(group["cases"])]
+        row = [scale, group["method"], str(group["cases"])]
         for metric in shown:
-            line += _cells(metric, group["metrics"].get(metric))
+            row += _cells(metric, group["metrics"].get(metric))
             remarks += _remarks(metric, group["metrics"].get(metric), f"{group['method']} at {scale}")
-        lines.append(line)
-    used = [i for i in range(len(header)) if any(line[i] for line in lines[1:])]  # no baseline: no gain columns
-    widths = {i: max(len(line[i]) for line in lines) for i in used}
-    text = [
-        "  ".join(line[i].ljust(widths[i]) if i < 2 else line[i].rjust(widths[i]) for i in used).rstrip()
-        for line in lines
-    ]
-    text.insert(1, "-" * max(map(len, text)))
-    return "\n".join([*text, *dict.fromkeys(remarks)])
+        rows.append(row)
+    used = [i for i in range(len(header)) if any(row[i] for row in rows)]  # no baseline: no gain columns
+    text = text_table([header[i] for i in used], [[row[i] for i in used] for row in rows], ["left"] * 2)
+    return "\n".join([text, *dict.fromkeys(remarks)])
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], alignment: Sequence[str] = ()) -> str:
+    """Return a monospaced table, a line of dashes below its header.
+
+    Args:
+        header: names of the columns.
+        rows: their cells.
+        alignment: "left" or "right" for the first columns; the others are aligned to the right.
+    """
+    sides = [*alignment, *["right"] * (len(header) - len(alignment))]
+    # The header is a row like the others: as a header it would widen each column by two.
+    return tabulate([header, SEPARATING_LINE, *rows], tablefmt=_PLAIN, colalign=sides, disable_numparse=True)
 
 
 def _one_metric(
