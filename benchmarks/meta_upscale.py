@@ -22,10 +22,10 @@ from torch import nn
 
 from benchmarks import machine
 from benchmarks.memory import peak_resident_mb
-from benchmarks.plain.meta_upscale import meta_upscale
 from benchmarks.report import table
 from medsr.networks import MetaUpscale, Query
 from medsr.networks.blocks.upsamplers import PixelShuffle, quickest_layout
+from tests.networks.oracles.meta_upscale import meta_upscale
 
 FEATURES = 64
 SLOWER, LARGER = 1.15, 1.25  # at most, times the sub-pixel layer at integer scales

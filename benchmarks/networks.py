@@ -1,6 +1,7 @@
-"""The table of all networks: counts, published figures, parity, speed; `python -m benchmarks.networks --help`.
+"""Parity and speed of all networks; `python -m benchmarks.networks --help`.
 
-Written as Markdown for the documentation. Every row is green, or says why it is not.
+Written as Markdown for the documentation, beside the table that `medsr networks --format markdown` writes. Every row
+is green, or says why it is not.
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from torch import nn
 
 from benchmarks import machine, parity
 from benchmarks.measure import in_turns
-from benchmarks.plain import FORMULATIONS
 from medsr.errors import MedsrError
 from medsr.inferers import ForwardInferer
 from medsr.networks import PRESETS, create
 from medsr.networks.descriptions import choose, describe, reference_size
 from medsr.networks.registry import small
 from medsr.runtime import choose_device
+from tests.networks.oracles import FORMULATIONS
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "networks.md"
 SLOWER = 1.1  # times the plain formulation that the clock's noise may make of the same work
 FASTER = {"SwinIR": 1.3, "RDST": 1.3}  # targets of plain / ours, where fused attention should pay
 EXACT = 1e-5  # largest difference from published outputs, relative to the largest output of 1
@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of the CPU (torch's default)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--small", action="store_true", help="small networks: a smoke test, the figures mean nothing")
-    parser.add_argument("--output", type=Path, help=f"Markdown to write, such as docs/{DOCUMENT.name} (printed)")
+    parser.add_argument("--output", type=Path, help="Markdown to write, such as docs/networks_measured.md (printed)")
     parser.add_argument("--json", type=Path, help="the same, unrounded")
     return parser.parse_args(arguments)
 
@@ -133,69 +133,46 @@ def measure(name: str, options: argparse.Namespace, errors: dict[str, dict[str, 
 def markdown(rows: list[dict[str, Any]], command: str, about: dict[str, Any]) -> str:
     """The document."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    counts = [
-        {
-            "network": row["name"],
-            "paper": row["paper"],
-            "family": row["family"],
-            "scale": row["scale"],
-            "halo": row["halo"],
-            "parameters": f"{row['parameters']:,}",
-            "input": row["input"],
-            "M-conv (G)": f"{row['conv']:.4f}",
-            "M-all (G)": f"{row['all']:.4f}",
-            "published": row["published"],
-        }
-        for row in rows
-    ]
-    speed = [
-        {
-            "network": row["name"],
-            "published outputs, max difference": ", ".join(f"{e:.0e} ({f})" for f, e in row["parity"].items()) or "-",
-            "plain formulation": "-" if row["plain error"] is None else f"{row['plain error']:.0e}",
-            **{f"batch {b} (ms)": f"{w['ours']:.1f}" for b, w in row["ms"].items()},
-            **{
-                f"plain / ours, batch {b}": f"{w['plain'] / w['ours']:.2f}"
-                for b, w in row["ms"].items()
-                if "plain" in w
-            },
-            **{
-                f"{way}, batch {b} (ms)": f"{value:.1f}"
-                for b, w in row["ms"].items()
-                for way, value in w.items()
-                if way not in ("ours", "plain")
-            },
-            "verdict": row["verdict"],
-        }
-        for row in rows
-    ]
-    remarks = [f"- `{row['name']}`: {row['remark']}" for row in rows if row["remark"]]
     return "\n".join(
         [
-            "# Networks",
+            "# Networks, measured",
             "",
             f"Written by `{command}` on",
-            f"{about['date']}; do not edit. Classes are importable from `medsr.networks`;",
-            '`medsr.networks.create("rdst-e")` builds a preset. The scale of a preset is an argument; the figures are',
-            "for the one given first. `halo` is in input voxels. M-conv counts the multiply-adds of convolutions and",
-            "linear layers, M-all every product that is computed, attention included.",
-            "",
-            tabulate(counts, headers="keys", tablefmt="github", disable_numparse=True),
-            "",
-            "## Parity and speed",
+            f"{about['date']}; do not edit. What is measured are the networks of",
+            "[networks.md](networks.md), on the inputs named there.",
             "",
             f"{about['processor']}, {about['threads']} thread(s), float32; {versions}. The plain formulation is the",
-            "same network with the same weights written down literally, timed in turns with ours in one process. Input",
-            "as above.",
+            "same network with the same weights written down literally, timed in turns with ours in one process.",
             "",
-            tabulate(speed, headers="keys", tablefmt="github", disable_numparse=True, missingval="-"),
-            "",
-            "## Remarks",
-            "",
-            *remarks,
+            tabulate(
+                [measurements(row) for row in rows],
+                headers="keys",
+                tablefmt="github",
+                disable_numparse=True,
+                missingval="-",
+            ),
             "",
         ]
     )
+
+
+def measurements(row: dict[str, Any]) -> dict[str, str]:
+    """A row of the document."""
+    times = row["ms"].items()
+    return {
+        "network": row["name"],
+        "published outputs, max difference": ", ".join(f"{e:.0e} ({f})" for f, e in row["parity"].items()) or "-",
+        "plain formulation": "-" if row["plain error"] is None else f"{row['plain error']:.0e}",
+        **{f"batch {b} (ms)": f"{w['ours']:.1f}" for b, w in times},
+        **{f"plain / ours, batch {b}": f"{w['plain'] / w['ours']:.2f}" for b, w in times if "plain" in w},
+        **{
+            f"{way}, batch {b} (ms)": f"{value:.1f}"
+            for b, w in times
+            for way, value in w.items()
+            if way not in ("ours", "plain")
+        },
+        "verdict": row["verdict"],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(measure(name, options, errors))
         print(f"{name}: {rows[-1]['verdict']}", file=sys.stderr)
     about = machine.describe(choose_device(options.device))
-    command = "python -m benchmarks.networks --parity PARITY --output docs/networks.md"
+    command = "python -m benchmarks.networks --parity PARITY --output docs/networks_measured.md"
     document = markdown(rows, command, about)
     if options.output:
         options.output.write_text(document)

@@ -33,5 +33,8 @@ def test_a_name_that_never_was_is_none():
 
 
 def test_import_costs_no_torch():
-    code = "import medsr, sys; assert 'torch' not in sys.modules; medsr.networks; assert 'torch' in sys.modules"
+    code = (
+        "import medsr, sys; medsr.networks.__all__; assert 'torch' not in sys.modules; "
+        "medsr.networks.EDSR; assert 'torch' in sys.modules; assert 'medsr.networks.rdn' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,10 +6,10 @@ from typing import Any, Optional
 import torch
 from torch import nn
 
+from medsr.networks.blocks.channel_attention import ResidualGroup, check_reduction
 from medsr.networks.blocks.residual import check_sizes, convolution, mean_shifts
 from medsr.networks.blocks.upsamplers import SubpixelUpsampler, subpixel_tail_bytes
 from medsr.networks.preset import Preset
-from medsr.networks.rcan import ResidualGroup, check_reduction
 from medsr.networks.spec import Family, NetworkSpec
 
 

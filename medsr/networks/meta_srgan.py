@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from medsr.networks.blocks.arbitrary_scale import ArbitraryScaleNetwork, MetaOptions
-from medsr.networks.blocks.residual import batch_norm, check_sizes, convolution
+from medsr.networks.blocks.residual import NormalisedBlock, batch_norm, check_sizes, convolution
 from medsr.networks.preset import Preset
-from medsr.networks.srresnet import NormalisedBlock
 
 _HEAD = 9
 

@@ -5,9 +5,9 @@ from typing import Any, Optional
 import torch
 
 from medsr.networks.blocks.arbitrary_scale import ArbitraryScaleNetwork, MetaOptions
+from medsr.networks.blocks.dense import RDNFeatures, rdn_bytes
 from medsr.networks.blocks.residual import check_sizes
 from medsr.networks.preset import Preset
-from medsr.networks.rdn import RDNFeatures, rdn_bytes
 
 
 class MetaRDN(ArbitraryScaleNetwork):

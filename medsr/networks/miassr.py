@@ -7,10 +7,9 @@ from torch import nn
 
 from medsr.errors import MedsrError
 from medsr.networks.blocks.arbitrary_scale import ArbitraryScaleNetwork, MetaOptions
-from medsr.networks.blocks.residual import ResidualBlock, check_sizes, convolution
+from medsr.networks.blocks.dense import RRDB
+from medsr.networks.blocks.residual import NormalisedBlock, ResidualBlock, check_sizes, convolution
 from medsr.networks.preset import Preset
-from medsr.networks.rrdbnet import RRDB
-from medsr.networks.srresnet import NormalisedBlock
 
 BLOCKS = {"residual": 2, "normalised": 2, "rrdb": 15}  # convolutions one after the other in each
 _GROWTH = 32  # of ESRGAN's blocks

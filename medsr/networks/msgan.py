@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks.residual import batch_norm, check_sizes, convolution
+from medsr.networks.blocks.residual import NormalisedBlock, batch_norm, check_sizes, convolution
 from medsr.networks.blocks.upsamplers import SubpixelUpsampler, halo_of, subpixel_stages, subpixel_tail_bytes
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-from medsr.networks.srresnet import NormalisedBlock
 
 _CHOICES = (
     "no program is public; chosen here: 3x3 kernels everywhere, a skip connection over the blocks as Ledig et al. 2017 "

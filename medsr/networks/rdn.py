@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks.residual import ResidualDenseBlock, check_sizes, convolution, mean_shifts
+from medsr.networks.blocks.dense import RDNFeatures, rdn_bytes
+from medsr.networks.blocks.residual import check_sizes, convolution, mean_shifts
 from medsr.networks.blocks.upsamplers import (
     PixelShuffle,
     SubpixelUpsampler,
@@ -19,48 +20,6 @@ from medsr.networks.blocks.upsamplers import (
 )
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-
-
-class RDNFeatures(nn.Module):
-    """All of RDN but its upsampler; the names of the parts are the paper's, as `RDN` explains them.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: of the image.
-        features: channels G0 between the blocks.
-        blocks: D.
-        layers: convolutions C of each block.
-        growth: channels G that each of them adds.
-        act: activation within the blocks.
-    """
-
-    def __init__(
-        self, spatial_dims: int, in_channels: int, features: int, blocks: int, layers: int, growth: int, act: str
-    ) -> None:
-        super().__init__()
-        self.SFENet1 = convolution(spatial_dims, in_channels, features)
-        self.SFENet2 = convolution(spatial_dims, features, features)
-        self.RDBs = nn.ModuleList(
-            ResidualDenseBlock(spatial_dims, features, growth, layers, act) for _ in range(blocks)
-        )
-        self.GFF = nn.Sequential(
-            convolution(spatial_dims, blocks * features, features, 1), convolution(spatial_dims, features, features)
-        )
-
-    def features(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial)."""
-        first = self.SFENet1(lr)
-        x = self.SFENet2(first)
-        outputs = []
-        for block in self.RDBs:
-            x = block(x)
-            outputs.append(x)
-        return self.GFF(torch.cat(outputs, 1)) + first
-
-
-def rdn_bytes(blocks: int, features: int) -> int:
-    """Peak memory of a float32 forward pass up to the features, per input voxel."""
-    return 3 * 4 * blocks * features  # the blocks' outputs, those together, and oneDNN's reordered copy of that
 
 
 class RDN(RDNFeatures):

@@ -1,60 +1,17 @@
 """All networks behind one door: a class by its paper's name, a published configuration by its preset's name."""
 
+from importlib import import_module
 from typing import Any
 
 from torch import nn
 
 from medsr.errors import MedsrError
-from medsr.networks import (
-    convnet,
-    discriminators,
-    edsr,
-    han,
-    lesion_detector,
-    mdsr,
-    meta_srgan,
-    metardn,
-    miassr,
-    msgan,
-    rcan,
-    rdn,
-    rdst,
-    recnn,
-    resnet_unet,
-    rrdbnet,
-    segmentation_unet,
-    srcnn,
-    srdensenet,
-    srresnet,
-    swinir,
-)
+from medsr.networks.methods import METHODS
 from medsr.networks.preset import Preset
 
-METHODS = (  # one line a method; each module holds its network and its PRESETS
-    convnet,
-    discriminators,
-    edsr,
-    han,
-    lesion_detector,
-    mdsr,
-    meta_srgan,
-    metardn,
-    miassr,
-    msgan,
-    rcan,
-    rdn,
-    rdst,
-    recnn,
-    resnet_unet,
-    rrdbnet,
-    segmentation_unet,
-    srcnn,
-    srdensenet,
-    srresnet,
-    swinir,
-)
-
-PRESETS: dict[str, Preset] = {name: preset for method in METHODS for name, preset in method.PRESETS.items()}
+PRESETS: dict[str, Preset] = {
+    name: preset for method in METHODS for name, preset in import_module(f"medsr.networks.{method}").PRESETS.items()
+}
 NETWORKS: dict[str, type[nn.Module]] = {preset.network.__name__: preset.network for preset in PRESETS.values()}
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks.residual import ResidualDenseBlock, check_sizes, convolution, draw_he_normal, mean_shifts
+from medsr.networks.blocks.dense import DENSE_LAYERS, RRDB
+from medsr.networks.blocks.residual import check_sizes, convolution, draw_he_normal, mean_shifts
 from medsr.networks.blocks.upsamplers import (
     PixelUnshuffle,
     SubpixelUpsampler,
@@ -19,34 +20,6 @@ from medsr.networks.blocks.upsamplers import (
 )
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-
-DENSE_LAYERS = 4  # of a block, besides its last convolution
-RES_SCALE = 0.2  # of all residuals
-
-
-class RRDB(nn.Module):
-    """Residual in residual dense block: three residual dense blocks, times 0.2, plus the input (figure 4).
-
-    Args:
-        spatial_dims: 2 or 3.
-        features: channels of input and output.
-        growth: channels that each dense layer adds.
-        fusion: kernel size of each block's last convolution.
-    """
-
-    def __init__(self, spatial_dims: int, features: int, growth: int, fusion: int) -> None:
-        super().__init__()
-        self.res_scale = RES_SCALE
-        self.body = nn.Sequential(
-            *[
-                ResidualDenseBlock(spatial_dims, features, growth, DENSE_LAYERS, "leaky_relu", fusion, RES_SCALE)
-                for _ in range(3)
-            ]
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
-        return torch.add(x, self.body(x), alpha=self.res_scale)
 
 
 class RRDBNet(nn.Module):

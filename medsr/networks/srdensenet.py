@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
-from medsr.networks.blocks.residual import DenseLayer, check_sizes, convolution, draw_he_normal, mean_shifts
+from medsr.networks.blocks.dense import DenseLayer
+from medsr.networks.blocks.residual import check_sizes, convolution, draw_he_normal, mean_shifts
 from medsr.networks.blocks.upsamplers import (
     SubpixelUpsampler,
     halo_of,

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from medsr.errors import MedsrError
 from medsr.networks.blocks.residual import (
+    NormalisedBlock,
     ResidualBlock,
     batch_norm,
     check_sizes,
@@ -19,32 +20,6 @@ from medsr.networks.blocks.residual import (
 from medsr.networks.blocks.upsamplers import SubpixelUpsampler, halo_of, subpixel_tail_bytes, subpixel_tail_radii
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
-
-
-class NormalisedBlock(nn.Module):
-    """Convolution, batch norm, activation, convolution, batch norm, plus the input (Ledig et al. 2017, figure 4).
-
-    Args:
-        spatial_dims: 2 or 3.
-        features: channels.
-        act: the activation layer.
-        last: what follows the second batch norm before the sum, if anything.
-    """
-
-    def __init__(self, spatial_dims: int, features: int, act: nn.Module, last: Optional[nn.Module] = None) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            convolution(spatial_dims, features, features),
-            batch_norm(spatial_dims, features),
-            act,
-            convolution(spatial_dims, features, features),
-            batch_norm(spatial_dims, features),
-            *([] if last is None else [last]),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
-        return self.body(x) + x
 
 
 class SRResNet(nn.Module):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.convnet import convnet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, ConvNetSR, create
 from medsr.networks.convnet import ConvNeXtBlock
+from tests.networks.oracles.convnet import convnet
 
 TINY = {"features": 6, "blocks": 2}
 

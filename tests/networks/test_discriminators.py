@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain import FORMULATIONS
 from medsr.errors import MedsrError
 from medsr.networks import (
     PRESETS,
@@ -18,6 +17,7 @@ from medsr.networks import (
     create,
     load_checkpoint,
 )
+from tests.networks.oracles import FORMULATIONS
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.edsr import edsr
 from medsr.errors import MedsrError
 from medsr.networks import EDSR, PRESETS, create
+from tests.networks.oracles.edsr import edsr
 
 TINY = {"features": 6, "blocks": 2}
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.han import han, layer_attention
 from medsr.errors import MedsrError
 from medsr.networks import HAN, PRESETS, create
 from medsr.networks.han import ChannelSpatialAttention, LayerAttention, gram
+from tests.networks.oracles.han import han, layer_attention
 
 TINY = {"features": 8, "groups": 2, "blocks": 1, "reduction": 2}
 

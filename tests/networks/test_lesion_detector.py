@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from benchmarks.plain.lesion_detector import lesion_detector
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, LesionDetector, create, lesion_box
+from tests.networks.oracles.lesion_detector import lesion_detector
 
 TINY = {"input_size": 17, "features": (4, 6, 6), "hidden": (9, 5)}
 

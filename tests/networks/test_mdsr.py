@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.mdsr import mdsr
 from medsr.errors import MedsrError
 from medsr.networks import MDSR, PRESETS, create
 from medsr.networks.complexity import multiply_adds
+from tests.networks.oracles.mdsr import mdsr
 
 TINY = {"features": 6, "blocks": 2}
 

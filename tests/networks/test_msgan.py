@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.msgan import msgan, mssrresnet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, MSGANGenerator, MSSRResNet
+from tests.networks.oracles.msgan import msgan, mssrresnet
 
 TINY = {"features": 6, "blocks": 2}
 SIZES = [

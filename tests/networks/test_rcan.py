@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.rcan import rcan
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RCAN, create
+from tests.networks.oracles.rcan import rcan
 
 TINY = {"features": 8, "groups": 2, "blocks": 2, "reduction": 2}
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.rdn import rdn
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RDN, create
 from medsr.networks.complexity import multiply_adds
+from tests.networks.oracles.rdn import rdn
 
 TINY = {"features": 6, "blocks": 2, "layers": 3, "growth": 4}
 ZHU = {"act": "leaky_relu", "upsampling": "zhu2022"}

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.rdst import rdst
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RDST, create, load_checkpoint
 from medsr.networks.blocks.window_attention import WindowAttention
 from medsr.networks.complexity import count_leaf_parameters, count_parameters, multiply_adds
+from tests.networks.oracles.rdst import rdst
 
 TINY = {"features": 8, "growth": 4, "blocks": 1, "heads": 2, "window": 4}
 

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.parity import CASES
-from benchmarks.plain.resnet_unet import resnet_unet
 from medsr.errors import InputError, MedsrError
 from medsr.networks import PRESETS, ResNetUNet, create, load_checkpoint
 from medsr.networks.blocks.unet_decoder import SubpixelShuffle, crop
 from medsr.networks.blocks.weight_normalization import SelfAttention, SpectralNormConv1d, WeightNormConv2d
 from medsr.networks.complexity import multiply_adds
+from tests.networks.oracles.resnet_unet import resnet_unet
 
 TINY = {"features": 4, "blocks": (1, 1, 1, 1)}
 ATTENTIVE = {"features": 8, "blocks": (1, 1, 1, 1), "self_attention": True}

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.rrdbnet import rrdbnet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, RRDBNet, create, load_checkpoint
 from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.blocks.upsamplers import PixelShuffle, PixelUnshuffle, quickest_layout
+from tests.networks.oracles.rrdbnet import rrdbnet
 
 TINY = {"features": 6, "blocks": 2, "growth": 4}
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.segmentation_unet import segmentation_unet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, Family, SegmentationUNet, create, load_checkpoint
 from medsr.networks.complexity import multiply_adds
+from tests.networks.oracles.segmentation_unet import segmentation_unet
 
 TINY = {"features": 2, "blocks": (1, 1, 1, 1), "decoder": (8, 6, 5, 4, 3)}
 TAPS = ("E1", "E2", "E3", "E4", "E5", "D")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.srcnn import srcnn
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, SRCNN, SRCNN3D, create
+from tests.networks.oracles.srcnn import srcnn
 
 LAYERS = ("conv1", "conv2", "conv3")
 

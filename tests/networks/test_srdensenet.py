@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain.srdensenet import cumulative_block, srdensenet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, SRDenseNet, create, load_checkpoint
 from medsr.networks.complexity import multiply_adds
 from medsr.networks.srdensenet import CumulativeBlock
+from tests.networks.oracles.srdensenet import cumulative_block, srdensenet
 
 TINY = {"features": 5, "blocks": 3, "layers": 3, "growth": 4, "width": 7}
 

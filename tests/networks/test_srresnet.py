@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.srresnet import msrresnet, srresnet
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, MSRResNet, SRResNet, create
+from tests.networks.oracles.srresnet import msrresnet, srresnet
 
 TINY = {"features": 6, "blocks": 2}
 SIZES = [

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.swinir import swinir
 from medsr.errors import MedsrError
 from medsr.networks import PRESETS, SwinIR, create, load_checkpoint
 from medsr.networks.blocks.window_attention import WindowAttention
 from medsr.networks.blocks.windows import WINDOWS
 from medsr.networks.complexity import multiply_adds
+from tests.networks.oracles.swinir import swinir
 
 TINY = {"features": 8, "depths": (2,), "heads": 2, "window": 4}
 

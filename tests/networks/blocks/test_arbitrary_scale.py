@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.plain import FORMULATIONS
 from medsr.errors import MedsrError
 from medsr.networks import MIASSR, PRESETS, Family, MetaRDN, Query, create, load_checkpoint
 from medsr.networks.complexity import count_parameters
 from medsr.networks.miassr import unused_tail
 from medsr.networks.registry import small
+from tests.networks.oracles import FORMULATIONS
 
 NAMES = ["miassr", "metardn", "meta-srgan"]
 META = 256 * 3 + 256 + 256 * 576 + 576  # for 64 features and one channel

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from benchmarks.plain.meta_upscale import meta_upscale
 from medsr.errors import MedsrError
 from medsr.geometry import exact_scale, output_range, output_shape, source_positions, source_voxels
 from medsr.networks import MetaUpscale, Query
 from medsr.networks.blocks import meta_upscale as module
 from medsr.networks.blocks import output_query as queries
+from tests.networks.oracles.meta_upscale import meta_upscale
 
 TENTHS = [Fraction(n, 10) for n in range(11, 41)]
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.swinir import from_windows, relative_positions, shift_mask, to_windows, transformer_layers
 from medsr.networks.blocks import windows
 from medsr.networks.blocks.window_attention import TransformerLayer, TransformerLayers, WindowAttention, pieces
 from medsr.networks.blocks.windows import IMAGE, SHIFTED, WINDOWS, Windows, pad_to_windows, reach, to_image
+from tests.networks.oracles.swinir import from_windows, relative_positions, shift_mask, to_windows, transformer_layers
 
 GRIDS = [(1, 1), (1, 3), (4, 1), (2, 2), (3, 5)]  # rows and columns of windows
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, upsample
 from medsr.networks.swinir import SwinIR
+from tests.networks.oracles.layers import conv, upsample
+from tests.networks.oracles.registration import formulation_of
 
 
 def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
@@ -111,6 +112,7 @@ def reflect(image: torch.Tensor, side: int) -> torch.Tensor:
     return image
 
 
+@formulation_of("SwinIR")
 def swinir(network: SwinIR) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     side, scale = network.window, network.scale

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.edsr import residual_blocks
-from benchmarks.plain.layers import batch_norm, conv, shift
-from benchmarks.plain.rdn import rdn_features
-from benchmarks.plain.srresnet import prelu
 from medsr.geometry import as_scale
 from medsr.networks import MIASSR, MetaRDN, MetaSRGANGenerator, MetaUpscale
+from tests.networks.oracles.edsr import residual_blocks
+from tests.networks.oracles.layers import batch_norm, conv, shift
+from tests.networks.oracles.rdn import rdn_features
+from tests.networks.oracles.registration import formulation_of
+from tests.networks.oracles.srresnet import prelu
 
 Forward = Callable[..., torch.Tensor]
 
@@ -59,6 +60,7 @@ def _whole(network: Any, extract: Callable[[torch.Tensor], torch.Tensor]) -> For
     return forward
 
 
+@formulation_of("MIASSR")
 def miassr(network: MIASSR) -> Forward:
     """The network's plain forward pass at any scale, on the same parameters; of residual blocks."""
 
@@ -69,11 +71,13 @@ def miassr(network: MIASSR) -> Forward:
     return _whole(network, extract)
 
 
+@formulation_of("MetaRDN")
 def metardn(network: MetaRDN) -> Forward:
     """The network's plain forward pass at any scale, on the same parameters."""
     return _whole(network, lambda image: rdn_features(image, network.extractor))
 
 
+@formulation_of("MetaSRGANGenerator")
 def meta_srgan(network: MetaSRGANGenerator) -> Forward:
     """The network's plain forward pass at any scale, on the same parameters."""
 

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv
-from benchmarks.plain.resnet_unet import norm, resnet_features
 from medsr.networks.segmentation_unet import SegmentationUNet
+from tests.networks.oracles.layers import conv
+from tests.networks.oracles.registration import formulation_of
+from tests.networks.oracles.resnet_unet import norm, resnet_features
 
 
 def conv_norm_relu(x: torch.Tensor, layers: Any) -> torch.Tensor:
@@ -29,6 +30,7 @@ def decoded(features: list[torch.Tensor], decoder: Any) -> torch.Tensor:
     return x
 
 
+@formulation_of("SegmentationUNet")
 def segmentation_unet(network: SegmentationUNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters; sides that are no multiples of 32 are extended."""
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import batch_norm, conv
 from medsr.networks.discriminators import MetaSRGANDiscriminator, MSGANDiscriminator, SRGANDiscriminator
+from tests.networks.oracles.layers import batch_norm, conv
+from tests.networks.oracles.registration import formulation_of
 
 
 def leaky(x: torch.Tensor) -> torch.Tensor:
@@ -31,16 +32,19 @@ def _with_two_linear_layers(network: Any) -> Callable[[torch.Tensor], torch.Tens
     return forward
 
 
+@formulation_of("SRGANDiscriminator")
 def srgan_discriminator(network: SRGANDiscriminator) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     return _with_two_linear_layers(network)
 
 
+@formulation_of("MSGANDiscriminator")
 def msgan_discriminator(network: MSGANDiscriminator) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     return _with_two_linear_layers(network)
 
 
+@formulation_of("MetaSRGANDiscriminator")
 def meta_srgan_discriminator(network: MetaSRGANDiscriminator) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     convolutions = [layer for layer in network.net if isinstance(layer, nn.Conv2d | nn.Conv3d)]

@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from medsr.networks import ReCNN
+from tests.networks.oracles.registration import formulation_of
 
 
+@formulation_of("ReCNN")
 def recnn(network: ReCNN) -> Callable[[torch.Tensor], torch.Tensor]:
     """L convolutions with ReLUs between them, plus the interpolated image."""
     layers = [network.layers[i] for i in range(0, len(network.layers), 2)]

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, shift, upsample
 from medsr.networks.rcan import RCAN
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.registration import formulation_of
 
 
 def residual_group(x: torch.Tensor, group: Any) -> torch.Tensor:
@@ -25,6 +26,7 @@ def residual_group(x: torch.Tensor, group: Any) -> torch.Tensor:
     return x + conv(y, group.body[-1])
 
 
+@formulation_of("RCAN")
 def rcan(network: RCAN) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

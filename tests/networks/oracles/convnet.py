@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, upsample
-from benchmarks.plain.rdn import flat
 from medsr.networks.convnet import ConvNetSR, ConvNeXtBlock
+from tests.networks.oracles.layers import conv, upsample
+from tests.networks.oracles.rdn import flat
+from tests.networks.oracles.registration import formulation_of
 
 
 def convnext_block(x: torch.Tensor, block: ConvNeXtBlock) -> torch.Tensor:
@@ -26,6 +27,7 @@ def convnext_block(x: torch.Tensor, block: ConvNeXtBlock) -> torch.Tensor:
     return x + torch.movedim(block.gamma * y, -1, 1)
 
 
+@formulation_of("ConvNetSR")
 def convnet(network: ConvNetSR) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import batch_norm, conv, shuffle
 from medsr.networks.msgan import MSGANGenerator, MSSRResNet
+from tests.networks.oracles.layers import batch_norm, conv, shuffle
+from tests.networks.oracles.registration import formulation_of
 
 
 def extract(x: torch.Tensor, extractor: Any) -> torch.Tensor:
@@ -26,6 +27,7 @@ def enlarge(x: torch.Tensor, stage: Any) -> torch.Tensor:
     return F.relu(shuffle(conv(x, stage[0]), 2))
 
 
+@formulation_of("MSSRResNet")
 def mssrresnet(network: MSSRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 
@@ -39,6 +41,7 @@ def mssrresnet(network: MSSRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
     return forward
 
 
+@formulation_of("MSGANGenerator")
 def msgan(network: MSGANGenerator) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

@@ -8,10 +8,11 @@ from itertools import product
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, shift, upsample
-from benchmarks.plain.rdn import flat, residual_dense_block
 from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.rrdbnet import RRDBNet
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.rdn import flat, residual_dense_block
+from tests.networks.oracles.registration import formulation_of
 
 
 def apart(image: torch.Tensor, step: int) -> torch.Tensor:
@@ -33,6 +34,7 @@ def nearest_tail(x: torch.Tensor, layers: list[torch.nn.Module]) -> torch.Tensor
     return conv(F.leaky_relu(conv(x, third), 0.2), last)
 
 
+@formulation_of("RRDBNet")
 def rrdbnet(network: RRDBNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     shifted = isinstance(network.sub_mean, MeanShift)

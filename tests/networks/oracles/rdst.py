@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.plain.layers import conv, shift, upsample
-from benchmarks.plain.swinir import linear, norm, reflect, relative_positions, transformer_layers
 from medsr.networks.rdst import RDST
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.registration import formulation_of
+from tests.networks.oracles.swinir import linear, norm, reflect, relative_positions, transformer_layers
 
 
 def dense_block(x: torch.Tensor, block: Any, side: int, positions: torch.Tensor) -> torch.Tensor:
@@ -29,6 +30,7 @@ def fused(outputs: list[torch.Tensor], fusion: Any) -> torch.Tensor:
     return conv(conv(x.permute(0, 3, 1, 2), fusion.layers[0]), fusion.layers[1])
 
 
+@formulation_of("RDST")
 def rdst(network: RDST) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     side, scale = network.window, network.scale

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, shuffle
 from medsr.networks.resnet_unet import ResNetUNet
+from tests.networks.oracles.layers import conv, shuffle
+from tests.networks.oracles.registration import formulation_of
 
 
 def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
@@ -82,6 +83,7 @@ def sized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
 
 
+@formulation_of("ResNetUNet")
 def resnet_unet(network: ResNetUNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

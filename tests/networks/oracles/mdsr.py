@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.plain.edsr import residual_blocks
-from benchmarks.plain.layers import conv, shift, upsample
 from medsr.networks.mdsr import MDSR
+from tests.networks.oracles.edsr import residual_blocks
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.registration import formulation_of
 
 
+@formulation_of("MDSR")
 def mdsr(network: MDSR) -> Callable[..., torch.Tensor]:
     """The network's plain forward pass, on the same parameters; it takes a scale as the network does."""
     own_ends = len(network.head) == 0

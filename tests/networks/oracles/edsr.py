@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, shift, upsample
 from medsr.networks.edsr import EDSR
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.registration import formulation_of
 
 
 def activate(x: torch.Tensor, layer: Any) -> torch.Tensor:
@@ -26,6 +27,7 @@ def residual_blocks(x: torch.Tensor, blocks: Any) -> torch.Tensor:
     return x
 
 
+@formulation_of("EDSR")
 def edsr(network: EDSR) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

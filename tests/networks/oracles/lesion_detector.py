@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import batch_norm, conv
 from medsr.networks.lesion_detector import LesionDetector
+from tests.networks.oracles.layers import batch_norm, conv
+from tests.networks.oracles.registration import formulation_of
 
 
 def residual_block(x: torch.Tensor, block: Any) -> torch.Tensor:
@@ -23,6 +24,7 @@ def residual_block(x: torch.Tensor, block: Any) -> torch.Tensor:
     return torch.cat([x, torch.zeros_like(missing)], dim=1) + residual
 
 
+@formulation_of("LesionDetector")
 def lesion_detector(network: LesionDetector) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     pool = F.max_pool2d if network.spec.spatial_dims == 2 else F.max_pool3d

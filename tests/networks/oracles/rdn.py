@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.plain.edsr import activate
-from benchmarks.plain.layers import conv, shift, upsample
 from medsr.networks.rdn import RDN
+from tests.networks.oracles.edsr import activate
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.registration import formulation_of
 
 
 def dense_layers(x: torch.Tensor, layers: Any) -> list[torch.Tensor]:
@@ -35,6 +36,7 @@ def rdn_features(image: torch.Tensor, network: Any) -> torch.Tensor:
     return conv(conv(torch.cat(outputs, 1), network.GFF[0]), network.GFF[1]) + first
 
 
+@formulation_of("RDN")
 def rdn(network: RDN) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, shift, upsample
-from benchmarks.plain.rcan import residual_group
 from medsr.networks.han import HAN
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.rcan import residual_group
+from tests.networks.oracles.registration import formulation_of
 
 
 def layer_attention(layers: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
@@ -23,6 +24,7 @@ def layer_attention(layers: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
     return (gamma * weighed + layers).flatten(1, 2)
 
 
+@formulation_of("HAN")
 def han(network: HAN) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
 

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plain.edsr import residual_blocks
-from benchmarks.plain.layers import batch_norm, conv, shift, shuffle
 from medsr.networks.srresnet import MSRResNet, SRResNet
+from tests.networks.oracles.edsr import residual_blocks
+from tests.networks.oracles.layers import batch_norm, conv, shift, shuffle
+from tests.networks.oracles.registration import formulation_of
 
 
 def prelu(x: torch.Tensor, layer: Any) -> torch.Tensor:
@@ -19,6 +20,7 @@ def prelu(x: torch.Tensor, layer: Any) -> torch.Tensor:
     return torch.where(x > 0, x, x * layer.weight)
 
 
+@formulation_of("SRResNet")
 def srresnet(network: SRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     ledig = len(network.head) == 2
@@ -43,6 +45,7 @@ def srresnet(network: SRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
     return forward
 
 
+@formulation_of("MSRResNet")
 def msrresnet(network: MSRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     mode = "bilinear" if network.spec.spatial_dims == 2 else "trilinear"

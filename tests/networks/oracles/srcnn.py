@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from medsr.networks.srcnn import SRCNN, SRCNN3D
+from tests.networks.oracles.registration import formulation_of
 
 
 def continued(x: torch.Tensor, width: int) -> torch.Tensor:
@@ -15,6 +16,7 @@ def continued(x: torch.Tensor, width: int) -> torch.Tensor:
     return F.pad(x, [width] * 2 * (x.ndim - 2), mode="replicate") if width else x
 
 
+@formulation_of("SRCNN", "SRCNN3D")
 def srcnn(network: SRCNN) -> Callable[[torch.Tensor], torch.Tensor]:
     """Three convolutions without padding on images continued by their edge values, before each or once before all."""
     layers = [network.conv1, network.conv2, network.conv3]

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.plain.layers import conv, shift, upsample
-from benchmarks.plain.rdn import dense_layers, flat
 from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.srdensenet import CumulativeBlock, SRDenseNet
+from tests.networks.oracles.layers import conv, shift, upsample
+from tests.networks.oracles.rdn import dense_layers, flat
+from tests.networks.oracles.registration import formulation_of
 
 
 def tong(network: SRDenseNet, lr: torch.Tensor) -> torch.Tensor:
@@ -48,6 +49,7 @@ def zhu(network: SRDenseNet, lr: torch.Tensor) -> torch.Tensor:
     return upsample(x, flat(network.tail))
 
 
+@formulation_of("SRDenseNet")
 def srdensenet(network: SRDenseNet) -> Callable[[torch.Tensor], torch.Tensor]:
     """The network's plain forward pass, on the same parameters."""
     compute: Any = zhu if isinstance(network.body[0], CumulativeBlock) else tong
