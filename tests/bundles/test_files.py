@@ -15,6 +15,7 @@ from monai.transforms import LoadImaged
 
 from medsr.engines import StrictCheckpointLoader
 
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 FILES = (
     "LICENSE",
     "configs/metadata.json",
@@ -157,6 +158,26 @@ def test_the_three_configs_are_thin(any_bundle: Any) -> None:
         lines += (any_bundle.root / "configs" / f"{name}.json").read_text().splitlines()
     assert len(lines) <= 190, "named parts of medsr.bundle say what bundles share"
     assert max(map(len, lines)) <= 120
+
+
+def test_bundles_are_put_together_from_the_same_parts(any_bundle: Any) -> None:
+    inference, train, evaluate = (any_bundle.config(name) for name in ("inference", "train", "evaluate"))
+    assert inference["evaluator"]["_target_"] == evaluate["evaluator"]["_target_"] == "medsr.bundle.Inference"
+    assert inference["preprocessing"]["_target_"] == "medsr.bundle.VolumePreprocessing"
+    assert train["train"]["trainer"]["_target_"] == "medsr.bundle.Training"
+    assert train["train"]["dataloader"]["_target_"] == "medsr.bundle.TrainingLoader"
+    assert train["validate"]["evaluator"]["_target_"] == "medsr.bundle.Validation"
+
+
+# Which bundles are variants of one method, and by which entries they may differ.
+VARIANTS = {("rdst", "slice_baselines"): {"network_def", "method"}}
+
+
+@pytest.mark.parametrize("config", ["inference", "train", "evaluate"])
+@pytest.mark.parametrize("pair", VARIANTS)
+def test_variants_differ_by_their_own_lines_only(pair: tuple[str, str], config: str) -> None:
+    one, two = (json.loads((BUNDLES / name / "configs" / f"{config}.json").read_text()) for name in pair)
+    assert {key for key in {*one, *two} if one.get(key) != two.get(key)} <= VARIANTS[pair]
 
 
 def test_training_starts_from_weights_that_are_named(any_bundle: Any) -> None:
