@@ -1,4 +1,4 @@
-"""Errors a user can act on: every message is one line that says what was expected, what came, what to do."""
+"""Errors that a user can act on: each message is one line that says what was expected, what came and what to do."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# What ends a line, or steers a terminal, in a value that a message repeats from a file.
+# A value that a message repeats from a file must neither end the line nor steer the terminal.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class MedsrError(ValueError):
-    """Base of all errors that are the input's fault, never the program's.
+    """The base of all errors that are caused by the input, never by the program.
 
     Args:
-        message: control characters in it, such as line breaks in a value of a file's header, become blanks.
+        message: The text of the error. Control characters in it (line breaks in a header value, for instance) are
+            replaced by blanks.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -23,26 +24,27 @@ class MedsrError(ValueError):
 
 
 class InputError(MedsrError):
-    """An image, file or argument cannot be used as it is."""
+    """The error of an image, file or argument that cannot be used as it is."""
 
 
 class OutputError(MedsrError):
-    """A result cannot be written."""
+    """The error of a result that cannot be written."""
 
 
 class GridError(MedsrError):
-    """A scale, spacing or affine does not describe a usable grid."""
+    """The error of a scale, spacing or affine that does not describe a usable grid."""
 
 
 @contextmanager
 def about(image: Any) -> Iterator[None]:
-    """Put the image's file before what is wrong with it: in a folder of images one wants to know which.
+    """Put the name of the image's file in front of any error of the block, so that a user knows which image failed.
 
     Args:
-        image: a MetaTensor, or a batch of one, whose `meta` names a file; others change nothing.
+        image: A MetaTensor, or a batch of one, whose `meta` names a file. With any other object the error stays as
+            it is.
 
     Raises:
-        MedsrError: that of the block, of the same class.
+        MedsrError: If the block raises one; the class of the error is kept.
     """
     try:
         yield

@@ -1,9 +1,9 @@
-"""Separable resampling as one matrix per axis: any real scale, any device, differentiable, exact at borders.
+"""Separable resampling with one matrix per axis: any real scale, any device, differentiable, exact at borders.
 
-An image is resampled by multiplying each axis with a matrix (outputs x inputs). The same matrices give a
-region of the result without computing the rest (tiles at global coordinates), and their transposes the
-adjoint. Building them costs little and is cached; on a CPU the three products are some twenty times faster
-than scipy's splines.
+An image is resampled by multiplying each axis by a matrix (outputs x inputs). Rows of the same matrices give a
+region of the result without computing the rest (tiles at global coordinates), and their transposes give the
+adjoint. The matrices are cheap to build and are cached. On a CPU the three products are about twenty times
+faster than scipy's splines.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from medsr.errors import GridError
 from medsr.geometry import Scale, output_shape, source_positions
 
 Matrix = NDArray[np.float64]
-_SPLINE_PADDING = 12  # samples of edge padding before the recursive prefilter, as scipy pads for mode="nearest"
+_SPLINE_PADDING = 12  # samples of edge padding before the recursive prefilter, as in scipy for mode="nearest"
 
 
 def _cubic(a: float) -> Callable[[Matrix], Matrix]:
-    """Keys' cubic convolution (1981) with free parameter `a`."""
+    """Return Keys' cubic convolution kernel (1981) with the free parameter `a`."""
 
     def kernel(x: Matrix) -> Matrix:
         x = np.abs(x)
@@ -41,7 +41,7 @@ def _bspline3(x: Matrix) -> Matrix:
     return np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.where(x < 2, (2 - x) ** 3 / 6, 0.0))
 
 
-_KERNELS: dict[str, tuple[Callable[[Matrix], Matrix], float]] = {  # kernel and its half width in samples
+_KERNELS: dict[str, tuple[Callable[[Matrix], Matrix], float]] = {  # the kernel and its half width in samples
     "nearest": (lambda x: ((x >= -0.5) & (x < 0.5)).astype(np.float64), 0.5),
     "linear": (lambda x: np.clip(1 - np.abs(x), 0, None), 1),
     "cubic": (_cubic(-0.5), 2),  # Keys' third-order choice; also Pillow's and MATLAB's
@@ -53,10 +53,16 @@ BOUNDARIES = ("nearest", "reflect", "mirror", "zero")
 
 
 def fold_indices(indices: NDArray[np.int64], n: int, boundary: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Indices outside [0, n) brought inside by a boundary rule, and which taps count.
+    """Map indices outside [0, n) into the range by a boundary rule.
 
-    "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" about
-    the edge sample (d c b | a b c d), "zero" drops the tap.
+    "nearest" repeats the edge sample, "reflect" mirrors about the edge (d c b a | a b c d), "mirror" mirrors
+    about the edge sample (d c b | a b c d), and "zero" drops the tap.
+
+    Returns:
+        The indices within [0, n), and a mask that is False for the taps to drop.
+
+    Raises:
+        GridError: If the boundary is unknown.
     """
     keep = np.ones(indices.shape, dtype=bool)
     if boundary == "nearest":
@@ -81,12 +87,16 @@ def tap_matrix(
     boundary: str,
     stretch: float,
 ) -> Matrix:
-    """(len(positions), n_in): weights of a finite kernel centred at real-valued input positions.
+    """Return the weights (len(positions), n_in) of a finite kernel that is centred at real-valued input positions.
 
     Args:
-        half_width: support of the kernel on either side, in samples before stretching.
-        stretch: factor by which the kernel is widened (and lowered), to low-pass before reducing; rows sum to
-            one.
+        positions: The centres of the kernel, in samples of the input.
+        n_in: The number of input samples.
+        kernel: The function that gives the kernel's weight at a distance.
+        half_width: The support of the kernel on either side, in samples before stretching.
+        boundary: The rule for taps outside the input, one of `BOUNDARIES`.
+        stretch: The factor by which the kernel is widened (and lowered) to low-pass the image before it is
+            reduced; each row sums to one.
     """
     reach = int(np.ceil(half_width * stretch)) + 1
     taps = np.floor(positions).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
@@ -100,10 +110,10 @@ def tap_matrix(
 
 
 def kernel_matrix(positions: Matrix, n_in: int, kernel: str, boundary: str = "nearest", stretch: float = 1.0) -> Matrix:
-    """(len(positions), n_in): interpolation by a named kernel at real-valued input positions.
+    """Return the matrix (len(positions), n_in) that interpolates with a named kernel at real-valued input positions.
 
     Raises:
-        GridError: unknown kernel or boundary.
+        GridError: If the kernel or the boundary is unknown.
     """
     if kernel not in _KERNELS:
         raise GridError(f"an interpolation kernel is one of {', '.join(KERNELS)}, got {kernel!r}")
@@ -116,7 +126,7 @@ def kernel_matrix(positions: Matrix, n_in: int, kernel: str, boundary: str = "ne
     samples = np.pad(np.eye(n_in), ((padding, padding), (0, 0)), mode="edge")
     coefficients = ndimage.spline_filter1d(samples, order=3, axis=0, mode="mirror") if len(samples) > 1 else samples
     reach = positions + padding
-    if boundary == "nearest":  # beyond the padding the edge value continues; "mirror" goes on for ever
+    if boundary == "nearest":  # the edge value continues beyond the padding; "mirror" continues for ever
         reach = reach.clip(0, len(samples) - 1)
     return tap_matrix(reach, len(samples), function, half_width, "mirror", stretch) @ coefficients
 
@@ -125,10 +135,15 @@ def kernel_matrix(positions: Matrix, n_in: int, kernel: str, boundary: str = "ne
 def resampling_matrix(
     n_in: int, n_out: int, scale: Fraction, kernel: str, boundary: str = "nearest", antialias: bool = False
 ) -> Matrix:
-    """(n_out, n_in): one axis resampled by `scale` under the grid rule (edges coincide).
+    """Return the matrix (n_out, n_in) that resamples one axis by `scale` under the grid rule (edges coincide).
 
     Args:
-        antialias: widen the kernel by 1/scale when reducing.
+        n_in: The number of input samples.
+        n_out: The number of output samples.
+        scale: The factor by which the axis is enlarged.
+        kernel: The name of the kernel, one of `KERNELS`.
+        boundary: The rule for taps outside the input, one of `BOUNDARIES`.
+        antialias: Whether the kernel is widened by 1/scale when the axis is reduced.
     """
     stretch = max(1.0, float(1 / scale)) if antialias else 1.0
     return kernel_matrix(source_positions(np.arange(n_out), scale), n_in, kernel, boundary, stretch)
@@ -143,7 +158,7 @@ def resampling_matrices(
     boundary: str = "nearest",
     antialias: bool = False,
 ) -> list[Matrix | None]:
-    """One matrix per axis, None where nothing changes."""
+    """Return one resampling matrix per axis, or None for an axis that does not change."""
     sizes = output_shape(shape, scale) if new_shape is None else tuple(new_shape)
     return [
         None if s == 1 and n == m else resampling_matrix(n, m, s, kernel, boundary, antialias)
@@ -157,7 +172,9 @@ def apply_matrices(
     """Multiply each spatial axis of (B, C, *spatial) by its matrix (outputs x inputs).
 
     Args:
-        region: the output voxels wanted, one slice per axis; everything by default.
+        image: The image, (B, C, *spatial).
+        matrices: One matrix per spatial axis; None leaves the axis as it is.
+        region: The output voxels to compute, one slice per axis; all of them by default.
     """
     spatial = image.ndim - len(matrices)
     growth = []
@@ -167,14 +184,14 @@ def apply_matrices(
             image = image[(slice(None),) * (spatial + axis) + (rows,)]
         else:
             growth.append((matrix[rows].shape[0] / matrix.shape[1], axis, matrix[rows]))
-    for _, axis, matrix in sorted(growth, key=lambda g: g[:2]):  # shrinking axes first: least work
+    for _, axis, matrix in sorted(growth, key=lambda g: g[:2]):  # shrinking axes first, for the least work
         weights = torch.as_tensor(matrix, dtype=image.dtype).to(image.device)
         image = torch.movedim(torch.tensordot(weights, image, dims=([1], [spatial + axis])), 0, spatial + axis)
     return image.contiguous()
 
 
 def transposed(matrices: Sequence[Matrix | None]) -> list[Matrix | None]:
-    """The matrices of the adjoint operator."""
+    """Return the matrices of the adjoint operator."""
     return [None if m is None else np.ascontiguousarray(m.T) for m in matrices]
 
 
@@ -187,10 +204,18 @@ def resize(
     boundary: str = "nearest",
     antialias: bool = False,
 ) -> torch.Tensor:
-    """Resample (B, C, *spatial) by `scale` under the grid rule, to round(n * s) voxels unless told.
+    """Resample (B, C, *spatial) by `scale` under the grid rule.
 
-    The default is cubic-spline interpolation, equal to ``scipy.ndimage.zoom(order=3, mode="nearest",
-    grid_mode=True)`` wherever sizes are ``n * s`` exactly.
+    The default is cubic-spline interpolation. It equals ``scipy.ndimage.zoom(order=3, mode="nearest",
+    grid_mode=True)`` wherever the output sizes are ``n * s`` exactly.
+
+    Args:
+        image: The image, (B, C, *spatial).
+        scale: The factor for each axis.
+        new_shape: The output sizes; round(n * s) by default.
+        kernel: The name of the kernel, one of `KERNELS`.
+        boundary: The rule for taps outside the image, one of `BOUNDARIES`.
+        antialias: Whether the kernel is widened by 1/scale when an axis is reduced.
     """
     matrices = resampling_matrices(
         image.shape[2:], scale, new_shape=new_shape, kernel=kernel, boundary=boundary, antialias=antialias

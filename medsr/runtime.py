@@ -1,4 +1,4 @@
-"""The surroundings of a run: memory allocator, device, and where the bundle lies."""
+"""The environment of a run: the memory allocator, the device and the folder of the bundle."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_TOP_PAD = -4, -1, -2
 def keep_freed_memory() -> bool:
     """Let glibc reuse freed activations instead of returning them to the system.
 
-    Convolutions become 10 to 40 % faster.
+    This makes convolutions 10 to 40 % faster.
 
     Returns:
-        Whether the allocator was changed (Linux with glibc only).
+        True if the allocator was changed, which is possible on Linux with glibc only.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -36,10 +36,10 @@ def keep_freed_memory() -> bool:
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """A device by name; "auto" takes CUDA, then MPS, then the CPU.
+    """Return the device of the given name; "auto" chooses CUDA, else MPS, else the CPU.
 
     Raises:
-        InputError: not a device, or not available here.
+        InputError: If there is no such device, or it is not available on this machine.
     """
     if isinstance(name, torch.device):
         return name
@@ -56,13 +56,13 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def bundle_root(arguments: Sequence[str] | None = None) -> str:
-    """The folder of the bundle whose config file the command line names, else the current folder.
+    """Return the folder of the bundle whose config file the command line names, else the current folder.
 
-    `python -m monai.bundle run --config_file BUNDLE/configs/inference.json` gives no `bundle_root` of its own; with
-    this as the config's default the bundle finds its weights from any folder.
+    `python -m monai.bundle run --config_file BUNDLE/configs/inference.json` does not set `bundle_root`. With this
+    function as the default in the config, the bundle finds its weights from any working directory.
 
     Args:
-        arguments: command line; the program's own by default.
+        arguments: The words of the command line; `sys.argv` by default.
     """
     words = list(sys.argv if arguments is None else arguments)
     for position, word in enumerate(words):

@@ -1,4 +1,4 @@
-"""HR -> LR as named, versioned, serialisable objects, used by training and by quality control."""
+"""Degradations (HR -> LR) as named, versioned, serialisable objects, used by training and by quality control."""
 
 from medsr.degradation.base import Corruption, Degradation, SeparableDegradation, Step
 from medsr.degradation.gaussian import GaussianBlurDegradation

@@ -1,4 +1,4 @@
-"""What a degradation is: a named, versioned, serialisable map from HR to LR that knows its own alignment."""
+"""The base classes of degradations: named, versioned, serialisable maps from HR to LR with a known alignment."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from medsr.interpolation import Matrix, apply_matrices, transposed
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One part of a protocol. Its parameters are its fields: equality and serialisation follow from them.
+    """One part of a protocol. Its parameters are its fields, which also define equality and serialisation.
 
     Attributes:
-        name: under which the registry knows it.
-        version: raised whenever the same parameters give other numbers than before.
+        name: The name in the registry.
+        version: The version, which is raised whenever the same parameters give other numbers than before.
     """
 
     name: str
     version: int = 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Name, version and every parameter, ready for JSON; `degradation.from_dict` reads it back."""
+        """Return the name, the version and all parameters, ready for JSON; `degradation.from_dict` reads them back."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation(Step, ABC):
-    """HR -> LR.
+    """The base of all maps from HR to LR.
 
     Attributes:
-        alignment: where LR voxels lie on the HR grid, one of `geometry.ALIGNMENTS`. Only "half-pixel" keeps
-            the grid rule; the others reproduce what published programs do.
+        alignment: The position of the LR voxels on the HR grid, one of `geometry.ALIGNMENTS`. Only "half-pixel"
+            follows the grid rule; the others reproduce published programs.
     """
 
     alignment: str = "half-pixel"
@@ -63,12 +63,12 @@ class Degradation(Step, ABC):
 
     @property
     def linear(self) -> bool:
-        """Whether the LR image depends linearly on the HR image; linear ones have an `adjoint`."""
+        """Whether the LR image depends linearly on the HR image; a linear degradation has an `adjoint`."""
         return True
 
     @property
     def downsampling(self) -> Degradation:
-        """The part that reduces the grid, without noise or compression (for back-projection)."""
+        """The part of the degradation that reduces the grid, without noise or compression (for back-projection)."""
         return self
 
     def __call__(
@@ -82,17 +82,17 @@ class Degradation(Step, ABC):
         """Simulate the LR image.
 
         Args:
-            hr: (B, C, *spatial), two or three spatial axes, floating point, any device.
-            scale: the SR scale (at least 1) that leads back to HR, one number or one per axis.
-            shape: LR sizes, for HR sizes that the scale does not divide; by default HR sizes over scale.
-            generator: source of randomness, where there is any; the global one by default.
+            hr: The HR image, (B, C, *spatial), floating point, with two or three spatial axes, on any device.
+            scale: The SR scale (at least 1) that leads back to HR, one number or one per axis.
+            shape: The LR sizes, needed if the scale does not divide the HR sizes; HR sizes over scale by default.
+            generator: The source of randomness, if the degradation is random; the global generator by default.
 
         Returns:
-            (B, C, *spatial / scale), same dtype and device.
+            The LR image, (B, C, *spatial / scale), with the dtype and device of HR.
 
         Raises:
-            GridError: a scale below 1, sizes that the scale does not divide, a `shape` larger than HR.
-            InputError: not a floating-point image of two or three spatial axes.
+            GridError: If the scale is below 1 or does not divide the sizes, or `shape` is larger than HR.
+            InputError: If `hr` is not a floating-point image with two or three spatial axes.
         """
         check_image(hr)
         scales = check_enlarging(as_scale(scale, hr.ndim - 2))
@@ -104,21 +104,21 @@ class Degradation(Step, ABC):
     def _reduce(
         self, hr: torch.Tensor, shape: tuple[int, ...], scale: Scale, generator: torch.Generator | None
     ) -> torch.Tensor:
-        """Do it; arguments are checked and complete."""
+        """Return the LR image; the arguments are checked and complete."""
 
     def adjoint(self, lr: torch.Tensor, hr_shape: Sequence[int], scale: ScaleLike) -> torch.Tensor:
-        """Apply the transpose of a linear degradation to (B, C, *lr), giving (B, C, *hr_shape).
+        """Apply the transpose of a linear degradation to an LR image (B, C, *lr) and return (B, C, *hr_shape).
 
         Raises:
-            InputError: the degradation is not linear.
+            InputError: If the degradation is not linear.
         """
-        raise InputError(f"degradation {self.name!r} has no adjoint: it is not linear, but its `downsampling` may be")
+        raise InputError(f"degradation {self.name!r} has no adjoint because it is not linear; try its `downsampling`")
 
     def lr_shape(self, hr_shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
-        """LR sizes for HR sizes that the scale divides.
+        """Return the LR sizes for HR sizes that the scale divides.
 
         Raises:
-            GridError: it does not divide them.
+            GridError: If the scale does not divide the HR sizes.
         """
         if divisible_shape(hr_shape, scale) != tuple(hr_shape):
             raise GridError(
@@ -128,7 +128,7 @@ class Degradation(Step, ABC):
         return output_shape(hr_shape, tuple(1 / s for s in scale))
 
     def positions(self, n_lr: int, n_hr: int, scale: Fraction) -> NDArray[np.float64]:
-        """HR index (real-valued) at the centre of each LR voxel of one axis."""
+        """Return the real-valued HR index of the centre of each LR voxel along one axis."""
         start, step = sampling_of(self.alignment, n_hr, n_lr, scale)
         common = start.denominator * step.denominator
         first, stride = start.numerator * step.denominator, step.numerator * start.denominator
@@ -142,7 +142,7 @@ class Degradation(Step, ABC):
         *,
         shape: Sequence[int] | None = None,
     ) -> NDArray[np.float64]:
-        """Voxel-to-world affine of the LR image: where its voxels really are, whatever the alignment."""
+        """Return the voxel-to-world affine of the LR image, which takes the alignment into account."""
         scales = check_enlarging(as_scale(scale, len(hr_shape)))
         sizes = self.lr_shape(hr_shape, scales) if shape is None else tuple(shape)
         axes = zip(hr_shape, sizes, scales, strict=True)
@@ -158,14 +158,14 @@ class Degradation(Step, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class SeparableDegradation(Degradation):
-    """A linear degradation that is one matrix per axis; its adjoint is exact."""
+    """A linear degradation that multiplies each axis by a matrix; its adjoint is exact."""
 
     @abstractmethod
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """(n_lr, n_hr): one axis of HR to LR; None where it is left alone."""
+        """Return the matrix (n_lr, n_hr) that reduces one axis, or None if the axis stays as it is."""
 
     def matrices(self, hr_shape: Sequence[int], shape: Sequence[int], scale: Scale) -> list[Matrix | None]:
-        """The matrix of every axis (cached)."""
+        """Return the matrix of every axis (cached)."""
         return [_cached_matrix(self, n, m, s) for n, m, s in zip(hr_shape, shape, scale, strict=True)]
 
     def _reduce(
@@ -174,7 +174,7 @@ class SeparableDegradation(Degradation):
         return apply_matrices(hr, self.matrices(hr.shape[2:], shape, scale))
 
     def adjoint(self, lr: torch.Tensor, hr_shape: Sequence[int], scale: ScaleLike) -> torch.Tensor:
-        """Apply the transpose of every axis' matrix; see `Degradation.adjoint`."""
+        """Apply the transposed matrix of every axis; see `Degradation.adjoint`."""
         check_image(lr)
         scales = check_enlarging(as_scale(scale, lr.ndim - 2))
         self._check_inside(tuple(hr_shape), tuple(lr.shape[2:]), scales)
@@ -184,11 +184,11 @@ class SeparableDegradation(Degradation):
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption(Step, ABC):
-    """A step that changes intensities, not the grid."""
+    """A step that changes intensities but not the grid."""
 
     @abstractmethod
     def __call__(self, image: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Corrupt (B, C, *spatial), same dtype and device; `generator` is the source of randomness."""
+        """Corrupt an image (B, C, *spatial) and keep its dtype and device; `generator` is the source of randomness."""
 
 
 @lru_cache(maxsize=64)
@@ -197,7 +197,7 @@ def _cached_matrix(degradation: SeparableDegradation, n_hr: int, n_lr: int, scal
 
 
 def check_image(image: torch.Tensor) -> None:
-    """Raise InputError unless the image is floating point with a batch, a channel and 2 or 3 spatial axes."""
+    """Raise InputError unless the image is floating point and has a batch, a channel and 2 or 3 spatial axes."""
     if image.ndim not in (4, 5) or not image.is_floating_point():
         raise InputError(
             "expected a floating-point image (B, C, X, Y) or (B, C, X, Y, Z), "
@@ -206,12 +206,12 @@ def check_image(image: torch.Tensor) -> None:
 
 
 def check_choice(what: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raise InputError unless the parameter `what` has one of the values that exist."""
+    """Raise InputError unless the value of the parameter `what` is one of the choices."""
     if value not in choices:
-        raise InputError(f"{what} of a degradation is one of {', '.join(map(str, choices))}, got {value!r}")
+        raise InputError(f"the {what} of a degradation is one of {', '.join(map(str, choices))}, got {value!r}")
 
 
 def _plain_float(image: torch.Tensor) -> torch.Tensor:
-    """Without a MetaTensor's affine, which the result does not share, and precise enough to be weighted."""
+    """Drop the affine of a MetaTensor, which the result does not share, and use at least float32 for the weighting."""
     image = image.as_subclass(torch.Tensor)
     return image.float() if image.element_size() < 4 else image

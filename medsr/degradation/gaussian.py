@@ -1,4 +1,4 @@
-"""Gaussian blur, then sampling with a spline: the LR simulation of Pham et al., on our grid or theirs."""
+"""Gaussian blur followed by spline sampling: the LR simulation of Pham et al., on our grid or on theirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medsr.interpolation import BOUNDARIES, KERNELS, Matrix, kernel_matrix, tap_
 
 
 def blur_matrix(n: int, sigma: float, truncate: float = 4.0, boundary: str = "reflect") -> Matrix:
-    """(n, n): ``scipy.ndimage.gaussian_filter1d`` as a matrix: sampled Gaussian, cut at `truncate` sigma."""
+    """Return ``scipy.ndimage.gaussian_filter1d`` as a matrix (n, n): a sampled Gaussian, cut at `truncate` sigma."""
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return np.eye(n)
@@ -26,21 +26,21 @@ def blur_matrix(n: int, sigma: float, truncate: float = 4.0, boundary: str = "re
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianBlurDegradation(SeparableDegradation):
-    """Gaussian blur, then interpolation at the centres of the LR voxels, no other low-pass.
+    """Gaussian blur, then interpolation at the centres of the LR voxels, with no other low-pass.
 
-    "gaussian-blur" is Pham et al. section 3.1 (sigma 1) with LR voxels where the grid rule puts them.
-    "pham-scipy-zoom" is what the authors' program does: it blurs every axis and calls ``scipy.ndimage.zoom``
-    with its defaults, which joins the centres of the first and last voxels. Two accidents are not reproduced:
-    for some sizes (32 to 16) scipy's rounding sets the last plane to zero, and the program blurs, then crops.
+    "gaussian-blur" is section 3.1 of Pham et al. (sigma 1) with the LR voxels where the grid rule puts them.
+    "pham-scipy-zoom" reproduces the authors' program: it blurs every axis and calls ``scipy.ndimage.zoom`` with
+    its defaults, which aligns the centres of the first and last voxels. Two accidents are not reproduced: for some
+    sizes (32 to 16) scipy's rounding sets the last plane to zero, and the program crops after the blur.
 
     Attributes:
-        sigma: standard deviation in HR voxels.
-        kernel: of the interpolation, one of `interpolation.KERNELS`.
-        truncate: radius of the blur in sigma.
-        boundary: of the blur.
-        interpolation_boundary: of the interpolation ("nearest" or "mirror" for the spline).
-        blur_unscaled_axes: also blur axes of scale 1. A thick-slice acquisition is sharp in-plane, so they
-            are left alone by default; the paper blurs isotropically, but only reduces isotropically too.
+        sigma: The standard deviation of the blur, in HR voxels.
+        kernel: The kernel of the interpolation, one of `interpolation.KERNELS`.
+        truncate: The radius of the blur, in units of sigma.
+        boundary: The boundary rule of the blur, one of `interpolation.BOUNDARIES`.
+        interpolation_boundary: The boundary rule of the interpolation ("nearest" or "mirror" for the spline).
+        blur_unscaled_axes: Whether axes of scale 1 are blurred too. A thick-slice acquisition is sharp in-plane, so
+            the default is False. (The paper blurs isotropically, but it also reduces isotropically.)
     """
 
     name: str = "gaussian-blur"
@@ -56,10 +56,10 @@ class GaussianBlurDegradation(SeparableDegradation):
         check_choice("kernel", self.kernel, KERNELS)
         check_choice("boundary", self.boundary, BOUNDARIES)
         if not 0 <= self.sigma < np.inf:
-            raise InputError(f"sigma of a blur must be at least 0 HR voxels, got {self.sigma}")
+            raise InputError(f"the sigma of a blur must be at least 0 HR voxels, got {self.sigma}")
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """Blur and interpolation in one matrix; see `SeparableDegradation.axis_matrix`."""
+        """Return blur and interpolation as one matrix; see `SeparableDegradation.axis_matrix`."""
         blur = blur_matrix(n_hr, self.sigma, self.truncate, self.boundary)
         if scale == 1 and n_hr == n_lr:
             return blur if self.blur_unscaled_axes else None

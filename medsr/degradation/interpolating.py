@@ -1,4 +1,4 @@
-"""Reduction by an interpolation kernel, with or without a low-pass: bicubic in its variants, decimation."""
+"""Reduction with an interpolation kernel, with or without a low-pass: the variants of bicubic, and decimation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medsr.interpolation import BOUNDARIES, KERNELS, Matrix, kernel_matrix, tap_
 
 
 def binomial_matrix(n: int) -> Matrix:
-    """(n, n): [1, 2, 1] / 4, mirrored about the edge sample: what OpenCV calls a 3x3 Gaussian of sigma 0."""
+    """Return [1, 2, 1] / 4, mirrored about the edge sample, as a matrix (n, n): OpenCV's 3x3 Gaussian of sigma 0."""
     return tap_matrix(np.arange(n, dtype=np.float64), n, lambda x: np.clip(2 - np.abs(x), 0, 2), 2, "mirror", 1.0)
 
 
@@ -20,19 +20,21 @@ def binomial_matrix(n: int) -> Matrix:
 class InterpolationDegradation(SeparableDegradation):
     """Interpolation at the centres of the LR voxels.
 
-    Registered as
-    "bicubic": Keys' kernel widened by the scale, as MATLAB's imresize (mirrored edges) and Pillow have it.
-    "bicubic-no-antialias": the dissertation's chapter 5, ``cv2.resize(INTER_CUBIC)``: a = -0.75, not widened,
-    so at scale 4 only the central 4 of 4 x 4 HR pixels count. Values may leave the range of HR.
-    "bicubic-binomial": its chapter 4 (MIASSR): the same, then [1, 2, 1] / 4 on the LR image. The program asks
-    OpenCV for a size, int(n / s), which stretches the LR grid over HR: alignment "edges" (give `shape`).
-    "decimation": every s-th voxel beginning with the first (linear interpolation where s is not an integer).
+    It is registered under four names:
+
+    - "bicubic": Keys' kernel, widened by the scale, as in MATLAB's imresize (mirrored edges) and in Pillow.
+    - "bicubic-no-antialias": chapter 5 of the dissertation, ``cv2.resize(INTER_CUBIC)``. The kernel (a = -0.75) is
+      not widened, so that at scale 4 only the central 4 of 4 x 4 HR pixels count. Values may leave the range of HR.
+    - "bicubic-binomial": chapter 4 of the dissertation (MIASSR): the same, then [1, 2, 1] / 4 on the LR image. The
+      program asks OpenCV for the size int(n / s), which stretches the LR grid over HR: alignment "edges" (give
+      `shape`).
+    - "decimation": every s-th voxel, beginning with the first (linear interpolation if s is not an integer).
 
     Attributes:
-        kernel: one of `interpolation.KERNELS`.
-        antialias: widen the kernel by the scale.
-        boundary: of the interpolation, one of `interpolation.BOUNDARIES`.
-        lr_blur: blur the LR image, on reduced axes, with [1, 2, 1] / 4.
+        kernel: The kernel, one of `interpolation.KERNELS`.
+        antialias: Whether the kernel is widened by the scale.
+        boundary: The boundary rule of the interpolation, one of `interpolation.BOUNDARIES`.
+        lr_blur: Whether the reduced axes of the LR image are blurred with [1, 2, 1] / 4.
     """
 
     name: str = "bicubic"
@@ -47,7 +49,7 @@ class InterpolationDegradation(SeparableDegradation):
         check_choice("boundary", self.boundary, BOUNDARIES)
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """See `SeparableDegradation.axis_matrix`."""
+        """Return the matrix of one axis; see `SeparableDegradation.axis_matrix`."""
         if scale == 1 and n_hr == n_lr:
             return None
         stretch = float(scale) if self.antialias else 1.0

@@ -1,4 +1,4 @@
-"""JPEG compression, which microscopes' viewers and teaching collections leave behind."""
+"""JPEG compression, as in images exported from microscope viewers and in teaching collections."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from medsr.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class JpegCompression(Corruption):
-    """Through 8 bits and JPEG and back, for 2D microscopy. Needs Pillow; not differentiable (gradients stop).
+    """Compression to 8-bit JPEG and back, for 2D microscopy. It needs Pillow and is not differentiable.
 
     Attributes:
-        quality: Pillow's, 1 to 95.
-        value_range: intensities written as 0 and 255; what lies outside is clipped.
-        colour: three channels as one RGB picture (with Pillow's chroma subsampling) instead of every channel
-            as a grey one. Markers of a fluorescence image are no colours: leave it off for them.
+        quality: The JPEG quality of Pillow, 1 to 95.
+        value_range: The intensities that are written as 0 and 255; intensities outside are clipped.
+        colour: Whether three channels are compressed as one RGB image (with Pillow's chroma subsampling) instead of
+            as three grey images. Leave it off for fluorescence images, whose markers are not colours.
     """
 
     name: str = "jpeg"
@@ -33,12 +33,12 @@ class JpegCompression(Corruption):
         low, high = (float(v) for v in self.value_range)
         object.__setattr__(self, "value_range", (low, high))
         if not 1 <= self.quality <= 95:
-            raise InputError(f"quality of JPEG lies between 1 and 95, got {self.quality}")
+            raise InputError(f"the quality of JPEG must lie between 1 and 95, got {self.quality}")
         if not low < high:
-            raise InputError(f"value_range of JPEG must be (low, high) with low < high, got ({low}, {high})")
+            raise InputError(f"the value_range of JPEG must be (low, high) with low < high, got ({low}, {high})")
 
     def __call__(self, image: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """See `Corruption`; (B, C, X, Y) only."""
+        """Compress and decompress a 2D image (B, C, X, Y); see `Corruption`. Gradients stop here."""
         check_image(image)
         if image.ndim != 4 or (self.colour and image.shape[1] != 3):
             expected = "(B, 3, X, Y)" if self.colour else "(B, C, X, Y)"

@@ -1,4 +1,4 @@
-"""What an MR scanner does to save time: sample only the centre of k-space."""
+"""Truncation of k-space: an MR scanner samples only its centre to save time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from medsr.interpolation import Matrix
 
 @dataclass(frozen=True, kw_only=True)
 class KspaceTruncationDegradation(SeparableDegradation):
-    """Keep the central 1/s of k-space, reconstruct on the LR grid, amplitudes preserved.
+    """Truncation of k-space to its central 1/s and reconstruction on the LR grid, with amplitudes preserved.
 
-    At integer sizes this is the cropped DFT. Cropping alone leaves voxel 0 of LR on voxel 0 of HR (alignment
-    "first-voxel"); the default multiplies by the phase that moves LR voxels to where the grid rule puts them.
-    The image is taken as periodic: an edge on one side rings on the other, and values may leave the range of
-    HR. A real image stays real (the frequency on the edge of the crop enters by its real part).
+    At integer sizes this is the cropped DFT. Cropping alone keeps voxel 0 of LR on voxel 0 of HR (alignment
+    "first-voxel"); the default multiplies by the phase that moves the LR voxels to where the grid rule puts them.
+    The image is treated as periodic, so that an edge on one side rings on the other, and values may leave the range
+    of HR. A real image stays real (the frequency on the edge of the crop contributes its real part).
 
     Attributes:
-        window: apodisation over the kept frequencies: None, "hamming", "tukey".
-        taper: fraction of the frequencies that the Tukey window lowers (1: Hann).
+        window: The apodisation of the kept frequencies: None, "hamming" or "tukey".
+        taper: The fraction of the frequencies that the Tukey window lowers (1 gives the Hann window).
     """
 
     name: str = "kspace-truncation"
@@ -35,10 +35,10 @@ class KspaceTruncationDegradation(SeparableDegradation):
         super().__post_init__()
         check_choice("window", self.window, (None, "hamming", "tukey"))
         if not 0 < self.taper <= 1:
-            raise InputError(f"taper of a Tukey window lies in (0, 1], got {self.taper}")
+            raise InputError(f"the taper of a Tukey window must lie in (0, 1], got {self.taper}")
 
     def _apodisation(self, radius: Matrix) -> Matrix:
-        """Weight at a fraction `radius` of the largest kept frequency."""
+        """Return the weight at a fraction `radius` of the largest kept frequency."""
         if self.window == "hamming":
             return 0.54 + 0.46 * np.cos(pi * radius)
         if self.window == "tukey":
@@ -46,7 +46,7 @@ class KspaceTruncationDegradation(SeparableDegradation):
         return np.ones_like(radius)
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """(n_lr, n_hr): sum over kept k of cos(2 pi k (position - n) / n_hr) / n_hr."""
+        """Return the matrix (n_lr, n_hr): the sum over the kept k of cos(2 pi k (position - n) / n_hr) / n_hr."""
         if scale == 1 and n_hr == n_lr:
             return None
         limit = n_hr / (2 * scale)  # exact: the largest frequency, in cycles per field of view
@@ -54,7 +54,7 @@ class KspaceTruncationDegradation(SeparableDegradation):
         weights = self._apodisation(k / float(limit))
         weights[1:] *= 2  # k and -k
         if k[-1] == limit and len(k) > 1:
-            weights[-1] /= 2  # on the edge the crop keeps one of the two
+            weights[-1] /= 2  # the crop keeps only one of k and -k on its edge
         out = 2 * pi * np.outer(self.positions(n_lr, n_hr, scale), k) / n_hr
         into = 2 * pi * np.outer(k, np.arange(n_hr)) / n_hr
         weights = weights[:, None] / n_hr

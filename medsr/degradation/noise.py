@@ -1,4 +1,4 @@
-"""Noise on an image or on its k-space."""
+"""Noise that is added to an image or to its k-space."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medsr.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(Corruption, ABC):
-    """Noise of a standard deviation.
+    """The base of all kinds of noise with a given standard deviation.
 
     Attributes:
-        sigma: standard deviation, of the real and of the imaginary part where noise is complex.
-        relative: sigma is a fraction of the range (maximum - minimum) of each case and channel, else it is in
-            intensity units.
+        sigma: The standard deviation; for complex noise that of the real and that of the imaginary part.
+        relative: Whether sigma is a fraction of the intensity range (maximum - minimum) of each case and channel;
+            otherwise it is in intensity units.
     """
 
     sigma: float = 0.02
@@ -27,10 +27,10 @@ class Noise(Corruption, ABC):
 
     def __post_init__(self) -> None:
         if not (isfinite(self.sigma) and self.sigma >= 0):
-            raise InputError(f"sigma of noise must be at least 0, got {self.sigma}")
+            raise InputError(f"the sigma of noise must be at least 0, got {self.sigma}")
 
     def __call__(self, image: torch.Tensor, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """See `Corruption`."""
+        """Add the noise to an image; see `Corruption`."""
         check_image(image)
         plain = image.as_subclass(torch.Tensor)
         sigma: torch.Tensor | float = self.sigma
@@ -57,7 +57,7 @@ class GaussianNoise(Noise):
 
 @dataclass(frozen=True, kw_only=True)
 class RicianNoise(Noise):
-    """Magnitude of the image plus complex Gaussian noise: what a single-coil magnitude image contains."""
+    """The magnitude of the image plus complex Gaussian noise, as in a single-coil magnitude image."""
 
     name: str = "rician-noise"
 
@@ -71,9 +71,11 @@ class KspaceNoise(Noise):
     """Complex Gaussian noise on every sample of k-space.
 
     Attributes:
-        norm: scale of the DFT that sigma refers to: "ortho" (sigma is that of the image then), or "backward",
-            the plain sum of ``numpy.fft``. Dissertation chapter 3 (sigma 20 and 40) does not say which.
-        output: "magnitude" makes the noise Rician; "real" keeps it Gaussian and negative values negative.
+        norm: The normalisation of the DFT that sigma refers to: "ortho" (sigma then also holds in the image), or
+            "backward", the plain sum of ``numpy.fft``. Chapter 3 of the dissertation (sigma 20 and 40) does not say
+            which one it uses.
+        output: The part of the complex image to return: "magnitude" makes the noise Rician; "real" keeps it Gaussian
+            and negative values negative.
     """
 
     name: str = "kspace-noise"
@@ -94,9 +96,9 @@ class KspaceNoise(Noise):
 
 
 def _normal(image: torch.Tensor, generator: torch.Generator | None, parts: int = 1) -> torch.Tensor:
-    """Standard normal numbers (parts, *image.shape), drawn case by case: a batch equals its cases in a row.
+    """Return standard normal numbers (parts, *image.shape), drawn case by case: a batch equals its cases in turn.
 
-    They are drawn on the generator's device, so that a CPU generator gives the same noise everywhere.
+    They are drawn on the device of the generator, so that a CPU generator gives the same noise on every device.
     """
     device = image.device if generator is None else generator.device
     dtype = image.dtype if image.element_size() >= 4 else torch.float32

@@ -1,4 +1,4 @@
-"""Averaging over the extent of an LR voxel: block mean, and slice profiles of a multi-slice acquisition."""
+"""Averaging over the extent of an LR voxel: the block mean and the slice profiles of multi-slice acquisitions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from medsr.degradation.base import SeparableDegradation, check_choice
 from medsr.errors import InputError
 from medsr.interpolation import Matrix, fold_indices
 
-# Antiderivatives of a profile p(x) of unit area and of x p(x).
+# The antiderivatives of a profile p(x) with unit area and of x p(x).
 Moments = Callable[[Matrix], tuple[Matrix, Matrix]]
-_REACH = 5.0  # a Gaussian profile is cut at so many standard deviations; what is lost is 6e-7
+_REACH = 5.0  # a Gaussian profile is cut at this many standard deviations, which loses 6e-7 of its area
 
 
 def _gaussian(fwhm: float) -> Moments:
@@ -37,22 +37,24 @@ def _box(width: float) -> Moments:
     return moments
 
 
-_PROFILES: dict[str, tuple[Callable[[float], Moments], float]] = {  # and the half width in FWHM
+_PROFILES: dict[str, tuple[Callable[[float], Moments], float]] = {  # the moments and the half width in FWHM
     "gaussian": (_gaussian, _REACH / sqrt(8 * log(2))),
     "box": (_box, 0.5),
 }
 
 
 def profile_matrix(positions: Matrix, n: int, profile: str, fwhm: float, boundary: str = "nearest") -> Matrix:
-    """(len(positions), n): the integral of image times profile, exact for an image linear within each voxel.
+    """Return the matrix (len(positions), n) that integrates image times profile, for an image linear in each voxel.
 
-    The voxel's mean is its value and its slope the central difference. Without slopes a box that cuts voxels
-    (any scale that is not an integer) would shift the image by a tenth of an HR voxel.
+    The mean of a voxel is its value, and its slope is the central difference. Without slopes a box that cuts voxels
+    (at any scale that is not an integer) would shift the image by a tenth of an HR voxel.
 
     Args:
-        positions: centres of the profiles, HR index.
-        fwhm: full width at half maximum, HR voxels.
-        boundary: continuation of the image beyond its edges.
+        positions: The centres of the profiles, as HR indices.
+        n: The number of HR voxels.
+        profile: The form of the profile, "gaussian" or "box".
+        fwhm: The full width at half maximum, in HR voxels.
+        boundary: The boundary rule for voxels outside the image, one of `interpolation.BOUNDARIES`.
     """
     make, half_width = _PROFILES[profile]
     reach = int(np.ceil(half_width * fwhm)) + 2
@@ -60,7 +62,7 @@ def profile_matrix(positions: Matrix, n: int, profile: str, fwhm: float, boundar
     edges = np.concatenate([voxels, voxels[:, -1:] + 1], axis=1) - 0.5 - positions[:, None]
     area, moment = (np.diff(m, axis=1) for m in make(fwhm)(edges))
     area, moment = (m / area.sum(axis=1, keepdims=True) for m in (area, moment))
-    slope = moment - (voxels - positions[:, None]) * area  # weight of the slope within each voxel
+    slope = moment - (voxels - positions[:, None]) * area  # the weight of the slope within each voxel
     matrix = np.zeros((len(positions), n))
     rows = np.broadcast_to(np.arange(len(positions))[:, None], voxels.shape)
     for offset, weight in ((0, area), (1, slope / 2), (-1, -slope / 2)):
@@ -71,15 +73,15 @@ def profile_matrix(positions: Matrix, n: int, profile: str, fwhm: float, boundar
 
 @dataclass(frozen=True, kw_only=True)
 class SliceProfileDegradation(SeparableDegradation):
-    """Each LR voxel is HR integrated over a profile centred on it; axes of scale 1 are left alone.
+    """Integration of HR over a profile that is centred on each LR voxel; axes of scale 1 stay as they are.
 
-    Registered as "slice-profile" (Gaussian, for the through-plane axis of thick slices) and "block-mean" (a
-    box as wide as the LR voxel: at integer scales the plain mean of the HR voxels in it).
+    It is registered as "slice-profile" (Gaussian, for the through-plane axis of thick slices) and "block-mean" (a
+    box as wide as the LR voxel, which at integer scales is the mean of the HR voxels in it).
 
     Attributes:
-        profile: "gaussian" or "box".
-        thickness: slice thickness in units of the LR spacing; below 1 slices have gaps, above 1 they overlap.
-        fwhm: full width at half maximum of the profile in units of the slice thickness.
+        profile: The form of the profile, "gaussian" or "box".
+        thickness: The slice thickness in units of the LR spacing; below 1 the slices have gaps, above 1 they overlap.
+        fwhm: The full width at half maximum of the profile, in units of the slice thickness.
     """
 
     name: str = "slice-profile"
@@ -93,7 +95,7 @@ class SliceProfileDegradation(SeparableDegradation):
         for what in ("thickness", "fwhm"):
             value = getattr(self, what)
             if not (isfinite(value) and value > 0):
-                raise InputError(f"{what} of a slice profile must be positive, got {value}")
+                raise InputError(f"the {what} of a slice profile must be positive, got {value}")
 
     @classmethod
     def from_mm(
@@ -103,22 +105,27 @@ class SliceProfileDegradation(SeparableDegradation):
         fwhm: float | None = None,
         profile: str = "gaussian",
     ) -> SliceProfileDegradation:
-        """The profile of an acquisition known in mm.
+        """Return the degradation of an acquisition whose lengths are known in mm.
 
         Args:
-            spacing: distance of slice centres (DICOM Spacing Between Slices).
-            thickness: DICOM Slice Thickness; the spacing by default.
-            fwhm: of the profile; the thickness by default.
-            profile: "gaussian" or "box".
+            spacing: The distance between slice centres in mm (DICOM Spacing Between Slices).
+            thickness: The slice thickness in mm (DICOM Slice Thickness); the spacing by default.
+            fwhm: The full width at half maximum of the profile in mm; the thickness by default.
+            profile: The form of the profile, "gaussian" or "box".
+
+        Raises:
+            InputError: If a length is not positive.
         """
         thickness = spacing if thickness is None else thickness
         fwhm = thickness if fwhm is None else fwhm
         if not min(spacing, thickness, fwhm) > 0:
-            raise InputError(f"slice lengths must be positive mm, got {spacing}, {thickness}, {fwhm}")
+            raise InputError(
+                f"the spacing, thickness and FWHM of slices must be positive mm, got {spacing}, {thickness}, {fwhm}"
+            )
         return cls(profile=profile, thickness=thickness / spacing, fwhm=fwhm / thickness)
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """See `SeparableDegradation.axis_matrix`."""
+        """Return the matrix of one axis; see `SeparableDegradation.axis_matrix`."""
         if scale == 1 and n_hr == n_lr:
             return None
         width = float(scale) * self.thickness * self.fwhm

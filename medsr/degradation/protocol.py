@@ -1,4 +1,4 @@
-"""Steps in a row: corruptions of HR, one reduction, corruptions of LR."""
+"""Protocols: a sequence of corruptions of HR, one degradation, and corruptions of LR."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from medsr.geometry import Scale, ScaleLike
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Degradation):
-    """A degradation made of steps, under a name and version of its own.
+    """A degradation that is made of several steps and has its own name and version.
 
     Attributes:
-        steps: exactly one degradation, and corruptions before it (on HR) and after it (on LR).
-        alignment: that of the degradation among the steps.
+        steps: The steps: exactly one degradation, with corruptions before it (on HR) and after it (on LR).
+        alignment: The alignment of the degradation among the steps.
     """
 
     steps: tuple[Step, ...]
@@ -31,7 +31,7 @@ class Protocol(Degradation):
         corruptions = [s for s in self.steps if isinstance(s, Corruption)]
         if len(reductions) != 1 or len(corruptions) != len(self.steps) - 1:
             names = [getattr(s, "name", s) for s in self.steps]
-            raise InputError(f"a protocol has exactly one degradation, and noise or compression around it, got {names}")
+            raise InputError(f"a protocol needs exactly one degradation, with any noise or compression, got {names}")
         object.__setattr__(self, "alignment", self._reduction.alignment)
 
     @property
@@ -40,7 +40,7 @@ class Protocol(Degradation):
 
     @property
     def linear(self) -> bool:
-        """Whether there is nothing but a linear degradation."""
+        """Whether the protocol consists of a linear degradation alone."""
         return len(self.steps) == 1 and self._reduction.linear
 
     @property
@@ -49,11 +49,11 @@ class Protocol(Degradation):
         return self._reduction.downsampling
 
     def to_dict(self) -> dict[str, Any]:
-        """Name, version and the description of every step."""
+        """Return the name, the version and the description of every step."""
         return {"name": self.name, "version": self.version, "steps": [s.to_dict() for s in self.steps]}
 
     def adjoint(self, lr: torch.Tensor, hr_shape: Sequence[int], scale: ScaleLike) -> torch.Tensor:
-        """That of the degradation, if it is alone."""
+        """Apply the adjoint of the degradation if it is the only step; see `Degradation.adjoint`."""
         if self.linear:
             return self._reduction.adjoint(lr, hr_shape, scale)
         return super().adjoint(lr, hr_shape, scale)

@@ -1,4 +1,4 @@
-"""Degradations and corruptions by name, and back from the dictionaries that runs leave behind."""
+"""Build degradations and corruptions from their names, or from the dictionaries that runs leave behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medsr.errors import InputError
 
 _CV2_CUBIC = {"kernel": "cubic-0.75", "antialias": False, "boundary": "nearest"}
 
-# name -> class and the parameters in which the protocol differs from the class's defaults
+# name -> the class, and the parameters that differ from the defaults of the class
 _REGISTERED: dict[str, tuple[type[Step], dict[str, Any]]] = {
     "gaussian-blur": (GaussianBlurDegradation, {}),
     "pham-scipy-zoom": (
@@ -42,15 +42,32 @@ _REGISTERED: dict[str, tuple[type[Step], dict[str, Any]]] = {
 
 
 def names() -> tuple[str, ...]:
-    """All registered names."""
+    """Return all registered names."""
     return tuple(_REGISTERED)
 
 
 def get(name: str, **parameters: Any) -> Any:
-    """A registered degradation or corruption, with its published parameters unless told otherwise.
+    """Return a registered degradation or corruption.
+
+    Args:
+        name: One of `names()`.
+        **parameters: The parameters to change; the others are as published.
 
     Raises:
-        InputError: unknown name or parameter.
+        InputError: If the name or a parameter is unknown.
+
+    Examples:
+        >>> import torch
+        >>> from medsr import degradation
+        >>> hr = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> block_mean = degradation.get("block-mean")
+        >>> block_mean(hr, scale=2)
+        tensor([[[[ 2.5000,  4.5000],
+                  [10.5000, 12.5000]]]])
+        >>> block_mean(hr, scale=(1, 2)).shape  # reduce the last axis only
+        torch.Size([1, 1, 4, 2])
+        >>> degradation.from_dict(block_mean.to_dict()) == block_mean
+        True
     """
     if name not in _REGISTERED:
         raise InputError(f"a degradation is one of {', '.join(_REGISTERED)}, got {name!r}")
@@ -62,10 +79,12 @@ def get(name: str, **parameters: Any) -> Any:
 
 
 def from_dict(description: Mapping[str, Any]) -> Any:
-    """The degradation, corruption or protocol that `to_dict` described; parameters left out are the defaults.
+    """Return the degradation, corruption or protocol that `to_dict` described.
+
+    Parameters that the description leaves out have the published values.
 
     Raises:
-        InputError: unknown name, parameter or version.
+        InputError: If the name, a parameter or the version is unknown.
     """
     parameters = dict(description)
     name, version = parameters.pop("name", None), parameters.pop("version", 1)

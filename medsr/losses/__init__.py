@@ -1,4 +1,4 @@
-"""Losses of super-resolution networks: images in, one number out. A loss reads no file."""
+"""Losses for super-resolution networks. A loss maps images to one number and never reads a file."""
 
 from medsr.losses.adversarial import (
     ADVERSARIAL,

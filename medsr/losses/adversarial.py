@@ -1,7 +1,7 @@
-"""Adversarial losses: what a discriminator minimises, and what it then tells the generator.
+"""Adversarial losses: the terms that the discriminator and the generator minimise.
 
-Each kind is an object with the two terms as functions of scores; C(x) is the discriminator's raw score of an image, s
-the logistic function, E the mean over the batch (of each process, under torchrun).
+Each kind is an object whose two terms are functions of scores. C(x) is the raw score that the discriminator gives an
+image, s is the logistic function, and E is the mean over the batch (of each process, under torchrun).
 """
 
 from __future__ import annotations
@@ -19,44 +19,45 @@ Critic = Callable[[torch.Tensor], torch.Tensor]
 
 
 class AdversarialLoss:
-    """One kind of adversarial training.
+    """The base of all kinds of adversarial training.
 
     Attributes:
-        generator_needs_real: the generator's term compares with the scores of real images.
+        generator_needs_real: Whether the generator's term also needs the scores of real images.
     """
 
     generator_needs_real = False
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """What the discriminator minimises.
+        """Return the loss that the discriminator minimises.
 
         Args:
-            real: scores of HR images, (B, 1) or a map.
-            fake: scores of SR images.
+            real: The scores of HR images, (B, 1) or a map.
+            fake: The scores of SR images, of the same form.
         """
         raise NotImplementedError
 
     def generator(self, fake: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
-        """What the generator minimises.
+        """Return the loss that the generator minimises.
 
         Args:
-            fake: scores of SR images.
-            real: scores of HR images, where `generator_needs_real`; no gradient flows into them.
+            fake: The scores of SR images.
+            real: The scores of HR images, required if `generator_needs_real`; no gradient flows into them.
         """
         raise NotImplementedError
 
     def penalty(self, critic: Critic, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor | None:
-        """What is added to the discriminator's loss for its gradients; None where there is no such thing."""
+        """Return the gradient penalty that is added to the discriminator's loss, or None if this kind has none."""
         return None
 
     def constrain(self, critic: nn.Module) -> None:
-        """What is done to the discriminator's parameters after each of its steps."""
+        """Constrain the discriminator's parameters; called after each of its steps."""
 
 
 class VanillaGAN(AdversarialLoss):
-    """Binary cross-entropy, the generator's term not saturating (Goodfellow et al. 2014, algorithm 1, section 3).
+    """The original GAN loss: binary cross-entropy with the non-saturating generator term.
 
-    D: -E[log s(C(real))] - E[log(1 - s(C(fake)))]; G: -E[log s(C(fake))]. Scores are logits.
+    Goodfellow et al. 2014, algorithm 1 and section 3. The scores are logits.
+    D: -E[log s(C(real))] - E[log(1 - s(C(fake)))]; G: -E[log s(C(fake))].
     """
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -69,10 +70,11 @@ class VanillaGAN(AdversarialLoss):
 
 
 class RelativisticAverageGAN(AdversarialLoss):
-    """Real images shall look more real than the average SR image (Jolicoeur-Martineau 2019; ESRGAN, equations 1 and 2).
+    """The relativistic average GAN loss, which compares an HR image with the average SR image and vice versa.
 
+    Jolicoeur-Martineau 2019; ESRGAN, equations 1 and 2.
     D: (-E[log s(C(real) - E C(fake))] - E[log(1 - s(C(fake) - E C(real)))]) / 2; G: the same with real and fake
-    exchanged. The papers print sums; the halves are those of the dissertation's and of ESRGAN's programs.
+    exchanged. The papers print sums; the programs of the dissertation and of ESRGAN take half of them, as is done here.
     """
 
     generator_needs_real = True
@@ -86,30 +88,30 @@ class RelativisticAverageGAN(AdversarialLoss):
         """See `AdversarialLoss.generator`.
 
         Raises:
-            MedsrError: no scores of real images.
+            MedsrError: If there are no scores of real images.
         """
         if real is None:
-            raise MedsrError("a relativistic generator loss compares with the scores of HR images, got none")
+            raise MedsrError("a relativistic generator loss needs the scores of HR images, got none")
         return self.discriminator(fake, real.detach())
 
 
 class WGAN(AdversarialLoss):
-    """The earth mover's distance by a critic of bounded weights (Arjovsky et al. 2017, equations 2 and 3).
+    """The earth mover's distance, estimated by a critic with bounded weights (Arjovsky et al. 2017, equations 2 and 3).
 
     D: E C(fake) - E C(real); G: -E C(fake). After each step of the critic its weights are clipped to [-clip, clip].
-    Without clipping, and with a critic that ends in a sigmoid, this is Meta-SRGAN's loss as its authors' program has
-    it, but for constants.
+    Without clipping, and with a critic that ends in a sigmoid, this is the loss of Meta-SRGAN in its authors' program,
+    up to constants.
 
     Args:
-        clip: largest absolute weight (the papers' 0.01); None to leave the weights alone.
+        clip: The largest absolute weight (0.01 in the paper); None leaves the weights unclipped.
 
     Raises:
-        MedsrError: a bound that is not positive.
+        MedsrError: If the bound is not positive.
     """
 
     def __init__(self, clip: float | None = 0.01) -> None:
         if clip is not None and not clip > 0:
-            raise MedsrError(f"weights are clipped to a positive number, or null for not at all; got {clip}")
+            raise MedsrError(f"expected a positive bound for clipping, or null for no clipping, got {clip}")
         self.clip = clip
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -121,7 +123,7 @@ class WGAN(AdversarialLoss):
         return -fake.float().mean()
 
     def constrain(self, critic: nn.Module) -> None:
-        """Clip the weights."""
+        """Clip the critic's weights to [-clip, clip]."""
         if self.clip is not None:
             with torch.no_grad():
                 for parameter in critic.parameters():
@@ -131,51 +133,51 @@ class WGAN(AdversarialLoss):
 class WGANGP(WGAN):
     """WGAN with a penalty on the critic's gradients in place of clipping (Gulrajani et al. 2017, equation 3).
 
-    D: E C(fake) - E C(real) + weight E[(|grad C(x)|_2 - 1)^2], x = a fake + (1 - a) real with one a of each image,
-    uniform in [0, 1]. A critic with batch norm makes an image's score depend on the others, for which the penalty is
-    not meant. (The dissertation prints a coefficient of 1 and an unnamed norm in equations 3.19 and 4.17; its program
-    has 10 and the Euclidean norm.)
+    D: E C(fake) - E C(real) + weight E[(|grad C(x)|_2 - 1)^2], where x = a fake + (1 - a) real with one a per image,
+    uniform in [0, 1]. The penalty is not meant for a critic with batch norm, which makes the score of an image depend
+    on the other images. (The dissertation prints a coefficient of 1 and does not name the norm in equations 3.19 and
+    4.17; its program uses 10 and the Euclidean norm.)
 
     Args:
-        weight: of the penalty.
+        weight: The weight of the penalty.
 
     Raises:
-        MedsrError: a negative weight.
+        MedsrError: If the weight is negative.
     """
 
     def __init__(self, weight: float = 10.0) -> None:
         super().__init__(clip=None)
         if not weight >= 0:
-            raise MedsrError(f"the weight of a gradient penalty is not negative, got {weight}")
+            raise MedsrError(f"expected a weight of the gradient penalty that is not negative, got {weight}")
         self.weight = weight
 
     def penalty(self, critic: Critic, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """The weighted penalty, in float32 whatever autocast says: half precision does not differentiate twice."""
+        """Return the weighted penalty in float32, also under autocast: half precision does not differentiate twice."""
         return self.weight * gradient_penalty(critic, real, fake)
 
 
 def gradient_penalty(critic: Critic, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Mean over the batch of (|gradient of the score|_2 - 1)^2 at random points between real and fake images.
+    """Return the batch mean of (|gradient of the score|_2 - 1)^2 at random points between real and fake images.
 
     Args:
-        critic: (B, ...) images to scores; differentiable twice.
-        real: (B, ...) images.
-        fake: likewise, of the same size.
+        critic: The function from images (B, ...) to scores; it must be differentiable twice.
+        real: The real images, (B, ...).
+        fake: The fake images, of the same size.
 
     Returns:
         A scalar that can be differentiated with respect to the critic's parameters.
 
     Raises:
-        MedsrError: images of two sizes.
+        MedsrError: If the sizes of the images differ.
     """
     if real.shape != fake.shape:
-        raise MedsrError(f"real and fake images have one size, got {tuple(real.shape)} and {tuple(fake.shape)}")
+        raise MedsrError(f"expected real and fake images of one size, got {tuple(real.shape)} and {tuple(fake.shape)}")
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
         real, fake = torch.as_tensor(real).detach().float(), torch.as_tensor(fake).detach().float()
         share = torch.rand([len(real), *(1 for _ in real.shape[1:])], device=real.device)
         between = (share * fake + (1 - share) * real).requires_grad_()
         (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-        # The root has no derivative at 0; the tiny constant keeps the gradient of a flat critic finite.
+        # The square root has no derivative at 0; the tiny constant keeps the gradient of a flat critic finite.
         norm = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()
         return (norm - 1).square().mean()
 
@@ -189,14 +191,22 @@ ADVERSARIAL: Mapping[str, type[AdversarialLoss]] = {
 
 
 def adversarial_loss(kind: str | AdversarialLoss, **arguments: Any) -> AdversarialLoss:
-    """A kind of adversarial training by name; an object is returned as it is.
+    """Return the adversarial loss of the given name; an object is returned as it is.
 
     Args:
-        kind: "vanilla", "ragan", "wgan" or "wgan-gp".
-        arguments: of its class.
+        kind: "vanilla", "ragan", "wgan" or "wgan-gp", or an object.
+        **arguments: The arguments of the class that the name stands for.
 
     Raises:
-        MedsrError: an unknown name.
+        MedsrError: If the name is unknown.
+
+    Examples:
+        >>> import torch
+        >>> from medsr.losses import adversarial_loss
+        >>> loss = adversarial_loss("wgan", clip=0.01)
+        >>> real, fake = torch.tensor([[3.0], [1.0]]), torch.tensor([[0.5], [0.5]])
+        >>> loss.discriminator(real, fake).item(), loss.generator(fake).item()
+        (-1.5, -0.5)
     """
     if isinstance(kind, AdversarialLoss):
         return kind

@@ -1,4 +1,4 @@
-"""Several losses as one, each term known by name."""
+"""The weighted sum of several named losses."""
 
 from __future__ import annotations
 
@@ -11,18 +11,28 @@ from medsr.errors import MedsrError
 
 
 class WeightedLoss(nn.Module):
-    """A weighted sum of losses of (SR, HR) that remembers its terms.
+    """A weighted sum of losses of (SR, HR) that keeps the values of its terms for logs.
 
     Args:
-        terms: losses by name.
-        weights: factors by name, 1 where absent, or one for each term in their order. A term of weight 0 is not
-            computed.
+        terms: The losses by name.
+        weights: The factors by name (1 for a name that is absent), or one factor per term in the order of the terms.
+            A term of weight 0 is not computed.
 
     Attributes:
-        last: unweighted values of the last call by name, detached, for logs.
+        last: The unweighted values of the last call by name, detached.
 
     Raises:
-        MedsrError: no terms, or weights that do not fit them.
+        MedsrError: If there are no terms, or the weights do not fit them.
+
+    Examples:
+        >>> import torch
+        >>> from medsr.losses import WeightedLoss
+        >>> loss = WeightedLoss({"l1": torch.nn.L1Loss(), "mse": torch.nn.MSELoss()}, {"mse": 0.5})
+        >>> sr, hr = torch.full((1, 1, 4, 4), 2.0), torch.zeros(1, 1, 4, 4)
+        >>> loss(sr, hr).item()  # 2 + 0.5 * 4
+        4.0
+        >>> {name: value.item() for name, value in loss.last.items()}
+        {'l1': 2.0, 'mse': 4.0}
     """
 
     def __init__(
@@ -39,13 +49,13 @@ class WeightedLoss(nn.Module):
         self.last: dict[str, torch.Tensor] = {}
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        """(B, C, *spatial) twice, to a scalar.
+        """Return the weighted sum for SR and HR images, both (B, C, *spatial), as a scalar.
 
         Raises:
-            MedsrError: images of two sizes.
+            MedsrError: If the sizes of the images differ.
         """
         if sr.shape != hr.shape:
-            raise MedsrError(f"SR and HR images have one size, got {tuple(sr.shape)} and {tuple(hr.shape)}")
+            raise MedsrError(f"expected SR and HR images of one size, got {tuple(sr.shape)} and {tuple(hr.shape)}")
         total = sr.new_zeros(())
         self.last = {}
         for name, loss in self.terms.items():

@@ -1,4 +1,4 @@
-"""What losses by a fixed feature network share: the network's part, distances between features."""
+"""The parts that losses with a fixed feature network share: the frozen network and the distances between features."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ DISTANCES = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 class FeatureNetwork(Protocol):
-    """A network whose features have names, such as `SegmentationUNet` and `VGG19Features`."""
+    """A network that returns features by name, such as `SegmentationUNet` and `VGG19Features`."""
 
     def features(self, image: torch.Tensor, taps: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Features of (B, C, *spatial) by name."""
+        """Return the named features of an image (B, C, *spatial)."""
 
 
 @contextmanager
 def as_judge(network: object, device: torch.device, batch_statistics: bool = False) -> Iterator[None]:
-    """The network on the images' device, frozen, in the right mode; afterwards as it was.
+    """Freeze a network on the device of the images for the block; restore its mode and `requires_grad` afterwards.
 
     Args:
-        network: what is no `nn.Module` is left alone.
-        device: of the images.
-        batch_statistics: training mode instead of evaluation mode.
+        network: The network. An object that is not an `nn.Module` is left as it is.
+        device: The device of the images.
+        batch_statistics: Whether the network runs in training mode instead of evaluation mode.
     """
     if not isinstance(network, nn.Module):
         yield

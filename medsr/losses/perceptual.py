@@ -1,4 +1,4 @@
-"""How far apart a fixed network sees two images: perceptual losses on its features."""
+"""Perceptual losses: distances between the features that a fixed network computes for SR and HR."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from medsr.losses.judge import DISTANCES, FeatureNetwork, as_judge
 class PerceptualLoss(nn.Module):
     """A weighted sum of distances between the features of SR and HR (Johnson et al. 2016; Ledig et al. 2017, eq. 5).
 
-    sum over taps i of w_i d(phi_i(SR), phi_i(HR)), d the mean absolute or squared difference. The network is given,
-    not read: `VGG19Features` with "conv5_4" (before activation, as ESRGAN and the dissertation's VGG54) or "relu5_4"
-    (after), "conv2_2" (its VGG22); or, without anybody's files, the encoder of a trained `SegmentationUNet`, "E1" to
-    "E5".
+    The loss is the sum over taps i of w_i d(phi_i(SR), phi_i(HR)), where d is the mean absolute or squared difference.
+    The network is given as an object, not as a file: `VGG19Features` with "conv5_4" (before the activation, as in
+    ESRGAN and in the dissertation's VGG54), "relu5_4" (after it) or "conv2_2" (the dissertation's VGG22). The encoder
+    of a trained `SegmentationUNet`, "E1" to "E5", needs no third-party weights.
 
     The network is a fixed judge: its parameters get no gradient and keep their `requires_grad`, HR is passed without
-    gradient, and batch normalisation uses the statistics of training.
+    gradient, and batch normalisation uses the statistics of its training.
 
     Args:
-        network: with `features`; it is not a part of this module: what `parameters()` and `state_dict()` give stays
-            empty.
-        taps: names of features, known to the network.
-        weights: a factor for each of `taps`; 1 each by default. Taps of weight 0 are not computed.
-        distance: "l1" or "mse".
-        batch_statistics: leave the network in training mode: batch normalisation then uses the batch at hand (and its
-            running statistics drift).
+        network: The network whose `features` are compared. It is not registered as a submodule, so that `parameters()`
+            and `state_dict()` of the loss stay empty.
+        taps: The names of the features to compare, as the network knows them.
+        weights: One factor per tap; 1 each by default. Taps of weight 0 are not computed.
+        distance: The distance between features, "l1" or "mse".
+        batch_statistics: Whether the network runs in training mode; batch normalisation then uses the statistics of
+            the current batch (and its running statistics drift).
 
     Raises:
-        MedsrError: unknown distance, or no taps, or weights that do not fit them.
+        MedsrError: If the distance is unknown, there are no taps, or the weights do not fit them.
     """
 
     def __init__(
@@ -50,28 +50,28 @@ class PerceptualLoss(nn.Module):
                 f"expected one or more taps with a weight each and a distance of {', '.join(DISTANCES)}; got "
                 f"{list(taps)}, {weights}, {distance!r}"
             )
-        if network is None:  # what configs give that name no bundle
+        if network is None:  # a config that names no feature bundle gives None
             raise MedsrError("expected a network whose features are compared, got none; name a feature_bundle")
-        self.judge = [network]  # in a list, it is not registered: neither trained nor saved with the loss
+        self.judge = [network]  # a list keeps it unregistered: neither trained nor saved with the loss
         self.weights = dict(zip(taps, factors, strict=True))
         self.distance = distance
         self.batch_statistics = batch_statistics
 
     def forward(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        """(B, C, *spatial) twice, about [0, 1], to a scalar.
+        """Return the loss of SR and HR images, both (B, C, *spatial) with intensities about [0, 1], as a scalar.
 
         Raises:
-            MedsrError: a tap that the network does not have.
+            MedsrError: If the network does not have one of the taps.
         """
         with as_judge(self.judge[0], sr.device, self.batch_statistics):
             return self.judged(sr, hr)
 
     def judged(self, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-        """The value, with the network made a judge."""
+        """Return the loss; the network is already frozen by `as_judge`."""
         return self.features_apart(sr, hr, [tap for tap, weight in self.weights.items() if weight])
 
     def features_apart(self, sr: torch.Tensor, hr: torch.Tensor, taps: Sequence[str]) -> torch.Tensor:
-        """The weighted distances of these taps, summed."""
+        """Return the weighted sum of the distances between SR and HR at the given taps."""
         total = sr.new_zeros(())
         if not taps:
             return total
