@@ -10,6 +10,7 @@ import lazy_loader
 from medsr.bundle.catalogue import DEFAULT_BUNDLE, Bundle, bundle_directories, find_bundle, list_bundles
 
 if TYPE_CHECKING:
+    from medsr.bundle.beginning import begin
     from medsr.bundle.evaluation import EvaluationPostprocessing, EvaluationReports
     from medsr.bundle.inference import (
         Inference,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "beginning": ["begin"],
         "evaluation": ["EvaluationPostprocessing", "EvaluationReports"],
         "inference": [
             "Inference",
@@ -65,6 +67,7 @@ __all__ = [
     "ValidationDice",
     "ValidationPSNR",
     "VolumePreprocessing",
+    "begin",
     "bundle_directories",
     "find_bundle",
     "list_bundles",

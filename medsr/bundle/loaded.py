@@ -13,6 +13,7 @@ from monai.transforms import Compose, LoadImaged, SaveImaged
 from torch import nn
 
 from medsr.bundle.catalogue import Bundle, find_bundle
+from medsr.bundle.entries import checked
 from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
@@ -21,12 +22,24 @@ from medsr.weights import load_weights
 
 
 def inference_parser(bundle: Bundle, entries: Mapping[str, Any]) -> ConfigParser:
-    """Return the parser of `inference.json` with entries replaced or added; its parts are built one by one."""
+    """Return the parser of `inference.json` with entries replaced or added; its parts are built one by one.
+
+    Texts among the entries are taken literally: a folder may be called `$x`, which in a config is an expression. The
+    config refers to them by names that no file has, and the parser is given what these stand for.
+    """
     parser = ConfigParser()
     parser.read_config(str(bundle.root / "configs" / "inference.json"))
-    parser.update({**entries, "bundle_root": os.path.abspath(bundle.root)})
+    entries = {**entries, "bundle_root": os.path.abspath(bundle.root)}
+    texts = {key: f"_given_{place}" for place, (key, value) in enumerate(entries.items()) if _holds_text(value)}
+    parser.update({key: f"@{texts[key]}" if key in texts else value for key, value in entries.items()})
     parser.parse()
+    parser.ref_resolver.resolved_content.update({name: entries[key] for key, name in texts.items()})
     return parser
+
+
+def _holds_text(value: Any) -> bool:
+    """Whether a value is a text or a list of texts; other lists and dictionaries are parts of a config."""
+    return isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(v, str) for v in value))
 
 
 def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> LoadedBundle:
@@ -34,20 +47,16 @@ def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> Lo
 
     Args:
         bundle: that super-resolves.
-        settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...).
+        settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...); see
+            `medsr.bundle.settings`. Texts are taken literally, not as MONAI's expressions.
 
     Raises:
         InputError: a bundle that does not super-resolve; weights that are missing, changed since their hash was
             recorded, unreadable, or do not fit the network; an unknown setting.
-        MedsrError: a setting that its part of the bundle refuses.
+        MedsrError: a setting that makes no sense.
     """
-    if not bundle.enlarges:
-        raise InputError(f"bundle {bundle.name} does not enlarge images; choose another, see `medsr bundles`")
-    unknown = [key for key in settings or {} if _top(key) not in bundle.inference]
-    if unknown:
-        known = ", ".join(key for key, value in bundle.inference.items() if not isinstance(value, dict | list))
-        raise InputError(f"bundle {bundle.name} has no setting {unknown[0]!r}; it has {known}")
-    parser = inference_parser(bundle, settings or {})
+    entries = checked_settings(bundle, settings or {})
+    parser = inference_parser(bundle, entries)
     try:
         network: nn.Module = parser.get_parsed_content("network")
         weights = Path(parser.get_parsed_content("weights")) if "weights" in parser else bundle.weights
@@ -58,9 +67,16 @@ def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> Lo
     return LoadedBundle(network.eval(), *parts)
 
 
-def _top(key: str) -> str:
-    """The section of a config entry such as "inferer::tile_size" (or with #, MONAI's older separator)."""
-    return key.replace("#", "::").split("::")[0]
+def checked_settings(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a bundle's inference as the values that they stand for, before anything is loaded.
+
+    Raises:
+        InputError: a bundle that does not super-resolve, or an unknown setting.
+        MedsrError: a setting that makes no sense.
+    """
+    if not bundle.enlarges:
+        raise InputError(f"bundle {bundle.name} does not enlarge images; choose another, see `medsr bundles`")
+    return checked(settings, bundle.inference, f"bundle {bundle.name}")
 
 
 def trained_network(root: str | Path | None, weights: str = "model.pt", **entries: Any) -> nn.Module | None:

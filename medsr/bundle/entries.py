@@ -1,0 +1,151 @@
+"""Which entries a bundle's config has, also inside its components: an unknown name is a mistake, and is told."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pydoc import locate
+from typing import Any
+
+from ignite.engine import Engine
+from monai.bundle import ComponentLocator, ConfigComponent
+from torch.utils.data import DataLoader
+
+from medsr.bundle.settings import setting_for
+from medsr.errors import InputError
+from medsr.networks import NETWORKS, PRESETS, create, whole_scale
+
+SEPARATOR = "::"
+_LANGUAGE = ("$", "@", "%")  # with which MONAI's expressions, references and macros begin
+_OF_COMPONENTS = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")
+_ANYTHING = "$"  # a default that tells nothing of the kind
+
+
+def checked(
+    given: Mapping[str, Any], config: Mapping[str, Any], owner: str, *, expressions: bool = False
+) -> dict[str, Any]:
+    """Return entries of a config with the values that they stand for; see `medsr.bundle.settings`.
+
+    Args:
+        given: values by id, such as "scale" or "inferer::tile_size" (or with #, MONAI's older separator).
+        config: whose entries may be replaced.
+        owner: what the config is called in messages.
+        expressions: whether a text may be an expression, a reference or a macro of MONAI, which stays as it is.
+
+    Raises:
+        MedsrError: an entry that the config does not have, with the nearest that it has; or an impossible value.
+    """
+    given = {key.replace("#", SEPARATOR): value for key, value in given.items()}
+    result = {}
+    for key, value in given.items():
+        path = key.split(SEPARATOR)
+        default = _default(path, config, given, owner)
+        written = expressions and isinstance(value, str) and value.startswith(_LANGUAGE)
+        setting = None if written else setting_for(path, default)
+        result[key] = value if setting is None else setting.parse(key, value)
+    return result
+
+
+def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any], owner: str) -> Any:
+    """What the config says at a place, references followed; `_ANYTHING` where every entry is as good as another.
+
+    Raises:
+        InputError: there is no such entry.
+    """
+    node: Any = config
+    inside = False  # of a component: dictionaries there are data
+    for depth, part in enumerate(path):
+        node = _followed(node, config)
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        if not isinstance(node, Mapping):
+            raise _unknown(path, depth, [], owner)
+        inside = inside or "_target_" in node
+        if part in node:
+            node = node[part]
+        elif part in _OF_COMPONENTS:
+            return _ANYTHING
+        elif "_target_" in node:
+            place = SEPARATOR.join(path[:depth])  # where another class or network may be named at the same time
+            target, name = (given.get(f"{place}::{key}", node.get(key)) for key in ("_target_", "name"))
+            parameters = _parameters(str(target), str(name))
+            if parameters is None:
+                return _ANYTHING
+            if part not in parameters:
+                raise _unknown(path, depth, [*node, *parameters], owner)
+            node = parameters[part]
+        elif inside or not (depth == 0 or _is_section(node)):
+            return _ANYTHING
+        else:
+            raise _unknown(path, depth, node, owner)
+    return _followed(node, config)
+
+
+def _is_section(node: Mapping[str, Any]) -> bool:
+    """Whether a dictionary holds parts of a workflow (`train`, `validate`), so is no data."""
+    return any(isinstance(value, Mapping) and "_target_" in value for value in node.values())
+
+
+def _followed(node: Any, config: Mapping[str, Any]) -> Any:
+    """What a plain reference ("@train::dataset") refers to; expressions stay."""
+    for _ in range(10):  # longer than any chain that is no circle
+        if not (isinstance(node, str) and node.startswith("@")):
+            return node
+        target: Any = config
+        for part in node[1:].replace("#", SEPARATOR).split(SEPARATOR):
+            target = target.get(part, _ANYTHING) if isinstance(target, Mapping) else _ANYTHING
+        node = target
+    return _ANYTHING
+
+
+@cache
+def _parameters(target: str, name: str) -> dict[str, Any] | None:
+    """Arguments of a component with their defaults; None where it takes any, or is not to be found.
+
+    Args:
+        target: dotted path, or name of a class of MONAI.
+        name: of a network, for a component that makes networks by name.
+    """
+    if target.startswith(_LANGUAGE):
+        return None
+    component = ConfigComponent({"_target_": target}, locator=_locator() if "." not in target else None)
+    module = component.resolve_module_name()
+    found: Any = locate(module) if isinstance(module, str) else module
+    if found in (create, whole_scale):
+        network = PRESETS[name].network if name in PRESETS else NETWORKS.get(name)
+        scale = {"scale": 2} if found is whole_scale else {}
+        return None if network is None else {**scale, **(_signature(network) or {})}
+    return _signature(found)
+
+
+def _signature(function: Any) -> dict[str, Any] | None:
+    # Those of engines and loaders hand arguments that they do not name to the class above.
+    chain = inspect.isclass(function) and issubclass(function, Engine | DataLoader)
+    found: dict[str, Any] = {}
+    for part in [c.__init__ for c in function.__mro__ if "__init__" in vars(c)] if chain else [function]:
+        try:
+            parameters = inspect.signature(part).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        found |= {p.name: _ANYTHING if p.default is p.empty else p.default for p in parameters if p.name not in found}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return found
+    return None
+
+
+@cache
+def _locator() -> ComponentLocator:
+    return ComponentLocator()
+
+
+def _unknown(path: list[str], depth: int, known: Iterable[str], owner: str) -> InputError:
+    """The error about an entry that is not there, with the nearest that is."""
+    names = [name for name in known if not name.startswith("_")]
+    nearest = difflib.get_close_matches(path[depth], names, n=1, cutoff=0)
+    place = SEPARATOR.join(path[:depth])
+    has = SEPARATOR.join([*path[:depth], *nearest]) if nearest else f"nothing inside {place!r}"
+    hint = f"{has!r}, the nearest name; write that, or leave it out" if nearest else f"{has}; leave it out"
+    return InputError(f"{owner} has no setting {SEPARATOR.join(path)!r}; it has {hint}")
