@@ -370,5 +370,5 @@ def test_names_are_taken_literally(tiny_bundle: Path, image: Path, name: str) ->
 
 
 def test_a_path_is_literal_inside_a_component_too(tiny_bundle: Path) -> None:
-    loaded = load_bundle(Bundle(tiny_bundle), {"preprocessing::transforms::1::method": "minmax", "series": "$1.2"})
+    loaded = load_bundle(Bundle(tiny_bundle), {"preprocessing::method": "minmax", "series": "$1.2"})
     assert loaded.preprocessing.transforms[0]._loader.readers[-1].series == "$1.2"
