@@ -21,6 +21,7 @@ SEPARATOR = "::"
 _LANGUAGE = ("$", "@", "%")  # with which MONAI's expressions, references and macros begin
 _OF_COMPONENTS = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")
 _ANYTHING = "$"  # a default that tells nothing of the kind
+_MISSPELT = 0.85  # how alike a name is, from 0 to 1, to be taken for a slip where any name may be right
 
 
 def checked(
@@ -71,10 +72,10 @@ def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any
         elif "_target_" in node:
             place = SEPARATOR.join(path[:depth])  # where another class or network may be named at the same time
             target, name = (given.get(f"{place}::{key}", node.get(key)) for key in ("_target_", "name"))
-            parameters = _parameters(str(target), str(name))
-            if parameters is None:
-                return _ANYTHING
+            parameters, takes_more = _parameters(str(target), str(name))
             if part not in parameters:
+                if takes_more and not difflib.get_close_matches(part, [*node, *parameters], cutoff=_MISSPELT):
+                    return _ANYTHING
                 raise _unknown(path, depth, [*node, *parameters], owner)
             node = parameters[part]
         elif inside or not (depth == 0 or _is_section(node)):
@@ -102,26 +103,26 @@ def _followed(node: Any, config: Mapping[str, Any]) -> Any:
 
 
 @cache
-def _parameters(target: str, name: str) -> dict[str, Any] | None:
-    """Arguments of a component with their defaults; None where it takes any, or is not to be found.
+def _parameters(target: str, name: str) -> tuple[dict[str, Any], bool]:
+    """Arguments of a component with their defaults, and whether it takes others too.
 
     Args:
         target: dotted path, or name of a class of MONAI.
         name: of a network, for a component that makes networks by name.
     """
     if target.startswith(_LANGUAGE):
-        return None
+        return {}, True
     component = ConfigComponent({"_target_": target}, locator=_locator() if "." not in target else None)
     module = component.resolve_module_name()
     found: Any = locate(module) if isinstance(module, str) else module
     if found in (create, whole_scale):
         network = PRESETS[name].network if name in PRESETS else NETWORKS.get(name)
-        scale = {"scale": 2} if found is whole_scale else {}
-        return None if network is None else {**scale, **(_signature(network) or {})}
+        parameters, takes_more = _signature(network)
+        return parameters if found is create else {"scale": 2, **parameters}, takes_more
     return _signature(found)
 
 
-def _signature(function: Any) -> dict[str, Any] | None:
+def _signature(function: Any) -> tuple[dict[str, Any], bool]:
     # Those of engines and loaders hand arguments that they do not name to the class above.
     chain = inspect.isclass(function) and issubclass(function, Engine | DataLoader)
     found: dict[str, Any] = {}
@@ -129,11 +130,11 @@ def _signature(function: Any) -> dict[str, Any] | None:
         try:
             parameters = inspect.signature(part).parameters.values()
         except (TypeError, ValueError):
-            return None
-        found |= {p.name: _ANYTHING if p.default is p.empty else p.default for p in parameters if p.name not in found}
+            return found, True
+        found = {p.name: _ANYTHING if p.default is p.empty else p.default for p in parameters} | found
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return found
-    return None
+            return found, False
+    return found, True
 
 
 @cache

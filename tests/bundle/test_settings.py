@@ -256,6 +256,15 @@ def test_every_config_refuses_what_it_does_not_have(
     one_line(done.err, " with ".join(file.name for file in files) + " has no setting 'typo_entry'")
 
 
+def test_arguments_that_a_component_hands_on(monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
+    """An any-scale network hands arguments to its upsampler: those are not listed, and a slip is told nevertheless."""
+    config, options = BUNDLES / "miassr" / "configs" / "train.json", {"dataset_dir": tmp_path / "absent"}
+    for name in ("network_def#features", "network_def#kernel_size", "network_def#blocks", "train#trainer#decollate"):
+        one_line(monai_bundle("run", config_file=config, **options, **{name: 1}).err, "absent does not exist")
+    for name in ("network_def#featurs", "train#trainer#max_epoch", "train#trainer#val_intervals"):
+        one_line(monai_bundle("run", config_file=config, **options, **{name: 1}).err, "has no setting")
+
+
 def test_names_of_an_override_file_are_known_with_it_alone(monai_bundle: Callable[..., Any], tmp_path: Path) -> None:
     train = BUNDLES / "miassr" / "configs" / "train.json"
     options = {"dataset_dir": tmp_path / "absent", "adversarial_weight": "0.5"}
