@@ -15,7 +15,7 @@ FORMER = {
     "medsr.data.collection": "medsr.datasets.selection",
     "medsr.data.datalists": "medsr.datasets.datalists",
     "medsr.data.items": "medsr.data.inference_items",
-    "medsr.data.manifests": "medsr.datasets.manifests",
+    "medsr.data.manifests": "medsr.datasets.manifest_files",
     "medsr.data.sources": "medsr.data.input_images",
 }
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from medsr.datasets.cases import Case, read_folder
 from medsr.datasets.check import Finding, Report, check_folder
 from medsr.datasets.datalists import RESOLUTIONS, datalist_of, write_datalist
+from medsr.datasets.dataset_folder import DatasetImage, read_folder
 from medsr.datasets.manifest import Manifest
-from medsr.datasets.manifests import list_manifests, load_manifest
+from medsr.datasets.manifest_files import list_manifests, load_manifest
 
 # Findings of one kind that are printed; --json has them all.
 _SHOWN = 10
@@ -107,10 +107,10 @@ def run_check(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def _progress(cases: Iterable[Case]) -> Iterable[Case]:
+def _progress(images: Iterable[DatasetImage]) -> Iterable[DatasetImage]:
     from tqdm import tqdm
 
-    return tqdm(cases, unit="image", leave=False, disable=not sys.stderr.isatty())
+    return tqdm(images, unit="image", leave=False, disable=not sys.stderr.isatty())
 
 
 def _lines(report: Report) -> list[str]:

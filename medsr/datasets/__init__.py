@@ -1,4 +1,4 @@
-"""Datasets: manifests, the cases in a folder, checks of it, and datalists to train and to evaluate from."""
+"""Datasets: manifests, the images in a folder, checks of it, and datalists to train and to evaluate from."""
 
 from medsr.datasets.selection import collect, segmentation_items, with_scales
 

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from medsr.data.headers import Header, read_header
-from medsr.datasets.cases import Case, Folder, read_folder
+from medsr.datasets.dataset_folder import DatasetImage, Folder, read_folder
 from medsr.datasets.manifest import Manifest
 from medsr.datasets.subjects import SPLITS
 from medsr.errors import InputError
@@ -24,7 +24,7 @@ _SPACING_TOLERANCE = 1e-3
 # A label map whose corners lie this close to the image's is on the image's grid.
 _SAME_GRID_MM = 1e-2
 
-Progress = Callable[[Iterable[Case]], Iterable[Case]]
+Progress = Callable[[Iterable[DatasetImage]], Iterable[DatasetImage]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def check_folder(
         root: folder that holds it, in any of the manifest's layouts.
         full: read every voxel too: finds files that are cut short, NaN, and wrong label values.
         hashes: compare sha256 where the manifest knows it.
-        progress: wraps the iteration over the cases, for a progress bar.
+        progress: wraps the iteration over the images, for a progress bar.
 
     Raises:
         InputError: no such folder, an empty one, or one that fits none of the layouts.
@@ -114,11 +114,11 @@ def check_folder(
     report.findings += _names(manifest, folder)
     known = _checksums(manifest, folder) if hashes else {}
     absent, hashed = set(folder.missing), set[str]()
-    for case in progress(folder.cases):
-        files = [case.path]
-        if case.segmentation and case.segmentation not in absent:
-            files.append(case.segmentation)
-        report.findings += _case(manifest, folder, case, files, full)
+    for image in progress(folder.images):
+        files = [image.path]
+        if image.segmentation and image.segmentation not in absent:
+            files.append(image.segmentation)
+        report.findings += _image(manifest, folder, image, files, full)
         if hashes:
             # Contrasts of one subject may share a label map.
             report.findings += [found for path in files if path not in hashed for found in _hash(folder, path, known)]
@@ -130,8 +130,8 @@ def check_folder(
 
 
 def _summary(manifest: Manifest, folder: Folder, checked: tuple[str, ...]) -> Report:
-    images = Counter(case.split or "none" for case in folder.cases)
-    pairs = {(case.split or "none", case.subject) for case in folder.cases if case.subject}
+    images = Counter(image.split or "none" for image in folder.images)
+    pairs = {(image.split or "none", image.subject) for image in folder.images if image.subject}
     subjects = Counter(split for split, _ in pairs)
     keys = [split for split in (*SPLITS, "none") if split in SPLITS or images[split]]
     return Report(
@@ -172,50 +172,50 @@ def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
 
 def _counts(manifest: Manifest, folder: Folder) -> list[Finding]:
     findings = []
-    images, needed, complete = len(folder.cases), folder.layout.images_expected, manifest.expected.images
+    images, needed, complete = len(folder.images), folder.layout.images_expected, manifest.expected.images
     if needed and images != needed:
         findings.append(Finding("count", "", f"expected {needed} images, found {images}"))
     elif complete and images != complete and not manifest.files:
         findings.append(Finding("count", "", f"{images} of the dataset's {complete} images", problem=False))
-    left_out = sum(case.split is None for case in folder.cases)
+    left_out = sum(image.split is None for image in folder.images)
     if left_out:
         findings.append(Finding("split", "", f"{left_out} images are in no split: the manifest leaves them out", False))
     return findings
 
 
-def _case(manifest: Manifest, folder: Folder, case: Case, files: list[str], full: bool) -> list[Finding]:
+def _image(manifest: Manifest, folder: Folder, image: DatasetImage, files: list[str], full: bool) -> list[Finding]:
     headers: list[Header] = []
     for path in files:
         try:
             headers.append(read_header(folder.root / path))
         except InputError as error:
             return [Finding("unreadable", path, _without_path(error, folder.root / path))]
-    findings = _grid(manifest, case, headers[0])
+    findings = _grid(manifest, image, headers[0])
     if len(headers) > 1 and not headers[0].same_grid(headers[1], _SAME_GRID_MM):
-        findings.append(Finding("shape", files[1], f"the label map is not on the grid of its image {case.path}"))
+        findings.append(Finding("shape", files[1], f"the label map is not on the grid of its image {image.path}"))
     if full:
         findings += _voxels(manifest, folder, files)
     return findings
 
 
-def _grid(manifest: Manifest, case: Case, header: Header) -> list[Finding]:
-    """Compare size and spacing with the record of the file, or else with the bounds of the dataset."""
+def _grid(manifest: Manifest, image: DatasetImage, header: Header) -> list[Finding]:
+    """Compare size and spacing with what the manifest lists of the file, or else with the bounds of the dataset."""
     findings = []
     shape, spacing = header.shape, header.spacing
-    known, bounds = case.record, manifest.expected
+    known, bounds = image.listed, manifest.expected
     if len(shape) != manifest.dimensions:
         message = f"expected a {manifest.dimensions}D image, got size {_by(shape)}"
-        return [Finding("shape", case.path, message)]
+        return [Finding("shape", image.path, message)]
     if known and known.shape:
         if shape != known.shape:
-            findings.append(Finding("shape", case.path, f"expected {_by(known.shape)}, got {_by(shape)}"))
+            findings.append(Finding("shape", image.path, f"expected {_by(known.shape)}, got {_by(shape)}"))
     elif bounds.shape_min and bounds.shape_max and not _within(shape, bounds.shape_min, bounds.shape_max):
         expected = f"{_by(bounds.shape_min)} to {_by(bounds.shape_max)}"
-        findings.append(Finding("shape", case.path, f"expected {expected}, got {_by(shape)}"))
+        findings.append(Finding("shape", image.path, f"expected {expected}, got {_by(shape)}"))
     found = "".join(nib.orientations.aff2axcodes(header.affine))
     if bounds.orientation and found != bounds.orientation:
         message = f"expected axes that point to {bounds.orientation}, got {found}"
-        findings.append(Finding("orientation", case.path, message))
+        findings.append(Finding("orientation", image.path, message))
     if known and known.spacing:
         low = high = known.spacing
     elif bounds.spacing_min and bounds.spacing_max:
@@ -224,7 +224,7 @@ def _grid(manifest: Manifest, case: Case, header: Header) -> list[Finding]:
         return findings
     if not _within(spacing, low, high, _SPACING_TOLERANCE):
         expected = _by(low) if low == high else f"{_by(low)} to {_by(high)}"
-        findings.append(Finding("spacing", case.path, f"expected {expected} mm, got {_by(spacing)} mm"))
+        findings.append(Finding("spacing", image.path, f"expected {expected} mm, got {_by(spacing)} mm"))
     return findings
 
 
@@ -265,11 +265,11 @@ def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:
     """Path below the folder to sha256, from the files of the manifest and the list beside it."""
     base = Path(folder.layout.root)
     known = {}
-    for record in manifest.files:
-        if record.sha256:
-            known[(base / record.path).as_posix()] = record.sha256
-        if record.segmentation and record.segmentation_sha256:
-            known[(base / record.segmentation).as_posix()] = record.segmentation_sha256
+    for listed in manifest.files:
+        if listed.sha256:
+            known[(base / listed.path).as_posix()] = listed.sha256
+        if listed.segmentation and listed.segmentation_sha256:
+            known[(base / listed.segmentation).as_posix()] = listed.segmentation_sha256
     if folder.layout.checksums:
         path = manifest.path.with_name(folder.layout.checksums)
         try:

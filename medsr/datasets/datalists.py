@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medsr.data.contrasts import in_order
-from medsr.datasets.cases import Case, Folder, read_folder
+from medsr.datasets.dataset_folder import DatasetImage, Folder, read_folder
 from medsr.datasets.manifest import Manifest
-from medsr.datasets.manifests import load_manifest
+from medsr.datasets.manifest_files import load_manifest
 from medsr.errors import InputError
 from medsr.files.atomic import write_json_atomic
 
@@ -85,10 +85,10 @@ def datalist_of(
         raise InputError(f"{folder.root}: {incomplete}; complete the folder")
     base = Path() if relative else folder.root.resolve()
     absent = set(folder.missing)
-    cases = [case for case in folder.cases if case.split and case.modality in kept and case.resolution in grids]
+    images = [image for image in folder.images if image.split and image.modality in kept and image.resolution in grids]
     channels = tuple(name for name in manifest.channels if name in kept)
     sections: Sections = {section: [] for section in SECTIONS.values()}
-    for group in _joined(cases, channels):
+    for group in _joined(images, channels):
         item = _item(group, base, image_key, absent)
         if manifest.preparation:
             item["preparation"] = dict(manifest.preparation)
@@ -104,21 +104,21 @@ def datalist_of(
     return sections
 
 
-def _joined(cases: list[Case], channels: tuple[str, ...]) -> list[list[Case]]:
-    """The cases one by one, or, where contrasts become channels, those of one scan together in their order.
+def _joined(images: list[DatasetImage], channels: tuple[str, ...]) -> list[list[DatasetImage]]:
+    """The images one by one, or, where contrasts become channels, those of one scan together in their order.
 
     Raises:
         InputError: a scan without one of the channels, or with two files of one.
     """
     if len(channels) < 2:
-        return [[case] for case in cases]
-    scans: dict[tuple[tuple[str, str], ...], dict[str, Case]] = {}
-    for case in cases:
-        told = {**case.entities, "subject": str(case.subject)}  # listed files have no entities
+        return [[image] for image in images]
+    scans: dict[tuple[tuple[str, str], ...], dict[str, DatasetImage]] = {}
+    for image in images:
+        told = {**image.entities, "subject": str(image.subject)}  # listed files have no entities
         scan = tuple(sorted((name, value) for name, value in told.items() if name != "modality"))
-        other = scans.setdefault(scan, {}).setdefault(case.modality, case)
-        if other is not case:
-            raise InputError(f"{other.path} and {case.path} are both {case.modality} of one scan; remove one of them")
+        other = scans.setdefault(scan, {}).setdefault(image.modality, image)
+        if other is not image:
+            raise InputError(f"{other.path} and {image.path} are both {image.modality} of one scan; remove one of them")
     return in_order(scans.values(), channels, "complete the dataset")
 
 
@@ -132,17 +132,17 @@ def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> 
     return wanted
 
 
-def _item(cases: list[Case], base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
+def _item(images: list[DatasetImage], base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
     """One image, of one file or of several as its channels."""
-    case = cases[0]
-    paths = [(base / one.path).as_posix() for one in cases]
+    image = images[0]
+    paths = [(base / one.path).as_posix() for one in images]
     item: dict[str, Any] = {image_key: paths if len(paths) > 1 else paths[0]}
-    if case.segmentation and case.segmentation not in absent:
-        item["segmentation"] = (base / case.segmentation).as_posix()
-    modality = "+".join(one.modality for one in cases)
-    item.update(subject=case.subject, split=case.split, modality=modality, resolution=case.resolution)
-    if case.record and case.record.licence:
-        item["licence"] = case.record.licence
+    if image.segmentation and image.segmentation not in absent:
+        item["segmentation"] = (base / image.segmentation).as_posix()
+    modality = "+".join(one.modality for one in images)
+    item.update(subject=image.subject, split=image.split, modality=modality, resolution=image.resolution)
+    if image.listed and image.listed.licence:
+        item["licence"] = image.listed.licence
     return item
 
 

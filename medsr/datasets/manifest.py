@@ -1,4 +1,4 @@
-"""What a data manifest holds, as plain objects, and how a YAML document becomes them."""
+"""The content of a data manifest as plain objects, and how a YAML document becomes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medsr.errors import InputError
 
 
 @dataclass(frozen=True)
-class FileRecord:
+class ListedFile:
     """What is known in advance about one file of a dataset that is listed file by file.
 
     Attributes:
@@ -60,7 +60,7 @@ class Layout:
         ignore: glob patterns of files that are known and of no interest.
         checksums: sha256 list beside the manifest that names every file of this layout, or None.
         images_expected: number of images that makes this layout complete, or None when a part will do.
-        resolution: of its images, see ``FileRecord.resolution``.
+        resolution: of its images, see ``ListedFile.resolution``.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Manifest:
     modality: tuple[str, ...]
     dimensions: int
     layouts: tuple[Layout, ...]
-    files: tuple[FileRecord, ...]
+    files: tuple[ListedFile, ...]
     labels: Mapping[int, str]
     subjects: SubjectRule
     split: SplitRule
@@ -152,7 +152,7 @@ def parse_manifest(document: Mapping[str, Any], path: Path) -> Manifest:
             modality=tuple(document["modality"]),
             dimensions=document["dimensions"],
             layouts=tuple(Layout(**_hashable(entry)) for entry in document["layouts"]),
-            files=tuple(FileRecord(**_hashable(entry)) for entry in document.get("files", ())),
+            files=tuple(ListedFile(**_hashable(entry)) for entry in document.get("files", ())),
             labels={int(value): meaning for value, meaning in document.get("labels", {}).items()},
             subjects=subject_rule(document["subject"]),
             split=split_rule(document["split"]),

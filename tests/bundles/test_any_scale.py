@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsr.datasets.manifests import load_manifest
+from medsr.datasets.manifest_files import load_manifest
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = ("metasrgan", "miassr")

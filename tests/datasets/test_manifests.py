@@ -14,11 +14,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsr.datasets.cases import read_folder
 from medsr.datasets.check import check_folder
 from medsr.datasets.datalists import assert_patient_wise, datalist, datalist_of, write_datalist
+from medsr.datasets.dataset_folder import read_folder
 from medsr.datasets.manifest import parse_manifest
-from medsr.datasets.manifests import (
+from medsr.datasets.manifest_files import (
     list_manifests,
     load_manifest,
     manifest_directory,
@@ -231,7 +231,7 @@ def test_own_manifests_by_environment(tmp_path, monkeypatch):
 def test_where_the_manifests_are(tmp_path, monkeypatch):
     """In a wheel they lie in the package; a checkout has them beside it; else the installation is broken."""
     module = tmp_path / "medsr" / "data" / "manifests.py"
-    monkeypatch.setattr("medsr.datasets.manifests.__file__", str(module))
+    monkeypatch.setattr("medsr.datasets.manifest_files.__file__", str(module))
     with pytest.raises(InputError, match="reinstall medsr"):
         manifest_directory()
     for folder in (tmp_path / "data_manifests", tmp_path / "medsr" / "_manifests"):

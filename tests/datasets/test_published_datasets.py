@@ -14,10 +14,10 @@ import yaml
 
 from medsr.cli import main
 from medsr.data.readers import read_volume
-from medsr.datasets.cases import read_folder
 from medsr.datasets.check import check_folder
 from medsr.datasets.datalists import assert_patient_wise, datalist, write_datalist
-from medsr.datasets.manifests import load_manifest
+from medsr.datasets.dataset_folder import read_folder
+from medsr.datasets.manifest_files import load_manifest
 from medsr.datasets.selection import collect
 from medsr.datasets.subjects import split_rule
 from medsr.errors import InputError
@@ -420,6 +420,6 @@ def test_refused_manifests(tmp_path, entry, message):
 def test_two_copies_are_found(tmp_path):
     root = covid(tmp_path)
     folder = read_folder(load_manifest("covid19_ct_seg"), root)
-    assert len(folder.cases) == 20
+    assert len(folder.images) == 20
     assert not folder.unexpected
     assert not folder.missing

@@ -10,7 +10,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from medsr.datasets.manifests import load_manifest
+from medsr.datasets.manifest_files import load_manifest
 from medsr.errors import InputError
 from medsr.transforms import LoadNormalized, NormalizeIntensityRecordedd, RestoreIntensityd
 from medsr.transforms.intensity import OFFSET, SCALE
@@ -271,7 +271,7 @@ def test_label_map_on_another_grid_and_constant_image():
 
 
 def test_every_shipped_preparation_is_understood():
-    from medsr.datasets.manifests import list_manifests
+    from medsr.datasets.manifest_files import list_manifests
 
     prepared = [manifest for manifest in list_manifests() if manifest.preparation]
     assert len(prepared) >= 14

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medsr.datasets.manifest import FileRecord, Layout, Manifest
+from medsr.datasets.manifest import Layout, ListedFile, Manifest
 from medsr.errors import InputError
 
 
 @dataclass(frozen=True)
-class Case:
+class DatasetImage:
     """One image of a dataset that exists on disk.
 
     Attributes:
@@ -22,10 +22,10 @@ class Case:
         subject: subject, None when the manifest cannot tell.
         split: ``train``, ``val``, ``test`` or None.
         modality: contrast.
-        resolution: see ``FileRecord.resolution``.
+        resolution: see ``ListedFile.resolution``.
         segmentation: POSIX path where the label map of this image should be, or None where there is none.
         entities: named groups of the layout's pattern.
-        record: what the manifest says about this very file, or None.
+        listed: what the manifest says about this very file, or None.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Case:
     resolution: str = "isotropic"
     segmentation: str | None = None
     entities: dict[str, str] = field(default_factory=dict)
-    record: FileRecord | None = None
+    listed: ListedFile | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Folder:
     Attributes:
         root: folder the user named.
         layout: layout that fits.
-        cases: images found, by path.
+        images: images found, by path.
         missing: paths the manifest names, or an image calls for, that are absent.
         unexpected: paths in the dataset's own folders that the manifest does not explain.
         duplicates: pairs of paths that are two copies of one image.
@@ -53,7 +53,7 @@ class Folder:
 
     root: Path
     layout: Layout
-    cases: tuple[Case, ...]
+    images: tuple[DatasetImage, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     duplicates: tuple[tuple[str, str], ...]
@@ -61,7 +61,7 @@ class Folder:
     @property
     def subjects(self) -> set[str]:
         """Names of the subjects found."""
-        return {case.subject for case in self.cases if case.subject is not None}
+        return {image.subject for image in self.images if image.subject is not None}
 
 
 def read_folder(manifest: Manifest, root: str | Path) -> Folder:
@@ -83,9 +83,9 @@ def read_folder(manifest: Manifest, root: str | Path) -> Folder:
         if not any(root.iterdir()):
             raise InputError(f"expected dataset {manifest.name} in {root}, found an empty folder; {get}")
         for layout in manifest.layouts:
-            cases = _listed(manifest, layout, root) if manifest.files else _matched(manifest, layout, root)
-            if cases:
-                return _folder(manifest, layout, root, cases)
+            images = _listed(manifest, layout, root) if manifest.files else _matched(manifest, layout, root)
+            if images:
+                return _folder(manifest, layout, root, images)
     except OSError as error:
         raise InputError(f"cannot read the folder {root}: {error.strerror or error}") from error
     expected = "; or ".join(_describe(manifest, layout) for layout in manifest.layouts)
@@ -103,25 +103,25 @@ def _join(layout: Layout, path: str) -> str:
     return (Path(layout.root) / path).as_posix()
 
 
-def _listed(manifest: Manifest, layout: Layout, root: Path) -> list[Case]:
+def _listed(manifest: Manifest, layout: Layout, root: Path) -> list[DatasetImage]:
     return [
-        Case(
-            path=_join(layout, record.path),
-            subject=record.subject,
-            modality=record.modality,
-            resolution=record.resolution,
-            segmentation=_join(layout, record.segmentation) if record.segmentation else None,
-            record=record,
+        DatasetImage(
+            path=_join(layout, listed.path),
+            subject=listed.subject,
+            modality=listed.modality,
+            resolution=listed.resolution,
+            segmentation=_join(layout, listed.segmentation) if listed.segmentation else None,
+            listed=listed,
         )
-        for record in manifest.files
-        if (root / layout.root / record.path).is_file()
+        for listed in manifest.files
+        if (root / layout.root / listed.path).is_file()
     ]
 
 
-def _matched(manifest: Manifest, layout: Layout, root: Path) -> list[Case]:
+def _matched(manifest: Manifest, layout: Layout, root: Path) -> list[DatasetImage]:
     base = root / layout.root
     paths = {path for pattern in layout.images for path in base.glob(pattern) if path.is_file()}
-    cases = []
+    images = []
     for path in sorted(paths):
         relative = path.relative_to(base).as_posix()
         match = re.search(layout.pattern or "", relative)
@@ -129,8 +129,8 @@ def _matched(manifest: Manifest, layout: Layout, root: Path) -> list[Case]:
             continue
         entities = {key: value or "" for key, value in match.groupdict().items()}
         segmentation = layout.segmentation and layout.segmentation.format(file=path.name, **entities)
-        cases.append(
-            Case(
+        images.append(
+            DatasetImage(
                 path=_join(layout, relative),
                 subject=manifest.subjects.subject(entities),
                 modality=(layout.modality or {}).get(entities.get("modality", ""), manifest.modality[0]),
@@ -139,28 +139,28 @@ def _matched(manifest: Manifest, layout: Layout, root: Path) -> list[Case]:
                 entities=entities,
             )
         )
-    return cases
+    return images
 
 
-def _folder(manifest: Manifest, layout: Layout, root: Path, cases: list[Case]) -> Folder:
-    splits = manifest.split.assign(case.subject for case in cases if case.subject is not None)
-    cases = [replace(case, split=splits.get(case.subject or "")) for case in cases]
-    images = {case.path for case in cases}
-    called_for = {_join(layout, record.path) for record in manifest.files}
-    called_for |= {case.segmentation for case in cases if case.segmentation}
-    missing = {path for path in called_for - images if not (root / path).is_file()}
-    unexpected = sorted(set(_files(root, layout)) - images - called_for)
-    return Folder(root, layout, tuple(cases), tuple(sorted(missing)), tuple(unexpected), _duplicates(cases))
+def _folder(manifest: Manifest, layout: Layout, root: Path, images: list[DatasetImage]) -> Folder:
+    splits = manifest.split.assign(image.subject for image in images if image.subject is not None)
+    images = [replace(image, split=splits.get(image.subject or "")) for image in images]
+    paths = {image.path for image in images}
+    called_for = {_join(layout, listed.path) for listed in manifest.files}
+    called_for |= {image.segmentation for image in images if image.segmentation}
+    missing = {path for path in called_for - paths if not (root / path).is_file()}
+    unexpected = sorted(set(_files(root, layout)) - paths - called_for)
+    return Folder(root, layout, tuple(images), tuple(sorted(missing)), tuple(unexpected), _duplicates(images))
 
 
-def _duplicates(cases: list[Case]) -> tuple[tuple[str, str], ...]:
+def _duplicates(images: list[DatasetImage]) -> tuple[tuple[str, str], ...]:
     first: dict[tuple[tuple[str, str], ...], str] = {}
     pairs = []
-    for case in cases:
-        if case.entities:
-            path = first.setdefault(tuple(sorted(case.entities.items())), case.path)
-            if path != case.path:
-                pairs.append((path, case.path))
+    for image in images:
+        if image.entities:
+            path = first.setdefault(tuple(sorted(image.entities.items())), image.path)
+            if path != image.path:
+                pairs.append((path, image.path))
     return tuple(pairs)
 
 

@@ -1,4 +1,4 @@
-"""Where the data manifests are, and how one is read and validated.
+"""The files of the data manifests: where they are, and how one is read and validated.
 
 A manifest says where a dataset comes from, under which licence, how its folder looks, how a file name maps to
 a subject, and which subjects train, validate and test. Whatever needs a dataset (checking a download, writing
