@@ -10,11 +10,30 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from medsr.bundle import DEFAULT_BUNDLE
+from medsr.bundle import DEFAULT_BUNDLE, find_bundle
+from medsr.bundle.settings import SETTINGS
+from medsr.errors import MedsrError
 from medsr.upscaling import Progress
 
 if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help` need not wait for
     from medsr.upscaling import Case, Upscaler
+
+# Settings by what the command line calls them, with its default; None leaves a setting to the bundle.
+_OPTIONS: dict[str, tuple[str, str | None]] = {
+    "device": ("--device", "auto"),
+    "precision": ("--precision", "float32"),
+    "memory_mb": ("--memory", "2048"),
+    "tile_size": ("--tile-size", None),
+    "between_scales": ("--between-scales", None),
+    "back_projection": ("--back-projection", "0"),
+}
+_SWITCHES = {
+    "ensemble": ("--uncertainty", "--ensemble"),
+    "consistency": ("--consistency",),
+    "bids": ("--bids",),
+    "compile": ("--compile",),
+    "preview": ("--preview",),
+}
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,41 +63,36 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--scale", nargs="+", type=_number, help="one number, or one per array axis: 2 or 1 1 2.5")
     wanted.add_argument("--spacing", nargs="+", type=_number, help="target voxel size in mm: 1 or 1 1 1")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument("--precision", default="float32", help="float32, bfloat16 or float16 (default: float32)")
-    parser.add_argument("--memory", type=int, default=2048, metavar="MIB", help="for activations (default: 2048)")
+    for name, (option, default) in _OPTIONS.items():
+        default_text = f" (default: {default})" if default else ""
+        parser.add_argument(option, dest=name, default=default, help=f"{SETTINGS[name].help}{default_text}")
+    for name, options in _SWITCHES.items():
+        parser.add_argument(
+            *options, dest=name, nargs="?", const=True, type=_switch, metavar="no", help=SETTINGS[name].help
+        )
     parser.add_argument(
-        "--uncertainty",
-        "--ensemble",
-        dest="ensemble",
-        action="store_true",
-        help="average over flips of the image and write their standard deviation (..._std)",
+        "--format", dest="output_ext", default=".nii.gz", help=f"{SETTINGS['output_ext'].help} (default: %(default)s)"
     )
-    parser.add_argument("--consistency", action="store_true", help="write |degrade(SR) - LR| (..._consistency)")
-    parser.add_argument("--back-projection", type=int, default=0, metavar="N", help="iterations towards the LR image")
-    parser.add_argument(
-        "--format",
-        default=".nii.gz",
-        help=".nii.gz, .nii, .nrrd, .mha; dicom: a derived series of a DICOM input; png: pictures of pictures "
-        "(default: .nii.gz)",
-    )
-    parser.add_argument("--bids", action="store_true", help="BIDS names (..._desc-sr_T1w.nii.gz) and sidecars")
-    parser.add_argument("--no-preview", action="store_true", help="write no PNG")
+    parser.add_argument("--no-preview", dest="preview", action="store_false", help="write no PNG")
     parser.add_argument("--skip-existing", action="store_true", help="leave results alone that were made as asked now")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand: 0 if every image was enlarged, 1 if some failed."""
+    from medsr.bundle.loaded import checked_settings
     from medsr.upscaling import plan_outputs, run_plan
 
+    names = ("series", "contrasts", "weights", "scale", "spacing", "output_ext", *_OPTIONS, *_SWITCHES)
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    settings = checked_settings(find_bundle(arguments.bundle), given)
     plan = plan_outputs(
         arguments.inputs,
         arguments.output,
-        extension=arguments.format,
-        bids=arguments.bids,
-        series=arguments.series,
-        contrasts=arguments.contrasts,
+        extension=settings.pop("output_ext"),
+        bids=settings.pop("bids", False),
+        series=settings.pop("series", None),
+        contrasts=settings.pop("contrasts", None),
     )
     report = run_plan(
         plan,
@@ -86,16 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         skip_existing=arguments.skip_existing,
         stop_at_errors=arguments.debug,
         progress=_Terminal(),
-        scale=_one_or_many(arguments.scale),
-        spacing=_one_or_many(arguments.spacing),
-        **({"weights": str(arguments.weights)} if arguments.weights else {}),
-        device=arguments.device,
-        precision=arguments.precision,
-        memory_mb=arguments.memory,
-        ensemble=arguments.ensemble,
-        back_projection=arguments.back_projection,
-        preview=not arguments.no_preview,
-        consistency=arguments.consistency,
+        **settings,
     )
     if len(plan.cases) > 1 or report.skipped:
         counts = f"{report.done} done, {len(report.skipped)} skipped, {len(report.failed)} failed"
@@ -127,13 +132,17 @@ class _Terminal(Progress):
         tqdm.write(f"medsr: error: {where}{what}", file=sys.stderr)
 
 
-def _one_or_many(values: list[float] | None) -> float | list[float] | None:
-    return values[0] if values is not None and len(values) == 1 else values
-
-
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         hint = " (name the inputs before this option)" if Path(text).exists() else ""
         raise argparse.ArgumentTypeError(f"{text!r} is not a number{hint}") from None
+
+
+def _switch(text: str) -> bool:
+    try:
+        return bool(SETTINGS["ensemble"].parse("it", text))
+    except MedsrError:
+        hint = "name the inputs before this option" if Path(text).exists() else "write true or false, or nothing"
+        raise argparse.ArgumentTypeError(f"{text!r} is not true or false ({hint})") from None

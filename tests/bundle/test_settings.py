@@ -172,6 +172,27 @@ def test_bad_values_by_monai(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(("name", "value", "words"), BAD, ids=IDS)
+def test_bad_values_by_command(
+    medsr_command: Callable[..., Any], tiny_bundle: Path, tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    option = BY_COMMAND.get(name, name.replace("_", "-"))
+    scale = [] if name in ("scale", "spacing") else ["--scale", 2]
+    out = tmp_path / "out"
+    words = {"two": "'two' is not a number", "nan": "a scale must be a positive number"}.get(
+        value, words.split(", got")[0]
+    )
+    if name in ("ensemble", "preview", "compile", "bids"):
+        words = f"argument --{'uncertainty/--ensemble' if name == 'ensemble' else name}: '{value}' is not true or false"
+    done = medsr_command(
+        "upscale", tmp_path / "absent", "-o", out, *scale, f"--{option}={value}", "--bundle", tiny_bundle
+    )
+    assert done.status == 2
+    assert len(done.err.splitlines()) == 1
+    one_line(done.err, words)
+    assert not out.exists(), "nothing was made before the settings were known to be good"
+
+
 @pytest.mark.parametrize(("name", "words"), UNKNOWN)
 def test_unknown_names(
     monai_bundle: Callable[..., Any], tiny_bundle: Path, tmp_path: Path, name: str, words: str
@@ -197,6 +218,18 @@ def test_false_is_false(monai_bundle: Callable[..., Any], tiny_bundle: Path, ima
     assert names(out) == {"x_sr.nii.gz", "x_sr.json"}
     plain = load_bundle(Bundle(tiny_bundle), {"device": "cpu"}).run({"image": str(image)}, save=False)["pred"]
     np.testing.assert_array_equal(nib.load(out / "x_sr.nii.gz").get_fdata(dtype=np.float32), plain.numpy()[0])
+
+
+@pytest.mark.parametrize("switches", [["--ensemble", "false", "--preview", "False", "--bids", "no"], ["--no-preview"]])
+def test_false_is_false_by_command(
+    medsr_command: Callable[..., Any], tiny_bundle: Path, image: Path, switches: list[str]
+) -> None:
+    out = image.parent.parent / "out"
+    options = ["--scale", 2, "--device", "cpu", "--bundle", tiny_bundle, "--tile-size", "4,4,6", "--compile", "off"]
+    done = medsr_command("upscale", image, "-o", out, *options, *switches)
+    assert done.status == 0, done.err
+    assert names(out) == {"x_sr.nii.gz", "x_sr.json"}
+    assert json.loads((out / "x_sr.json").read_text())["tiles"] == 4 * 4 * 2, "of 16 x 14 x 12 voxels"
 
 
 def test_true_is_true_and_numbers_are_numbers(monai_bundle: Callable[..., Any], tiny_bundle: Path, image: Path) -> None:
