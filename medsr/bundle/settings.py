@@ -226,16 +226,14 @@ def _read_extension(value: Any) -> str:
     return word
 
 
-_PER_AXIS = "one number or three positive numbers (one per array axis)"
+_PER_AXIS = "one number or three positive numbers (one per array axis"
 _PATH = text("a path")
 _PLANE = Setting("axial, coronal or sagittal", _read_plane, "slices that a 2D network sees, by anatomy")
 
 # Settings that have one meaning in every bundle, whatever stands in its config.
 SETTINGS: dict[str, Setting] = {
-    "scale": Setting(
-        f"numbers above 0, at least 1 to enlarge: {_PER_AXIS}", _read_scale, "one number, or one per array axis", True
-    ),
-    "spacing": Setting(f"numbers above 0: {_PER_AXIS}", _read_spacing, "target voxel size in mm", True),
+    "scale": Setting(f"{_PER_AXIS}; at least 1 to enlarge)", _read_scale, "one number, or one per array axis", True),
+    "spacing": Setting(f"{_PER_AXIS})", _read_spacing, "target voxel size in mm", True),
     "plane": _PLANE,
     "slice_plane": _PLANE,
     "device": Setting("the name of a device", _read_device, "auto, cpu, cuda, cuda:1, mps"),

@@ -14,6 +14,7 @@ from monai.deploy.core import Operator as SdkOperator
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
 from medsr.bundle import DEFAULT_BUNDLE, find_bundle
+from medsr.bundle.settings import SETTINGS
 from medsr.errors import InputError
 from medsr.geometry import ScaleLike, ras_lps, spacing_of
 from medsr.upscaling import Upscaler
@@ -134,7 +135,10 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
         check_hash(root.weights)  # the SDK loads the file itself
         if scale is not None and spacing is not None:
             raise InputError("expected a scale or a target spacing, got both; leave one out")
-        self.scale, self.spacing = scale, spacing
+        self.scale, self.spacing = (
+            SETTINGS["scale"].parse("scale", scale),
+            SETTINGS["spacing"].parse("spacing", spacing),
+        )
         super().__init__(
             fragment,
             *args,

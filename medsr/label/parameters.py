@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from medsr.errors import InputError
+from medsr.bundle.settings import SETTINGS, shown
+from medsr.errors import InputError, MedsrError
 from medsr.files.suffixes import split_suffix
 from medsr.outputs.naming import DICOM, EXTENSIONS
 
-# Entries of a bundle's inference.json that a client may set, and how a value is read.
-_NUMBERS = ("scale", "spacing")
-_COUNTS = ("back_projection", "memory_mb")
-_TEXTS = ("precision", "series")
+# Entries of a bundle's inference.json that a client may set. `compile` is not among them: it would keep a server busy
+# for minutes on one image.
+_SETTINGS = ("scale", "spacing", "back_projection", "memory_mb", "tile_size", "between_scales", "precision", "series")
+_WORDS = ("precision", "series", "between_scales")
 _SWITCHES = ("consistency", "uncertainty")
 _FORMATS = (*EXTENSIONS, DICOM)  # no pictures: none are taken either
-PARAMETERS = (*_NUMBERS, *_SWITCHES, *_COUNTS, *_TEXTS, "device", "result_extension", "result_dtype")
+PARAMETERS = (*_SETTINGS, *_SWITCHES, "device", "result_extension", "result_dtype")
 
 # What MONAI Label and its clients add to every request.
 _OF_THE_HOST = frozenset(
@@ -60,24 +61,23 @@ def parse_request(params: Mapping[str, Any]) -> LabelRequest:
 
     Args:
         params: `scale` or `spacing` (one number or three: 2, "1 1 2.5", [1, 1, 2.5]), `consistency`, `uncertainty`,
-            `back_projection`, `precision`, `memory_mb`, `series`, `device`, `result_extension`. An empty text or null
-            is as if it were not there: forms send all their fields.
+            `back_projection`, `precision`, `memory_mb`, `tile_size`, `between_scales`, `series`, `device`,
+            `result_extension`. An empty text or null is as if it were not there: forms send all their fields.
 
     Raises:
         InputError: an unknown parameter, a value that is not one, or an integer `result_dtype`.
     """
     given = {key: value for key, value in params.items() if value is not None and value != ""}
-    unknown = sorted(set(given) - _OF_THE_HOST - set(PARAMETERS))
-    if unknown:
-        raise InputError(f"there is no parameter {_shown(unknown[0])}; known are {', '.join(PARAMETERS)}")
+    for name in sorted(set(given) - _OF_THE_HOST - set(PARAMETERS)):
+        nearest = get_close_matches(name, PARAMETERS, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise InputError(f"there is no parameter {shown(name)}; known are {', '.join(PARAMETERS)}{hint}")
     if "scale" in given and "spacing" in given:
         raise InputError("expected a scale or a target spacing, got both; leave one out")
     _check_dtype(given.get("result_dtype"))
-    settings: dict[str, Any] = {key: _number_or_three(key, given[key]) for key in _NUMBERS if key in given}
+    settings = {key: _value(key, given[key]) for key in _SETTINGS if key in given}
     if "spacing" in settings:
         settings["scale"] = None  # the bundle's own default
-    settings.update({key: _count(key, given[key]) for key in _COUNTS if key in given})
-    settings.update({key: _text(key, given[key]) for key in _TEXTS if key in given})
     switches = {key: _switch(key, given[key]) for key in _SWITCHES if key in given}
     return LabelRequest(settings, _device(given.get("device")), _extension(given.get("result_extension")), **switches)
 
@@ -88,50 +88,33 @@ def _check_dtype(dtype: Any) -> None:
     try:
         kind = np.dtype(str(dtype))
     except TypeError:
-        raise InputError(f"expected a result_dtype such as float32, got {_shown(dtype)}") from None
+        raise InputError(f"expected a result_dtype such as float32, got {shown(dtype)}") from None
     if kind != np.float32:
         loss = "; integers would round intensities, or wrap them around" if kind.kind in "iub" else ""
         raise InputError(f"results are float32, got result_dtype {kind.name}{loss}; leave result_dtype out")
 
 
-def _number_or_three(key: str, value: Any) -> float | list[float]:
-    if isinstance(value, str):
-        value = [word for word in re.split(r"[\s,x]+", value.strip("[]() ")) if word]
-    items = list(value) if isinstance(value, list | tuple) else [value]
+def _value(key: str, value: Any) -> Any:
+    """A value as the table of settings reads it; what is wrong is told shortly, for it goes over the network."""
+    if key in _WORDS and not (isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,64}", value)):
+        raise InputError(f"expected a short word for {key}, got {shown(value)}")
     try:
-        numbers = [float(item) for item in items if not isinstance(item, bool)]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != len(items) or len(numbers) not in (1, 3) or not all(map(math.isfinite, numbers)):
-        raise InputError(f"expected one number or three (one per array axis) for {key}, got {_shown(value)}")
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _count(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not str(value).isdigit():
-        raise InputError(f"expected a whole number for {key}, got {_shown(value)}")
-    return int(value)
-
-
-def _text(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[\w.:-]{1,64}", value):
-        raise InputError(f"expected a short word for {key}, got {_shown(value)}")
-    return value
+        return SETTINGS[key].parse(key, value)
+    except MedsrError:
+        raise InputError(f"expected {SETTINGS[key].expected} for {key}, got {shown(value)}") from None
 
 
 def _device(value: Any) -> str | None:
     value = value[0] if isinstance(value, list) and value else value  # a form's list of devices, sent back as it was
     if value is not None and not isinstance(value, str):
-        raise InputError(f"expected the name of a device, got {_shown(value)}")
+        raise InputError(f"expected the name of a device, got {shown(value)}")
     return value
 
 
 def _switch(key: str, value: Any) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if not isinstance(value, bool):
-        raise InputError(f"expected true or false for {key}, got {_shown(value)}")
-    return value
+    if isinstance(value, int) and not isinstance(value, bool):  # JSON has words for these
+        raise InputError(f"expected true or false for {key}, got {shown(value)}")
+    return bool(SETTINGS["ensemble"].parse(key, value))
 
 
 def _extension(value: Any) -> str | None:
@@ -140,11 +123,5 @@ def _extension(value: Any) -> str | None:
     extension = str(value).lower()
     extension = extension if extension.startswith(".") or extension == DICOM else f".{extension}"
     if extension not in _FORMATS:
-        raise InputError(f"results are written as {', '.join(_FORMATS)}, got {_shown(value)}")
+        raise InputError(f"results are written as {', '.join(_FORMATS)}, got {shown(value)}")
     return extension
-
-
-def _shown(value: Any) -> str:
-    """A client's value in a message: short, on one line."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -22,6 +22,12 @@ def test_three_numbers(value: Any) -> None:
     assert parse_request({"spacing": value}).settings == {"spacing": [1.0, 1.0, 3.0], "scale": None}
 
 
+def test_words_of_a_form() -> None:
+    request = parse_request({"consistency": "no", "uncertainty": "yes", "tile_size": "32", "between_scales": "refuse"})
+    assert (request.consistency, request.uncertainty) == (False, True)
+    assert request.settings == {"tile_size": 32, "between_scales": "refuse"}
+
+
 def test_form_with_empty_fields_asks_for_nothing() -> None:
     form = {"device": ["cpu"], "scale": "", "spacing": None, "consistency": False, "uncertainty": "false"}
     assert parse_request(form) == LabelRequest(device="cpu")
@@ -76,6 +82,16 @@ def test_casts_are_refused(dtype: str) -> None:
         ({"result_extension": "png"}, "results are written as"),
         ({"result_dtype": "nothing"}, "result_dtype such as float32"),
         ({"device": 1}, "name of a device"),
+        ({"scale": 0}, "one number or three positive numbers"),
+        ({"scale": 0.5}, "at least 1 to enlarge"),
+        ({"spacing": "0 1 1"}, "one number or three positive numbers"),
+        ({"memory_mb": 0}, "at least 1 for memory_mb, got 0"),
+        ({"tile_size": "0"}, "at least 1, or one per axis for tile_size, got '0'"),
+        ({"between_scales": "sideways"}, "refuse or up-and-down for between_scales, got 'sideways'"),
+        ({"precision": "float8"}, "float32, bfloat16 or float16 for precision, got 'float8'"),
+        ({"uncertainty": "maybe"}, "true or false for uncertainty, got 'maybe'"),
+        ({"compile": True}, "no parameter 'compile'"),
+        ({"uncertanty": True}, "did you mean uncertainty"),
     ],
 )
 def test_wrong_values(params: dict[str, Any], words: str) -> None:
