@@ -104,6 +104,9 @@ def test_bundle_command(bundle: Path, tiny_bundle: Path, cases: Path, monai_bund
     assert len(list((tmp_path / "together").iterdir())) == 2 * 3 * 3, "label maps are no contrast"
     assert run(tiny_bundle, tmp_path / "apart").status == 0
     check_results(tmp_path / "together", tmp_path / "apart")
+    done = run(bundle, tmp_path / "batch", contrasts=list(CONTRASTS), **{"dataloader::batch_size": 2})
+    assert done.status == 0, done.err
+    check_results(tmp_path / "batch", tmp_path / "apart")
 
     (cases / "sub-2_T1w.nii.gz").unlink()
     done = run(bundle, tmp_path / "incomplete", contrasts=list(CONTRASTS))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medsr.bundle.beginning import begin
     from medsr.bundle.evaluation import EvaluationPostprocessing, EvaluationReports
     from medsr.bundle.inference import (
+        ImageLoader,
         Inference,
         LabelMapPostprocessing,
         SuperResolutionPostprocessing,
@@ -34,6 +35,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "beginning": ["begin"],
         "evaluation": ["EvaluationPostprocessing", "EvaluationReports"],
         "inference": [
+            "ImageLoader",
             "Inference",
             "LabelMapPostprocessing",
             "SuperResolutionPostprocessing",
@@ -57,6 +59,7 @@ __all__ = [
     "Bundle",
     "EvaluationPostprocessing",
     "EvaluationReports",
+    "ImageLoader",
     "Inference",
     "LabelMapPostprocessing",
     "LoadedBundle",

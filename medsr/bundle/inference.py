@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from ignite.handlers import ProgressBar
 from monai.config import KeysCollection
+from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import AsDiscreted, Compose, LoadImaged
 from torch import nn
 
+from medsr.data.batches import collate_images
 from medsr.engines import StrictCheckpointLoader
 from medsr.inferers import SuperResolutionInferer
 from medsr.outputs import SaveImageWithRecordd, SaveLabelMapd
@@ -34,6 +36,19 @@ class VolumePreprocessing(Compose):
     def __init__(self, keys: KeysCollection = "image", series: str | None = None, method: str = "percentile") -> None:
         load = LoadImaged(keys, reader=READER, series=series, ensure_channel_first=True)
         super().__init__([load, NormalizeIntensityRecordedd(load.keys[0], method=method)])
+
+
+class ImageLoader(DataLoader):
+    """Load the images of a dataset one by one, or in batches where they are of one size.
+
+    Args:
+        dataset: of items with an `image`.
+        batch_size: images at a time; each keeps what was found out about it.
+        others: further arguments of MONAI's data loader.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int = 1, **others: Any) -> None:
+        super().__init__(dataset, batch_size=batch_size, **{"collate_fn": collate_images, **others})
 
 
 class SuperResolutionPostprocessing(Compose):
@@ -64,7 +79,7 @@ class SuperResolutionPostprocessing(Compose):
             "back_projection": inferer.back_projection,
             "seed": 0,
         }
-        save = SaveImageWithRecordd(output_dir, inferer, bundle_root, settings=settings, weights=weights, **saving)
+        save = SaveImageWithRecordd(output_dir, bundle_root, settings=settings, weights=weights, **saving)
         restore = RestoreIntensityd("pred", source="image")
         super().__init__([restore, SetSuperResolutionGridd("pred", reference="image"), save])
 

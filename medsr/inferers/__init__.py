@@ -1,12 +1,14 @@
 """Volume -> network -> volume."""
 
 from medsr.inferers.back_projection import back_project, inconsistency
+from medsr.inferers.facts import InferenceFacts
 from medsr.inferers.forward import ForwardInferer
 from medsr.inferers.slices import SliceInferer
 from medsr.inferers.super_resolution import SuperResolution, SuperResolutionInferer
 
 __all__ = [
     "ForwardInferer",
+    "InferenceFacts",
     "SliceInferer",
     "SuperResolution",
     "SuperResolutionInferer",

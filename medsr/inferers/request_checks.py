@@ -53,7 +53,8 @@ def with_sr_affine(image: torch.Tensor, lr: MetaTensor, scale: Scale) -> MetaTen
     """A MetaTensor with the LR image's meta, less what described the LR grid, and the SR grid's affine."""
     affines = [torch.as_tensor(scaled_affine(a, scale)) for a in affines_of(lr)]
     meta = {key: value for key, value in lr.meta.items() if key not in (LR_SCALE, "spatial_shape")}
-    result = MetaTensor(image, meta=meta)
+    result = MetaTensor(image)
+    result.meta = meta  # not by the constructor: it takes no original_channel_dim of a batch, one for each image
     result.is_batch = lr.is_batch
     result.affine = affines[0] if lr.affine.ndim == 2 else torch.stack(affines)
     return result

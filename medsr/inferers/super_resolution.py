@@ -21,6 +21,7 @@ from medsr.errors import GridError, InputError, about
 from medsr.geometry import Scale, ScaleLike, anatomical_axis, as_scale, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
 from medsr.inferers.between_scales import REFUSE, UP_AND_DOWN, check_between_scales, next_larger, reduced
+from medsr.inferers.facts import FACTS, InferenceFacts
 from medsr.inferers.planning import choose_tiles, slice_groups
 from medsr.inferers.request_checks import (
     check_image,
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SuperResolution:
-    """What an inferer made.
+    """What an inferer made of a batch.
 
     Attributes:
         image: (B, C, *spatial) float32.
@@ -142,7 +143,6 @@ class SuperResolutionInferer(Inferer):
         self.output_device = torch.device(output_device)
         self.max_voxels = max_voxels
         self.runner = TileRunner(precision, channels_last, compile, ensemble)
-        self.last: SuperResolution | None = None
 
     def __call__(  # type: ignore[override]  # a network with a spec, not just any callable
         self,
@@ -166,18 +166,37 @@ class SuperResolutionInferer(Inferer):
 
         Returns:
             (B, C, *SR spatial) float32 on `output_device`, a MetaTensor with the SR affine if `inputs` is
-            one. The full result, with the standard deviation, is kept as `last`.
+            one. Its `meta` then holds the `InferenceFacts` of each image, which decollating hands on with it.
 
         Raises:
             GridError: no scale, an impossible one, or more voxels than `max_voxels`.
             InputError: wrong number of channels or axes.
         """
-        started = time.perf_counter()
-        self.last = None
         with about(inputs):
-            self.last = self.enlarge(inputs, network, scale=scale, reference=reference)
-        self.last.seconds = time.perf_counter() - started
-        return self.last.image
+            result = self.enlarge(inputs, network, scale=scale, reference=reference)
+        if isinstance(result.image, MetaTensor):
+            facts = self._facts(result, {"scale": self.scale if scale is None else scale, "spacing": self.spacing})
+            # as with the affine: a batch that was not collated has one `meta`, that of its only image
+            result.image.meta[FACTS] = facts if result.image.is_batch or len(facts) > 1 else facts[0]
+        return result.image
+
+    def _facts(self, result: SuperResolution, request: Mapping[str, Any]) -> list[InferenceFacts]:
+        """Return the facts of each image of a batch."""
+        count = len(result.image)
+        deviation = result.deviation
+        plain = deviation.as_tensor() if isinstance(deviation, MetaTensor) else deviation
+        return [
+            InferenceFacts(
+                result.scale,
+                result.tiles,
+                result.seconds / count,
+                tuple(result.warnings),
+                None if plain is None else plain[k],
+                request,
+                self.degradation,
+            )
+            for k in range(count)
+        ]
 
     def enlarge(
         self,
@@ -187,7 +206,8 @@ class SuperResolutionInferer(Inferer):
         scale: ScaleLike | None = None,
         reference: torch.Tensor | None = None,
     ) -> SuperResolution:
-        """As calling the inferer, but with everything it has to say."""
+        """Like `__call__`, but return the full result."""
+        started = time.perf_counter()
         spec = network_spec(network)
         check_image(inputs, spec, reference)
         exact = self.exact_scale(inputs, spec, scale)
@@ -208,6 +228,7 @@ class SuperResolutionInferer(Inferer):
             result.image = with_sr_affine(result.image, inputs, exact)
             if result.deviation is not None:
                 result.deviation = with_sr_affine(result.deviation, inputs, exact)
+        result.seconds = time.perf_counter() - started
         logger.debug("%s voxels by %s in %d tiles", tuple(lr.shape[2:]), format_scale(exact), result.tiles)
         return result
 

@@ -18,12 +18,12 @@ from medsr.outputs.result import Result
 _CHANGING = ("created", "seconds", "tiles", "warnings", "input", "consistency")  # of a record; do not make the image
 
 
-def write_series(folder: Path, case: Result, record: Mapping[str, Any]) -> dict[str, Any]:
+def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write the image as a derived series.
 
     Args:
         folder: to appear.
-        case: whose source is a DICOM series.
+        result: whose source is a DICOM series.
         record: of the run, to whose warnings those of the series are added.
 
     Returns:
@@ -33,16 +33,16 @@ def write_series(folder: Path, case: Result, record: Mapping[str, Any]) -> dict[
         InputError: the source is not a DICOM series of modality MR or CT.
         OutputError: it cannot be written.
     """
-    headers = derivable_headers(case.source, case.series_uid)
+    headers = derivable_headers(result.source, result.series_uid)
     method = record["method"]
     series = write_derived_series(
         folder,
-        case.sr_values.numpy()[0],
-        case.sr.affine,
+        result.sr_values.numpy()[0],
+        result.sr.affine,
         headers,
-        scale=case.run.scale,
+        scale=result.run.scale,
         processing=Processing(method["bundle"], method["version"], method["weights_sha256"], record["versions"]),
-        uid_seed=_seed(case, headers, record),
+        uid_seed=_seed(result, headers, record),
     )
     record["warnings"].extend(series.warnings)
     return {
@@ -65,7 +65,7 @@ def derivable_headers(source: str, series_uid: str) -> list[Any]:
     return check_derivable(source, series_uid)
 
 
-def _seed(case: Result, headers: list[Any], record: Mapping[str, Any]) -> str:
+def _seed(result: Result, headers: list[Any], record: Mapping[str, Any]) -> str:
     """A hash of everything that makes the image: its sources, their voxels, method, weights, settings and versions.
 
     UIDs are hashes of it, so that a run repeated after a crash makes the series again and not another one.
@@ -76,5 +76,5 @@ def _seed(case: Result, headers: list[Any], record: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for header in headers:
         digest.update(str(header.get("SOPInstanceUID")).encode())
-    digest.update(np.ascontiguousarray(case.normalized.numpy()).tobytes())
+    digest.update(np.ascontiguousarray(result.normalized.numpy()).tobytes())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from medsr.data.volume import CHANNEL_FILES
 from medsr.geometry import Grid
-from medsr.inferers import SuperResolution
+from medsr.inferers import InferenceFacts
 from medsr.transforms.intensity import OFFSET, SCALE
 
 
@@ -23,7 +23,7 @@ class Result:
         source: file of the LR image.
         lr_image: (C, X, Y, Z).
         sr_image: (C', X, Y, Z); its channels are the first ones of the LR image.
-        run: what the inferer has to say.
+        run: what the inferer found out.
         files: of all channels of the LR image, where it is one channel of several.
         channel: its number then.
     """
@@ -31,12 +31,12 @@ class Result:
     source: str
     lr_image: MetaTensor
     sr_image: MetaTensor
-    run: SuperResolution
+    run: InferenceFacts
     files: tuple[str, ...] = ()
     channel: int | None = None
 
     def channels(self) -> list[Result]:
-        """A case of one channel for each channel of the SR image, from its own file; itself if there is but one."""
+        """Return a result of one channel for each channel of the SR image, from its own file; itself if it has one."""
         count = int(self.lr_image.shape[0])
         if count == 1:
             return [self]
@@ -50,8 +50,7 @@ class Result:
                 lr.meta[name] = float(lr.meta[name][k])
         if k:
             lr.meta.pop("series_uid", None)  # of the first file
-        deviation = None if self.run.deviation is None else self.run.deviation[:, k : k + 1]
-        run = replace(self.run, image=self.run.image[:, k : k + 1], deviation=deviation)
+        run = replace(self.run, deviation=None if self.run.deviation is None else self.run.deviation[k : k + 1])
         return Result(files[k], lr, sr, run, files, k)
 
     @property

@@ -20,7 +20,7 @@ from medsr.files.atomic import write_json_atomic
 from medsr.files.staging import staged
 from medsr.files.suffixes import split_suffix
 from medsr.geometry import Grid, Scale
-from medsr.inferers import SuperResolutionInferer
+from medsr.inferers import InferenceFacts
 from medsr.inferers.back_projection import inconsistency
 from medsr.interpolation import apply_matrices, resampling_matrices
 from medsr.outputs.bids import describe_dataset, sidecar
@@ -48,7 +48,6 @@ class SaveImageWithRecordd(SaveImaged):
 
     Args:
         output_dir: folder, created if absent.
-        inferer: the inferer of the run, for its scale, timing, warnings, degradation and standard deviation.
         bundle_root: folder with `configs/metadata.json`, and `models` unless `weights` are named.
         keys: SR image.
         reference: LR image.
@@ -67,7 +66,6 @@ class SaveImageWithRecordd(SaveImaged):
     def __init__(
         self,
         output_dir: str | Path,
-        inferer: SuperResolutionInferer,
         bundle_root: str | Path,
         keys: str = "pred",
         reference: str = "image",
@@ -84,7 +82,6 @@ class SaveImageWithRecordd(SaveImaged):
         if bids:
             check_bids_format(output_ext)
         self.output_dir = Path(output_dir)
-        self.inferer = inferer
         self.bundle_root = Path(bundle_root)
         self.reference = reference
         self.output_postfix = output_postfix
@@ -98,37 +95,36 @@ class SaveImageWithRecordd(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the files; `data` is returned as it came, with the image's path under `saved`, or a list of them.
 
-        The entry `stem` of an item names the results; of several channels it is a list.
+        All that the record says of the run comes with the item. Its entry `stem` names the results; of several
+        channels it is a list.
 
         Raises:
-            InputError: the inferer has not run, the result would replace its input, two contrasts have one name, a
-                derived series is asked of what is not one DICOM series of modality MR or CT, or pictures of what is no
-                picture.
+            InputError: the inferer has not run on this item, the result would replace its input, two contrasts have
+                one name, a derived series is asked of what is not one DICOM series of modality MR or CT, or pictures
+                of what is no picture.
             OutputError: the folder or a file cannot be written; none of the case's files appears.
         """
-        result = dict(data)
-        if self.inferer.last is None:
-            raise InputError("nothing to save: the inferer has not run")
-        for key in self.key_iterator(result):
-            lr_image, sr_image = result[self.reference], result[key]
+        item = dict(data)
+        for key in self.key_iterator(item):
+            lr_image, sr_image = item[self.reference], item[key]
             source = str(lr_image.meta.get("filename_or_obj", ""))
-            cases = Result(source, lr_image, sr_image, self.inferer.last).channels()
-            named = self._named(cases, result.get("stem"))
+            results = Result(source, lr_image, sr_image, InferenceFacts.of(sr_image)).channels()
+            named = self._named(results, item.get("stem"))
             self._write(named)
             saved = [str(paths.image) for paths, _ in named]
-            result["saved"] = saved if len(saved) > 1 else saved[0]
-        return result
+            item["saved"] = saved if len(saved) > 1 else saved[0]
+        return item
 
-    def _named(self, cases: Sequence[Result], given: Any) -> list[tuple[OutputPaths, Result]]:
+    def _named(self, results: Sequence[Result], given: Any) -> list[tuple[OutputPaths, Result]]:
         """The files of each channel."""
-        if len(cases) > 1 and self.output_ext in (DICOM, PNG):
+        if len(results) > 1 and self.output_ext in (DICOM, PNG):
             raise InputError(_ONE_CONTRAST)
         named = []
-        for case, stem in zip(cases, _stems(cases, given), strict=True):
-            paths = case_paths(self.output_dir, case.source, stem, self.output_postfix, self.output_ext, self.bids)
-            refuse_to_replace(paths, case.source, self.output_ext)
-            named.append((paths, case))
-        if len({paths.image for paths, _ in named}) < len(cases):
+        for result, stem in zip(results, _stems(results, given), strict=True):
+            paths = case_paths(self.output_dir, result.source, stem, self.output_postfix, self.output_ext, self.bids)
+            refuse_to_replace(paths, result.source, self.output_ext)
+            named.append((paths, result))
+        if len({paths.image for paths, _ in named}) < len(results):
             raise InputError(f"two contrasts would both become {named[0][0].image}; give their files different names")
         return named
 
@@ -155,69 +151,69 @@ class SaveImageWithRecordd(SaveImaged):
         final = [*rest, *(paths.image for paths, _ in named)]
         with staged(final) as hidden:
             name = dict(zip(final, hidden, strict=True))
-            for paths, case in named:
-                record = self._write_case(OutputPaths(*(name[path] for path in paths)), case, inputs)
+            for paths, result in named:
+                record = self._write_result(OutputPaths(*(name[path] for path in paths)), result, inputs)
         if self.bids:
-            describe_dataset(case.source, self.output_dir, record)
+            describe_dataset(result.source, self.output_dir, record)
 
-    def _write_case(self, hidden: OutputPaths, case: Result, inputs: Sequence[Any]) -> dict[str, Any]:
+    def _write_result(self, hidden: OutputPaths, result: Result, inputs: Sequence[Any]) -> dict[str, Any]:
         """Write the files of one channel; returns the record."""
-        record = self._record(case)
+        record = self._record(result)
         if inputs:
-            record.update(channel=case.channel, inputs=inputs)
+            record.update(channel=result.channel, inputs=inputs)
         warnings: list[str] = record["warnings"]
         if self.preview:
-            warnings += _preview(hidden.preview, case)
-        if case.run.deviation is not None:
-            values = case.run.deviation.cpu().numpy()[0, 0] * case.window[1]
-            write_volume(hidden.deviation, values, case.sr.affine, like=case.meta)
+            warnings += _preview(hidden.preview, result)
+        if result.run.deviation is not None:
+            values = result.run.deviation.cpu().numpy()[0] * result.window[1]
+            write_volume(hidden.deviation, values, result.sr.affine, like=result.meta)
         if self.consistency:
-            record["consistency"] = self._write_consistency(hidden.consistency, case)
+            record["consistency"] = self._write_consistency(hidden.consistency, result)
         if self.output_ext == DICOM:
-            record["dicom"] = write_series(hidden.image, case, record)
+            record["dicom"] = write_series(hidden.image, result, record)
         elif self.output_ext == PNG:
-            bits = source_bits(case.source, case.meta)
-            record["pictures"] = write_pictures(hidden.image, case.sr_values.numpy()[0], bits, record)
+            bits = source_bits(result.source, result.meta)
+            record["pictures"] = write_pictures(hidden.image, result.sr_values.numpy()[0], bits, record)
         else:
-            write_volume(hidden.image, case.sr_values.numpy()[0], case.sr.affine, like=case.meta)
-            if case.series_uid:
-                record["dicom"] = {"source_series_uid": case.series_uid}
+            write_volume(hidden.image, result.sr_values.numpy()[0], result.sr.affine, like=result.meta)
+            if result.series_uid:
+                record["dicom"] = {"source_series_uid": result.series_uid}
         for warning in warnings:
-            logger.warning("%s: %s", Path(case.source).name, warning)
+            logger.warning("%s: %s", Path(result.source).name, warning)
         if self.bids:
-            record.update(sidecar(case.source, self.output_dir, record, case.files))
+            record.update(sidecar(result.source, self.output_dir, record, result.files))
         write_json_atomic(hidden.record, record)
         return record
 
-    def _record(self, case: Result) -> dict[str, Any]:
+    def _record(self, result: Result) -> dict[str, Any]:
         metadata = self._metadata()
-        trained_on, run = metadata.get("trained_on", {}), case.run
-        extremes = float(case.normalized.min()), float(case.normalized.max())
-        warnings = [*_listed(case.meta.get("warnings")), *run.warnings]
-        warnings += trained_range_warnings(trained_on, case.lr, case.sr, run.scale, extremes)
-        ranges = [(float(values.min()), float(values.max())) for values in (case.lr_values, case.sr_values)]
+        trained_on, run = metadata.get("trained_on", {}), result.run
+        extremes = float(result.normalized.min()), float(result.normalized.max())
+        warnings = [*_listed(result.meta.get("warnings")), *run.warnings]
+        warnings += trained_range_warnings(trained_on, result.lr, result.sr, run.scale, extremes)
+        ranges = [(float(values.min()), float(values.max())) for values in (result.lr_values, result.sr_values)]
         trained_to_undo = metadata.get("degradation", {}).get("name", "their degradation")
         warnings += overshoot_warnings(ranges[0], ranges[1], trained_to_undo)
-        offset, scale = case.window
+        offset, scale = result.window
         return make_record(
-            source=case.source,
+            source=result.source,
             metadata=metadata,
             weights=self.weights,
-            lr=case.lr,
-            sr=case.sr,
+            lr=result.lr,
+            sr=result.sr,
             scale=run.scale,
             intensity={"offset": offset, "scale": scale},
-            settings={**self.settings, "request": {"scale": self.inferer.scale, "spacing": self.inferer.spacing}},
+            settings={**self.settings, "request": dict(run.request)},
             seconds=run.seconds,
             tiles=run.tiles,
             warnings=warnings,
         )
 
-    def _write_consistency(self, path: Path, case: Result) -> dict[str, Any]:
+    def _write_consistency(self, path: Path, result: Result) -> dict[str, Any]:
         """Write the map; returns what the record says of it."""
-        degradation = self.inferer.degradation
-        off = inconsistency(case.sr_values[None], case.lr_values[None], case.run.scale, degradation)[0, 0].abs()
-        write_volume(path, off.numpy(), case.lr.affine, like=case.meta)
+        degradation = result.run.degradation
+        off = inconsistency(result.sr_values[None], result.lr_values[None], result.run.scale, degradation)[0, 0].abs()
+        write_volume(path, off.numpy(), result.lr.affine, like=result.meta)
         return {"mean": float(off.mean()), "largest": float(off.max()), "degradation": degradation.to_dict()}
 
     def _metadata(self) -> dict[str, Any]:
@@ -225,22 +221,22 @@ class SaveImageWithRecordd(SaveImaged):
         return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _stems(cases: Sequence[Result], given: Any) -> list[str]:
+def _stems(results: Sequence[Result], given: Any) -> list[str]:
     """Names of results: as given, else those of the files; channels that have no file of their own are numbered."""
     if isinstance(given, list | tuple):
-        if len(given) < len(cases):
-            raise InputError(f"expected a name for each of {len(cases)} contrasts, got {len(given)}")
-        return [str(stem) for stem in given[: len(cases)]]
-    own = [str(given or split_suffix(case.source)[0] or "image") for case in cases]
+        if len(given) < len(results):
+            raise InputError(f"expected a name for each of {len(results)} contrasts, got {len(given)}")
+        return [str(stem) for stem in given[: len(results)]]
+    own = [str(given or split_suffix(result.source)[0] or "image") for result in results]
     if len(set(own)) == len(own):
         return own
     return [f"{stem}_channel_{k}" for k, stem in enumerate(own)]
 
 
-def _preview(path: Path, case: Result) -> list[str]:
+def _preview(path: Path, result: Result) -> list[str]:
     """Draw the preview; returns why it could not be drawn."""
     try:
-        _draw(path, case.lr_values, case.lr, case.sr_values, case.sr, case.run.scale)
+        _draw(path, result.lr_values, result.lr, result.sr_values, result.sr, result.run.scale)
     except OutputError:
         raise
     except MedsrError as error:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medsr.errors import GridError
 from medsr.geometry import as_scale, output_shape
-from medsr.inferers import SuperResolutionInferer
+from medsr.inferers import InferenceFacts, SuperResolutionInferer
 from medsr.inferers.planning import bytes_per_voxel, voxel_budget
 from medsr.networks import Query
 from medsr.networks.blocks.meta_upscale import META_UPSCALE_BYTES
@@ -41,10 +41,10 @@ def test_tiled_is_whole(noise, scale, tile_size):
     whole = SuperResolutionInferer(exact, tile_size=1000)
     torch.testing.assert_close(whole(lr, MIASSR), expected, atol=1e-6, rtol=0)
     inferer = SuperResolutionInferer(exact, tile_size=tile_size)
-    came = inferer(lr, MIASSR)
-    assert inferer.last.tiles > 3
-    assert came.shape[2:] == output_shape(lr.shape[2:], exact)
-    torch.testing.assert_close(came, expected, atol=1e-5, rtol=0)
+    came = inferer.enlarge(lr, MIASSR)
+    assert came.tiles > 3
+    assert came.image.shape[2:] == output_shape(lr.shape[2:], exact)
+    torch.testing.assert_close(came.image, expected, atol=1e-5, rtol=0)
 
 
 @settings(max_examples=10)
@@ -69,9 +69,9 @@ def test_all_networks_of_the_family_in_3d(noise, name):
     with torch.no_grad():
         expected = network(lr, as_scale(scale, 3))
     assert expected.shape[2:] == (15, 9, 15)
-    inferer = SuperResolutionInferer(scale, tile_size=4)
-    torch.testing.assert_close(inferer(lr, network), expected, atol=1e-5, rtol=0)
-    assert inferer.last.tiles == 8
+    came = SuperResolutionInferer(scale, tile_size=4).enlarge(lr, network)
+    torch.testing.assert_close(came.image, expected, atol=1e-5, rtol=0)
+    assert came.tiles == 8
 
 
 @pytest.mark.parametrize("scale", ["1.5", "2.3", ("2.7", 3), ("1.25", "3.3")])
@@ -91,9 +91,9 @@ def test_flips_are_averaged_where_the_voxels_lie(noise, scale, positions):
             outputs.append(network(lr.flip(axes), query=Query(exact, low, high, origin, flips)).flip(axes))
     expected = torch.stack(outputs)
     for tile in (1000, 4):
-        inferer = SuperResolutionInferer(exact, tile_size=tile, ensemble=True)
-        torch.testing.assert_close(inferer(lr, network), expected.mean(0), atol=1e-5, rtol=0)
-        torch.testing.assert_close(inferer.last.deviation, expected.std(0, correction=0), atol=1e-5, rtol=0)
+        came = SuperResolutionInferer(exact, tile_size=tile, ensemble=True).enlarge(lr, network)
+        torch.testing.assert_close(came.image, expected.mean(0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(came.deviation, expected.std(0, correction=0), atol=1e-5, rtol=0)
 
 
 def test_flips_of_a_symmetric_picture_agree():
@@ -107,9 +107,9 @@ def test_flips_of_a_symmetric_picture_agree():
     ramp = torch.minimum(torch.arange(9.0), torch.arange(8.0, -1, -1))
     lr = (ramp[:, None] + ramp)[None, None]
     inferer = SuperResolutionInferer("7/3", ensemble=True)
-    image = inferer(lr, network)
-    assert inferer.last.deviation.max() < 1e-5
-    torch.testing.assert_close(image, image.flip(2, 3), atol=1e-5, rtol=0)
+    came = inferer.enlarge(lr, network)
+    assert came.deviation.max() < 1e-5
+    torch.testing.assert_close(came.image, came.image.flip(2, 3), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -166,7 +166,7 @@ def test_spacing(noise, as_volume):
     lr = as_volume(noise(1, 1, 8, 6, 2), np.diag([0.9, 0.9, 3.0, 1]))
     inferer = SuperResolutionInferer(spacing=(0.4, 0.3, 3.0))
     sr = inferer(lr, MIASSR)
-    assert inferer.last.scale == (Fraction(9, 4), 3, 1)
+    assert InferenceFacts.of(sr).scale == (Fraction(9, 4), 3, 1)
     np.testing.assert_allclose(np.linalg.norm(np.asarray(sr.affine)[:3, :3], axis=0), [0.4, 0.3, 3.0])
 
 
@@ -192,9 +192,9 @@ def test_memory_is_planned_for_the_largest_scale(noise):
     assert voxel_budget(spec, 2) * bytes_per_voxel(spec) <= 2**20
     inferer = SuperResolutionInferer("2.3", memory_mb=1)
     lr = noise(1, 1, 60, 50)
-    tiled = inferer(lr, MIASSR)
-    assert inferer.last.tiles > 1
-    torch.testing.assert_close(tiled, SuperResolutionInferer("2.3")(lr, MIASSR), atol=1e-5, rtol=0)
+    tiled = inferer.enlarge(lr, MIASSR)
+    assert tiled.tiles > 1
+    torch.testing.assert_close(tiled.image, SuperResolutionInferer("2.3")(lr, MIASSR), atol=1e-5, rtol=0)
 
 
 def test_low_precision_places_voxels_rightly(noise):

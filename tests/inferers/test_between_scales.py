@@ -22,17 +22,16 @@ def up_and_down(scale, **options) -> SuperResolutionInferer:
 @pytest.mark.parametrize("scale", ["1.5", "2.5", ("2.5", 3)])
 def test_is_the_larger_image_reduced_by_cubic_interpolation(made, noise, scale):
     network, lr = made.fixed((3, 3)), noise(1, 1, 8, 6)
-    inferer = up_and_down(scale, tile_size=4)
-    came = inferer(lr, network)
+    came = up_and_down(scale, tile_size=4).enlarge(lr, network)
     exact = as_scale(scale, 2)
     with torch.no_grad():
         large = network(lr)
     size = [int(n * s) for n, s in zip((8, 6), exact, strict=True)]  # no rounding at these sizes
     # torch's cubic kernel is OpenCV's, without low-pass, and with edges that coincide at whole sizes
     expected = F.interpolate(large, size, mode="bicubic", align_corners=False)
-    torch.testing.assert_close(came, expected, atol=1e-5, rtol=0)
-    assert len(inferer.last.warnings) == 1
-    assert inferer.last.warnings[0].startswith("enlarged by 3x3, then reduced to ")
+    torch.testing.assert_close(came.image, expected, atol=1e-5, rtol=0)
+    assert len(came.warnings) == 1
+    assert came.warnings[0].startswith("enlarged by 3x3, then reduced to ")
 
 
 def test_off_by_default_and_no_way_beyond_the_largest_scale(made, noise):
@@ -49,9 +48,9 @@ def test_off_by_default_and_no_way_beyond_the_largest_scale(made, noise):
 
 def test_scales_that_the_network_has_are_left_alone(made, noise):
     network, lr = made.fixed((3, 3)), noise(1, 1, 8, 6)
-    inferer = up_and_down(3)
-    torch.testing.assert_close(inferer(lr, network), SuperResolutionInferer(3)(lr, network), atol=0, rtol=0)
-    assert inferer.last.warnings == []
+    came = up_and_down(3).enlarge(lr, network)
+    torch.testing.assert_close(came.image, SuperResolutionInferer(3)(lr, network), atol=0, rtol=0)
+    assert came.warnings == []
     restore = made.recnn(2)
     expected = SuperResolutionInferer("2.5")(lr, restore)
     torch.testing.assert_close(up_and_down("2.5")(lr, restore), expected, atol=0, rtol=0)
@@ -61,8 +60,7 @@ def test_scales_that_the_network_has_are_left_alone(made, noise):
 def test_the_ceiling_of_several_scales_is_used(noise, scale, built):
     torch.manual_seed(0)
     network, inferer = small("mdsr-zhu2022").eval(), up_and_down(scale)
-    inferer(noise(1, 1, 6, 5), network)
-    assert inferer.last.warnings[0].startswith(f"enlarged by {built}x{built},")
+    assert inferer.enlarge(noise(1, 1, 6, 5), network).warnings[0].startswith(f"enlarged by {built}x{built},")
 
 
 @pytest.mark.parametrize("name", ["edsr-lite-zhu2022", "rdn-zhu2022"])

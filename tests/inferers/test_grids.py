@@ -13,7 +13,7 @@ from monai.inferers import SlidingWindowInferer
 
 from medsr.errors import GridError
 from medsr.geometry import as_scale
-from medsr.inferers import SuperResolutionInferer
+from medsr.inferers import InferenceFacts, SuperResolutionInferer
 from medsr.interpolation import resize
 from medsr.transforms import SimulateLowResolutiond
 
@@ -42,10 +42,11 @@ def test_batches_keep_every_image_where_it_is(made, noise, as_volume, oblique_af
     batch = list_data_collate(items)
     assert batch["image"].affine.shape == (3, 4, 4)
     inferer = SuperResolutionInferer((2, 1, 1.5), ensemble=True)
-    sr = inferer(batch["image"], made.recnn(3))
+    full = inferer.enlarge(batch["image"], made.recnn(3))
+    sr = full.image
     assert isinstance(sr, MetaTensor)
     assert sr.affine.dtype == torch.float64
-    for results in (sr, inferer.last.deviation):
+    for results in (sr, full.deviation):
         single = decollate_batch({"pred": results})
         for i, (item, affine) in enumerate(zip(single, affines, strict=True)):
             result = item["pred"]
@@ -79,7 +80,7 @@ def test_spacing(made, noise, as_volume, oblique_affine):
     lr = as_volume(noise(1, 1, 8, 6, 4), oblique_affine)  # 0.9 x 1.1 x 2.5 mm
     inferer = SuperResolutionInferer(spacing=0.5)
     sr = inferer(lr, made.recnn(3))
-    assert inferer.last.scale == (Fraction(9, 5), Fraction(11, 5), 5)
+    assert InferenceFacts.of(sr).scale == (Fraction(9, 5), Fraction(11, 5), 5)
     assert sr.shape == (1, 1, 14, 13, 20)
     np.testing.assert_allclose(np.linalg.norm(sr.affine[:3, :3], axis=0), 0.5, rtol=1e-12)
     per_axis = SuperResolutionInferer(spacing=(0.9, np.float32(1.1), 1.25))
@@ -144,10 +145,10 @@ def test_many_slices_go_in_groups(made, noise):
     """Slices are batched without changing the result, however many fit."""
     network, lr = made.recnn(2), noise(2, 1, 20, 18, 21)
     reference = SuperResolutionInferer(2, memory_mb=4096)
-    expected = reference(lr, network)
-    assert 1 < reference.last.tiles < 21
+    expected = reference.enlarge(lr, network)
+    assert 1 < expected.tiles < 21
     little = SuperResolutionInferer(2, memory_mb=1, tile_size=30)
-    torch.testing.assert_close(little(lr, network), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(little(lr, network), expected.image, atol=1e-5, rtol=0)
 
 
 def test_batches_of_different_orientation_are_refused_for_slices(made, noise, oblique_affine):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medsr.errors import InputError, MedsrError
-from medsr.inferers import SuperResolutionInferer
+from medsr.inferers import SuperResolution, SuperResolutionInferer
 from medsr.inferers.planning import choose_tiles
 from medsr.inferers.tile_runner import is_out_of_memory
 from medsr.inferers.tile_sources import make_source
@@ -40,23 +40,28 @@ def above(limit, error, seen=None):
     return forward
 
 
+def no_image_is_kept(inferer):
+    """Whether nothing of a run can be taken for the result of another."""
+    held = {**vars(inferer), **vars(inferer.runner)}
+    return not any(isinstance(value, torch.Tensor | SuperResolution) for value in held.values())
+
+
 @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
 def test_tiles_are_halved_until_they_fit(made, noise, error):
     inner, lr = made.recnn(3), noise(1, 1, 12, 10, 8)
     expected = SuperResolutionInferer(2)(lr, inner)
     seen: list[int] = []
     inferer = SuperResolutionInferer(2, ensemble=True)
-    inferer(lr, inner)
-    ensemble = inferer.last
-    inferer(lr, made.Wrapped(inner, above(3000, error, seen)))
-    torch.testing.assert_close(inferer.last.image, ensemble.image, atol=1e-5, rtol=0)
-    torch.testing.assert_close(inferer.last.deviation, ensemble.deviation, atol=1e-5, rtol=0)
+    ensemble = inferer.enlarge(lr, inner)
+    halved = inferer.enlarge(lr, made.Wrapped(inner, above(3000, error, seen)))
+    torch.testing.assert_close(halved.image, ensemble.image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(halved.deviation, ensemble.deviation, atol=1e-5, rtol=0)
     assert max(seen) <= 3000
-    assert inferer.last.tiles > 2
-    assert inferer.last.warnings[0] == "a tile of 7,680 voxels did not fit into memory and was halved"
-    single = SuperResolutionInferer(2)
-    torch.testing.assert_close(single(lr, made.Wrapped(inner, above(3000, error))), expected, atol=1e-5, rtol=0)
-    assert len(single.last.warnings) == len(set(single.last.warnings)) <= 3  # a size that failed is not tried again
+    assert halved.tiles > 2
+    assert halved.warnings[0] == "a tile of 7,680 voxels did not fit into memory and was halved"
+    single = SuperResolutionInferer(2).enlarge(lr, made.Wrapped(inner, above(3000, error)))
+    torch.testing.assert_close(single.image, expected, atol=1e-5, rtol=0)
+    assert len(single.warnings) == len(set(single.warnings)) <= 3  # a size that failed is not tried again
 
 
 def test_each_image_starts_afresh(made, noise):
@@ -64,21 +69,19 @@ def test_each_image_starts_afresh(made, noise):
     limit = [3000]
     network = made.Wrapped(inner, lambda x, net: above(limit[0], MemoryError())(x, net))
     inferer = SuperResolutionInferer(2)
-    inferer(lr, network)
-    assert inferer.last.warnings
-    inferer(lr, network)
-    assert inferer.last.warnings  # every image has its own
+    assert inferer.enlarge(lr, network).warnings
+    assert inferer.enlarge(lr, network).warnings  # every image has its own
     limit[0] = 10**6
-    inferer(lr, network)
-    assert (inferer.last.tiles, inferer.last.warnings) == (1, [])
+    whole = inferer.enlarge(lr, network)
+    assert (whole.tiles, whole.warnings) == (1, [])
 
 
 def test_slices_are_halved_too(made, noise):
     inner, lr = made.fixed((2, 2)), noise(1, 1, 14, 12, 3)
     expected = SuperResolutionInferer(2)(lr, inner)
-    inferer = SuperResolutionInferer(2)
-    torch.testing.assert_close(inferer(lr, made.Wrapped(inner, above(100, MemoryError()))), expected, atol=1e-5, rtol=0)
-    assert len(inferer.last.warnings) == len(set(inferer.last.warnings)) > 0
+    halved = SuperResolutionInferer(2).enlarge(lr, made.Wrapped(inner, above(100, MemoryError())))
+    torch.testing.assert_close(halved.image, expected, atol=1e-5, rtol=0)
+    assert len(halved.warnings) == len(set(halved.warnings)) > 0
 
 
 @pytest.mark.parametrize("halo", ["finite", "global"])
@@ -100,7 +103,7 @@ def test_other_failures_stop_the_run(made, noise, error):
     inferer = SuperResolutionInferer(2)
     with pytest.raises(type(error)):
         inferer(noise(1, 1, 10, 8, 8), network)
-    assert inferer.last is None
+    assert no_image_is_kept(inferer)
 
 
 def test_what_counts_as_out_of_memory():
@@ -170,7 +173,7 @@ def test_outputs_that_are_not_finite_are_refused(made, noise, value):
     with pytest.raises(InputError, match="not finite; check its weights and the precision"):
         inferer(noise(1, 1, 10, 4, 8), made.Wrapped(made.recnn(3), spoiled))
     assert len(calls) == 2
-    assert inferer.last is None  # nor is the image before it left there
+    assert no_image_is_kept(inferer)  # nor is the image before it left there
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,12 @@ def test_planned_by_memory_is_whole(made, noise, name):
     network, lr = build(made), noise(1, 1, *((300, 280, 40) if dims == 2 else (28, 40, 24))[:dims])
     scale = scale or (2,) * dims
     inferer = SuperResolutionInferer(scale, memory_mb=3 if dims == 2 and network.spec.interpolation else 1)
-    planned = inferer(lr, network)
-    assert inferer.last.tiles > 1
-    assert not any("did not fit" in warning for warning in inferer.last.warnings)
-    whole = SuperResolutionInferer(scale, memory_mb=4096)
-    torch.testing.assert_close(planned, whole(lr, network), atol=1e-5, rtol=0)
-    assert whole.last.tiles == 1
+    planned = inferer.enlarge(lr, network)
+    assert planned.tiles > 1
+    assert not any("did not fit" in warning for warning in planned.warnings)
+    whole = SuperResolutionInferer(scale, memory_mb=4096).enlarge(lr, network)
+    torch.testing.assert_close(planned.image, whole.image, atol=1e-5, rtol=0)
+    assert whole.tiles == 1
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_ensemble_is_the_mean_and_deviation_over_all_flips(made, noise, name):
     assert len(results) == 2**dims
     for tile_size in (None, 8):
         inferer = SuperResolutionInferer(scale, ensemble=True, tile_size=tile_size)
-        sr = inferer(lr, network)
-        np.testing.assert_allclose(sr, np.mean(results, axis=0), atol=2e-5)
-        np.testing.assert_allclose(inferer.last.deviation, np.std(results, axis=0), atol=2e-5)
-    assert inferer.last.tiles > 1
+        sr = inferer.enlarge(lr, network)
+        np.testing.assert_allclose(sr.image, np.mean(results, axis=0), atol=2e-5)
+        np.testing.assert_allclose(sr.deviation, np.std(results, axis=0), atol=2e-5)
+    assert sr.tiles > 1
 
 
 def test_what_lies_beyond_the_halo_changes_nothing(made, noise):
@@ -143,20 +143,20 @@ def test_guidance_is_read_where_the_tile_is(made, noise):
 def test_scale_one_returns_the_image(made, noise, halo_spec, memory_mb):
     network, lr = made.recnn(3) if halo_spec else made.Global(), noise(1, 1, 5, 6, 7)
     inferer = SuperResolutionInferer(1.0, ensemble=True, memory_mb=memory_mb)
-    sr = inferer(lr, network)
-    torch.testing.assert_close(sr, lr, atol=0, rtol=0)
-    assert sr.data_ptr() != lr.data_ptr()
-    assert inferer.last.deviation.abs().max() == 0
-    assert inferer.last.warnings == ["the image has the requested spacing already; returned unchanged"]
+    sr = inferer.enlarge(lr, network)
+    torch.testing.assert_close(sr.image, lr, atol=0, rtol=0)
+    assert sr.image.data_ptr() != lr.data_ptr()
+    assert sr.deviation.abs().max() == 0
+    assert sr.warnings == ["the image has the requested spacing already; returned unchanged"]
 
 
 def test_global_context_runs_whole_or_not_at_all(made, noise):
     network, lr = made.seeded(made.Global), noise(1, 1, 12, 12, 12)
-    whole = SuperResolutionInferer(2, tile_size=4)
+    whole = SuperResolutionInferer(2, tile_size=4).enlarge(lr, network)
     with torch.no_grad():
         expected = network(resize(lr, (Fraction(2),) * 3, kernel="linear"))
-    torch.testing.assert_close(whole(lr, network), expected, atol=1e-5, rtol=0)
-    assert whole.last.tiles == 1
+    torch.testing.assert_close(whole.image, expected, atol=1e-5, rtol=0)
+    assert whole.tiles == 1
     with pytest.raises(
         InputError, match=r"looks at the whole image, which takes 14 MiB .* limit is 13: raise memory_mb"
     ):

@@ -22,7 +22,7 @@ from medsr.outputs import SaveImageWithRecordd
 from medsr.transforms import NormalizeIntensityRecordedd, RestoreIntensityd, SetSuperResolutionGridd
 
 SHAPE = (8, 7, 6)
-Enlarge = Callable[..., tuple[dict[str, Any], SuperResolutionInferer]]
+Enlarge = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def network() -> torch.nn.Module:
 def enlarge(network: torch.nn.Module) -> Enlarge:
     """An item as it reaches the saving transform, from a file or folder."""
 
-    def make(source: Path, **options: Any) -> tuple[dict[str, Any], SuperResolutionInferer]:
+    def make(source: Path, **options: Any) -> dict[str, Any]:
         load = LoadImaged("image", reader="medsr.data.readers.VolumeReader", ensure_channel_first=True)
         inferer = SuperResolutionInferer(**{"scale": 2, **options})
         item = NormalizeIntensityRecordedd("image")(load({"image": str(source)}))
         item["pred"] = inferer(item["image"][None], network)[0]
         item = RestoreIntensityd("pred")(item)
-        return SetSuperResolutionGridd("pred")(item), inferer
+        return SetSuperResolutionGridd("pred")(item)
 
     return make
 
@@ -67,9 +67,9 @@ def names(folder: Path) -> set[str]:
 def test_the_series_is_the_volume_and_the_record_names_both(
     enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    item, inferer = enlarge(series, ensemble=True)
+    item = enlarge(series, ensemble=True)
     out = tmp_path / "out"
-    save = SaveImageWithRecordd(out, inferer, tiny_bundle, output_ext="dicom", preview=False, consistency=True)
+    save = SaveImageWithRecordd(out, tiny_bundle, output_ext="dicom", preview=False, consistency=True)
     saved = save(item)["saved"]
     assert saved == str(out / "head_sr")
     assert names(out) == {"head_sr", "head_sr.json", "head_sr_std.nii.gz", "head_sr_consistency.nii.gz"}
@@ -103,9 +103,9 @@ def test_a_repeated_run_makes_the_same_series_and_another_run_another(
     uids = []
     for folder, options in (("a", {}), ("b", {}), ("c", {"scale": (1, 1, 2)}), ("d", {"settings": {"precision": "x"}})):
         settings = options.pop("settings", {})
-        item, inferer = enlarge(series, **options)
+        item = enlarge(series, **options)
         save = SaveImageWithRecordd(
-            tmp_path / folder, inferer, tiny_bundle, output_ext="dicom", preview=False, settings=settings
+            tmp_path / folder, tiny_bundle, output_ext="dicom", preview=False, settings=settings
         )
         images = [pydicom.dcmread(path) for path in sorted(Path(save(item)["saved"]).iterdir())]
         uids.append((images[0].SeriesInstanceUID, *(image.SOPInstanceUID for image in images)))
@@ -118,15 +118,15 @@ def test_a_repeated_run_makes_the_same_series_and_another_run_another(
     image.PixelData = pixels[[1, 0, *range(2, pixels.size)]].tobytes()
     image.save_as(series / "003.dcm")
     for folder in ("edited", "shortened"):
-        item, inferer = enlarge(series)
-        save = SaveImageWithRecordd(tmp_path / folder, inferer, tiny_bundle, output_ext="dicom", preview=False)
+        item = enlarge(series)
+        save = SaveImageWithRecordd(tmp_path / folder, tiny_bundle, output_ext="dicom", preview=False)
         assert pydicom.dcmread(Path(save(item)["saved"]) / "IM0001.dcm").SeriesInstanceUID not in first
         (series / "000.dcm").unlink(missing_ok=True)
 
 
 def test_scale_1_returns_the_stored_values(enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    item, inferer = enlarge(series, scale=1)
-    saved = SaveImageWithRecordd(tmp_path / "out", inferer, tiny_bundle, output_ext="dicom", preview=False)(item)
+    item = enlarge(series, scale=1)
+    saved = SaveImageWithRecordd(tmp_path / "out", tiny_bundle, output_ext="dicom", preview=False)(item)
     for new, old in zip(sorted(Path(saved["saved"]).iterdir()), sorted(series.iterdir()), strict=True):
         derived, source = pydicom.dcmread(new), pydicom.dcmread(old)
         assert derived.PixelData == source.PixelData
@@ -135,16 +135,16 @@ def test_scale_1_returns_the_stored_values(enlarge: Enlarge, series: Path, tiny_
 
 
 def test_nifti_of_a_series_names_it(enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    item, inferer = enlarge(series)
-    SaveImageWithRecordd(tmp_path / "out", inferer, tiny_bundle, preview=False)(item)
+    item = enlarge(series)
+    SaveImageWithRecordd(tmp_path / "out", tiny_bundle, preview=False)(item)
     assert json.loads((tmp_path / "out" / "head_sr.json").read_text())["dicom"] == {"source_series_uid": "1.2.3.4"}
 
 
 def test_what_is_not_dicom_is_refused(enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    item, inferer = enlarge(series)
+    item = enlarge(series)
     for source in ("scan.nii.gz", ""):
         image = MetaTensor(item["image"].as_tensor(), affine=item["image"].affine, meta={"filename_or_obj": source})
-        save = SaveImageWithRecordd(tmp_path / "out", inferer, tiny_bundle, output_ext="dicom", preview=False)
+        save = SaveImageWithRecordd(tmp_path / "out", tiny_bundle, output_ext="dicom", preview=False)
         with pytest.raises(InputError, match="expected a DICOM input to write DICOM") as caught:
             save({**item, "image": image})
         assert str(caught.value).startswith(source or "the image")
@@ -158,24 +158,24 @@ def test_another_modality_is_refused_and_nothing_is_left(
         image = pydicom.dcmread(path)
         image.Modality, image.SOPClassUID = "PT", pydicom.uid.PositronEmissionTomographyImageStorage
         image.save_as(path)
-    item, inferer = enlarge(series)
-    save = SaveImageWithRecordd(tmp_path / "out", inferer, tiny_bundle, output_ext="dicom", preview=False)
+    item = enlarge(series)
+    save = SaveImageWithRecordd(tmp_path / "out", tiny_bundle, output_ext="dicom", preview=False)
     with pytest.raises(InputError, match=r"modality MR or CT to write DICOM, got PT; write \.nii\.gz instead"):
         save(item)
     assert names(tmp_path / "out") == set()
 
 
 def test_folders_in_the_way(enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    item, inferer = enlarge(series)
+    item = enlarge(series)
     options = {"output_ext": "dicom", "preview": False}
     before = sorted(path.read_bytes() for path in series.iterdir())
     with pytest.raises(OutputError, match="expected no folder of that name"):  # its own input
-        SaveImageWithRecordd(series.parent, inferer, tiny_bundle, output_postfix="", **options)(item)
+        SaveImageWithRecordd(series.parent, tiny_bundle, output_postfix="", **options)(item)
     with pytest.raises(InputError, match="would be written into its input head"):
-        SaveImageWithRecordd(series, inferer, tiny_bundle, **options)(item)
+        SaveImageWithRecordd(series, tiny_bundle, **options)(item)
     (tmp_path / "out" / "head_sr").mkdir(parents=True)
     (tmp_path / "out" / "head_sr" / "thesis.tex").write_text("mine")
-    save = SaveImageWithRecordd(tmp_path / "out", inferer, tiny_bundle, **options)
+    save = SaveImageWithRecordd(tmp_path / "out", tiny_bundle, **options)
     with pytest.raises(OutputError, match="got one that holds other files"):
         save(item)
     (tmp_path / "out" / "head_sr" / "thesis.tex").unlink()

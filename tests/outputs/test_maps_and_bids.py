@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from medsr import degradation
 from medsr.errors import InputError
-from medsr.inferers import SuperResolutionInferer
+from medsr.inferers import InferenceFacts, SuperResolutionInferer
 from medsr.networks import create
 from medsr.outputs import SaveImageWithRecordd
 from medsr.outputs.bids import bids_stem
@@ -31,14 +31,14 @@ def enlarge(phantom: Callable[..., np.ndarray], oblique_affine: np.ndarray) -> C
     torch.manual_seed(0)
     network = create("ReCNN", depth=2, features=2)
 
-    def make(filename: str = "head.nii.gz", **options: Any) -> tuple[dict[str, Any], SuperResolutionInferer]:
+    def make(filename: str = "head.nii.gz", **options: Any) -> dict[str, Any]:
         values = torch.as_tensor(phantom(SHAPE).astype(np.float32))[None]
         image = MetaTensor(values, affine=torch.as_tensor(oblique_affine), meta={"filename_or_obj": filename})
         inferer = SuperResolutionInferer(**{"scale": 2, **options})
         item = NormalizeIntensityRecordedd("image")({"image": image})
         item["pred"] = inferer(item["image"][None], network)[0]
         item = RestoreIntensityd("pred")(item)
-        return SetSuperResolutionGridd("pred")(item), inferer
+        return SetSuperResolutionGridd("pred")(item)
 
     return make
 
@@ -47,13 +47,15 @@ def enlarge(phantom: Callable[..., np.ndarray], oblique_affine: np.ndarray) -> C
 def test_consistency_is_the_distance_from_the_measurement(
     enlarge: Callable[..., Any], tiny_bundle: Path, tmp_path: Path, phantom: Callable[..., np.ndarray], scale: Any
 ) -> None:
-    item, inferer = enlarge(scale=scale, degradation="block-mean")
-    SaveImageWithRecordd(tmp_path, inferer, tiny_bundle, preview=False, consistency=True)(item)
+    item = enlarge(scale=scale, degradation="block-mean")
+    SaveImageWithRecordd(tmp_path, tiny_bundle, preview=False, consistency=True)(item)
     image = nib.load(tmp_path / "head_sr_consistency.nii.gz")
     assert image.shape == SHAPE
     np.testing.assert_allclose(image.affine, item["image"].affine, atol=1e-5)
     model = degradation.get("block-mean")
-    lr = model(item["pred"].as_tensor()[None].double(), inferer.last.scale, shape=SHAPE)[0, 0].numpy()
+    lr = model(item["pred"].as_tensor()[None].double(), InferenceFacts.of(item["pred"]).scale, shape=SHAPE)[
+        0, 0
+    ].numpy()
     expected = np.abs(lr - phantom(SHAPE))
     np.testing.assert_allclose(np.asarray(image.dataobj), expected, atol=1e-2, rtol=0)  # of some 1500 units
     said = json.loads((tmp_path / "head_sr.json").read_text())["consistency"]
@@ -64,12 +66,12 @@ def test_consistency_is_the_distance_from_the_measurement(
 
 def test_consistency_by_hand(enlarge: Callable[..., Any], tiny_bundle: Path, tmp_path: Path) -> None:
     """Blur and mean of pairs, in numpy: an oracle that shares nothing with the package."""
-    item, inferer = enlarge(degradation={"name": "gaussian-blur", "sigma": 1.0})
+    item = enlarge(degradation={"name": "gaussian-blur", "sigma": 1.0})
     values = np.zeros(tuple(2 * n for n in SHAPE), np.float32)
     values[8, 7, 6] = 1000.0
-    item["pred"] = MetaTensor(torch.as_tensor(values)[None], affine=item["pred"].affine)
+    item["pred"] = MetaTensor(torch.as_tensor(values)[None], meta=item["pred"].meta)
     item["image"].meta["intensity_offset"], item["image"].meta["intensity_scale"] = 0.0, 0.0  # LR is zero everywhere
-    SaveImageWithRecordd(tmp_path, inferer, tiny_bundle, preview=False, consistency=True)(item)
+    SaveImageWithRecordd(tmp_path, tiny_bundle, preview=False, consistency=True)(item)
     found = np.asarray(nib.load(tmp_path / "head_sr_consistency.nii.gz").dataobj)
     blurred = values.astype(np.float64)
     for axis in range(3):
@@ -80,11 +82,11 @@ def test_consistency_by_hand(enlarge: Callable[..., Any], tiny_bundle: Path, tmp
 
 
 def test_a_perfect_image_is_consistent(enlarge: Callable[..., Any], tiny_bundle: Path, tmp_path: Path) -> None:
-    item, inferer = enlarge(back_projection=6, degradation="block-mean")
-    SaveImageWithRecordd(tmp_path, inferer, tiny_bundle, preview=False, consistency=True)(item)
+    item = enlarge(back_projection=6, degradation="block-mean")
+    SaveImageWithRecordd(tmp_path, tiny_bundle, preview=False, consistency=True)(item)
     better = np.asarray(nib.load(tmp_path / "head_sr_consistency.nii.gz").dataobj).mean()
-    item, inferer = enlarge(degradation="block-mean")
-    SaveImageWithRecordd(tmp_path, inferer, tiny_bundle, preview=False, consistency=True)(item)
+    item = enlarge(degradation="block-mean")
+    SaveImageWithRecordd(tmp_path, tiny_bundle, preview=False, consistency=True)(item)
     assert better < 0.3 * np.asarray(nib.load(tmp_path / "head_sr_consistency.nii.gz").dataobj).mean()
 
 
@@ -121,8 +123,8 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def save_bids(enlarge: Callable[..., Any], image: Path, bundle: Path, out: Path) -> dict[str, Any]:
-    item, inferer = enlarge(filename=str(image))
-    saved = SaveImageWithRecordd(out, inferer, bundle, preview=False, bids=True)(item)["saved"]
+    item = enlarge(filename=str(image))
+    saved = SaveImageWithRecordd(out, bundle, preview=False, bids=True)(item)["saved"]
     assert saved.endswith(".nii.gz")
     return json.loads(Path(saved.replace(".nii.gz", ".json")).read_text())
 

@@ -19,7 +19,7 @@ from monai.transforms import SaveImaged
 
 from medsr.errors import InputError, OutputError
 from medsr.files.staging import staged
-from medsr.inferers import SuperResolutionInferer
+from medsr.inferers import InferenceFacts, SuperResolutionInferer
 from medsr.networks import create
 from medsr.outputs import SaveImageWithRecordd, output_paths
 from medsr.outputs.saving import refuse_to_replace
@@ -36,19 +36,17 @@ def network() -> torch.nn.Module:
 
 
 @pytest.fixture
-def enlarge(
-    network: torch.nn.Module, phantom: Callable[..., np.ndarray], tmp_path: Path
-) -> Callable[..., tuple[Item, SuperResolutionInferer]]:
+def enlarge(network: torch.nn.Module, phantom: Callable[..., np.ndarray], tmp_path: Path) -> Callable[..., Item]:
     """An item as it reaches the saving transform."""
 
-    def make(affine: np.ndarray, filename: str = "head.nii.gz", **options: Any) -> tuple[Item, SuperResolutionInferer]:
+    def make(affine: np.ndarray, filename: str = "head.nii.gz", **options: Any) -> Item:
         values = torch.as_tensor(phantom(SHAPE).astype(np.float32))[None]
         image = MetaTensor(values, affine=torch.as_tensor(affine), meta={"filename_or_obj": filename})
         inferer = SuperResolutionInferer(scale=2, **options)
         item = NormalizeIntensityRecordedd("image")({"image": image})
         item["pred"] = inferer(item["image"][None], network)[0]
         item = RestoreIntensityd("pred")(item)
-        return SetSuperResolutionGridd("pred")(item), inferer
+        return SetSuperResolutionGridd("pred")(item)
 
     return make
 
@@ -69,8 +67,8 @@ def names(folder: Path) -> set[str]:
 def test_files_units_and_grid(
     enlarge: Callable[..., Any], bundle_root: Path, left_handed_affine: np.ndarray, tmp_path: Path
 ) -> None:
-    item, inferer = enlarge(left_handed_affine)
-    save = SaveImageWithRecordd(tmp_path / "out", inferer, bundle_root, settings={"device": "cpu"})
+    item = enlarge(left_handed_affine)
+    save = SaveImageWithRecordd(tmp_path / "out", bundle_root, settings={"device": "cpu"})
     assert isinstance(save, SaveImaged), "MONAI Label and MONAI Deploy drop what they know as a saver"
     result = save(item)
     assert names(tmp_path / "out") == {"head_sr.nii.gz", "head_sr.json", "head_sr.png"}
@@ -93,10 +91,10 @@ def test_warnings_are_logged_and_recorded(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    item, inferer = enlarge(oblique_affine)
+    item = enlarge(oblique_affine)
     item["image"].meta["warnings"] = "the reader said this; and this"
     with caplog.at_level(logging.WARNING):
-        SaveImageWithRecordd(tmp_path, inferer, bundle_root, preview=False)(item)
+        SaveImageWithRecordd(tmp_path, bundle_root, preview=False)(item)
     found = json.loads((tmp_path / "head_sr.json").read_text())["warnings"]
     assert found[:2] == ["the reader said this", "and this"]
     assert "outside the trained range" in found[2]
@@ -111,9 +109,9 @@ def test_no_matplotlib_means_no_preview_and_a_warning(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    item, inferer = enlarge(oblique_affine)
+    item = enlarge(oblique_affine)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    SaveImageWithRecordd(tmp_path / "out", inferer, bundle_root)(item)
+    SaveImageWithRecordd(tmp_path / "out", bundle_root)(item)
     assert names(tmp_path / "out") == {"head_sr.nii.gz", "head_sr.json"}
     assert "matplotlib" in json.loads((tmp_path / "out" / "head_sr.json").read_text())["warnings"][-1]
 
@@ -123,8 +121,8 @@ def test_nothing_is_left_of_a_case_whose_image_cannot_be_written(
 ) -> None:
     sheared = np.eye(4)
     sheared[0, 1] = 0.3
-    item, inferer = enlarge(sheared)
-    save = SaveImageWithRecordd(tmp_path / "out", inferer, bundle_root, output_ext=".nrrd")
+    item = enlarge(sheared)
+    save = SaveImageWithRecordd(tmp_path / "out", bundle_root, output_ext=".nrrd")
     with pytest.raises(OutputError, match=r"head_sr\.nrrd: expected orthogonal axes") as caught:
         save(item)
     assert ".medsr-" not in str(caught.value), "the message has the name that the user knows"
@@ -139,8 +137,8 @@ def test_an_older_result_stays_whole_when_the_new_one_fails(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    item, inferer = enlarge(oblique_affine)
-    save = SaveImageWithRecordd(tmp_path / "out", inferer, bundle_root)
+    item = enlarge(oblique_affine)
+    save = SaveImageWithRecordd(tmp_path / "out", bundle_root)
     save(item)
     before = {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")}
 
@@ -156,11 +154,11 @@ def test_an_older_result_stays_whole_when_the_new_one_fails(
 def test_deviation_map_has_units_but_no_offset(
     enlarge: Callable[..., Any], bundle_root: Path, oblique_affine: np.ndarray, tmp_path: Path
 ) -> None:
-    item, inferer = enlarge(oblique_affine, ensemble=True)
-    SaveImageWithRecordd(tmp_path, inferer, bundle_root, preview=False, output_ext=".mha")(item)
+    item = enlarge(oblique_affine, ensemble=True)
+    SaveImageWithRecordd(tmp_path, bundle_root, preview=False, output_ext=".mha")(item)
     image = sitk.ReadImage(str(tmp_path / "head_sr_std.mha"))
     window = item["image"].meta["intensity_scale"]
-    expected = inferer.last.deviation[0, 0].numpy() * window
+    expected = InferenceFacts.of(item["pred"]).deviation[0].numpy() * window
     np.testing.assert_allclose(sitk.GetArrayFromImage(image).T, expected, rtol=1e-6)
     assert image.GetSize() == tuple(2 * n for n in SHAPE)
 
@@ -168,9 +166,10 @@ def test_deviation_map_has_units_but_no_offset(
 def test_inferer_that_has_not_run(
     enlarge: Callable[..., Any], bundle_root: Path, oblique_affine: np.ndarray, tmp_path: Path
 ) -> None:
-    item, _ = enlarge(oblique_affine)
+    item = enlarge(oblique_affine)
+    item["pred"] = MetaTensor(item["pred"].as_tensor(), affine=item["pred"].affine)
     with pytest.raises(InputError, match="has not run"):
-        SaveImageWithRecordd(tmp_path, SuperResolutionInferer(scale=2), bundle_root)(item)
+        SaveImageWithRecordd(tmp_path, bundle_root)(item)
 
 
 def test_output_is_never_the_input(
@@ -178,10 +177,10 @@ def test_output_is_never_the_input(
 ) -> None:
     source = tmp_path / "head.nii.gz"
     source.write_bytes(b"precious")
-    item, inferer = enlarge(oblique_affine, filename=str(source))
+    item = enlarge(oblique_affine, filename=str(source))
     for extension in (".nii.gz", ".nrrd"):  # the record of a .nrrd would be head.json, the sidecar of head.nii.gz
         with pytest.raises(InputError, match="named as its input"):
-            SaveImageWithRecordd(tmp_path, inferer, bundle_root, output_postfix="", output_ext=extension)(item)
+            SaveImageWithRecordd(tmp_path, bundle_root, output_postfix="", output_ext=extension)(item)
     assert source.read_bytes() == b"precious"
     assert not (tmp_path / "head.json").exists()
 
@@ -209,7 +208,7 @@ def test_paths() -> None:
 
 def test_wrong_extension_is_told_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.dcm"):
-        SaveImageWithRecordd(tmp_path, SuperResolutionInferer(scale=2), tmp_path, output_ext=".dcm")
+        SaveImageWithRecordd(tmp_path, tmp_path, output_ext=".dcm")
 
 
 def test_staged_folders_replace_older_ones(tmp_path: Path) -> None:

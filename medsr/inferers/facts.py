@@ -1,0 +1,60 @@
+"""What an inferer found out about one image, kept in the `meta` of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from medsr.carried import Carried
+from medsr.degradation import Degradation
+from medsr.errors import InputError
+from medsr.geometry import Scale
+
+FACTS = "super_resolution"  # key of `meta`
+
+
+@dataclass(frozen=True, eq=False)
+class InferenceFacts(Carried):
+    """How an image was super-resolved.
+
+    Attributes:
+        scale: the exact scale per spatial axis.
+        tiles: number of tiles that the network ran on.
+        seconds: wall time; of a batch every image has an equal share.
+        warnings: what a user should know.
+        deviation: (C, *SR spatial), the standard deviation over the flips ensemble in the units that the network sees;
+            None without an ensemble.
+        request: what was asked for, `scale` and `spacing`.
+        degradation: the LR formation that the inferer assumes.
+    """
+
+    scale: Scale
+    tiles: int
+    seconds: float
+    warnings: tuple[str, ...]
+    deviation: torch.Tensor | None
+    request: Mapping[str, Any]
+    degradation: Degradation
+
+    @staticmethod
+    def of(image: torch.Tensor) -> InferenceFacts:
+        """Return the facts that came with an SR image.
+
+        Raises:
+            InputError: it carries none, or those of a batch.
+        """
+        facts = getattr(image, "meta", {}).get(FACTS)
+        if isinstance(facts, InferenceFacts):
+            return facts
+        if isinstance(facts, list):
+            raise InputError(
+                f"expected the result of one image, got one of a batch of {len(facts)} with the facts of them all; "
+                "use monai.data.decollate_batch on batches that monai.data.list_data_collate made"
+            )
+        raise InputError(
+            "expected the result of a SuperResolutionInferer, got an image without its facts: the inferer has not run, "
+            "or a transform after it has dropped the image's meta"
+        )
