@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from medsr.bundle import DEFAULT_BUNDLE
-from medsr.errors import InputError
+from medsr.bundle.settings import SETTINGS
+from medsr.errors import GridError, InputError, MedsrError
 
 _TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")  # PS3.5: no control character, no backslash
 _PORTS = range(1, 65536)
+_OF_BUNDLES = ("scale", "spacing", "precision", "memory_mb", "tile_size", "between_scales")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class NodeConfig:
         device: as for `medsr upscale`.
         precision: as for `medsr upscale`.
         memory_mb: for activations.
+        tile_size: as for `medsr upscale`; None leaves it to the bundle.
+        between_scales: likewise.
         quiet_seconds: a study is complete when for so long no association has sent images of it.
         resume_seconds: what a sender has who was cut off or refused, to send the rest.
         attempts: how often a job that fails for no reason of its own is begun, and a refused series is sent.
@@ -96,6 +101,8 @@ class NodeConfig:
     device: str = "auto"
     precision: str = "float32"
     memory_mb: int = 2048
+    tile_size: int | list[int] | None = None
+    between_scales: str | None = None
     quiet_seconds: float = 30.0
     resume_seconds: float = 900.0
     attempts: int = 3
@@ -165,14 +172,29 @@ def _made(kind: type, entries: Mapping[str, Any], where: str) -> Any:
     values = {}
     for key, value in entries.items():
         if key not in known:
-            raise InputError(f"{where}: there is no entry {key!r}; there are {', '.join(known)}")
-        values[key] = _converted(hints[key], value, f"{where}: {key}")
+            nearest = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            raise InputError(f"{where}: there is no entry {key!r}; there are {', '.join(known)}{hint}")
+        if kind is NodeConfig and key in _OF_BUNDLES and value is not None:
+            values[key] = _setting(key, value, where)
+        else:
+            values[key] = _converted(hints[key], value, f"{where}: {key}")
     try:
         return kind(**values)
     except TypeError:
         missing = [key for key in ("queue", "destination", "ae_title", "host", "port") if key in known]
         missing = [key for key in missing if key not in values]
         raise InputError(f"{where}: {missing[0]} is missing; see docs/dicom_node.md") from None
+
+
+def _setting(key: str, value: Any, where: str) -> Any:
+    """An entry that is a setting of bundles too."""
+    try:
+        return SETTINGS[key].parse(key, value)
+    except GridError as error:
+        raise InputError(f"{where}: {key}: expected numbers above 0, got {value}: {error}") from None
+    except MedsrError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
@@ -188,12 +210,10 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if hint is int and number and value == int(value):
         return int(value)
+    if value is None and type(None) in get_args(hint):
+        return None
     if hint in (str, bool, Destination, Limits) and isinstance(value, hint):
         return value
-    if hint == float | list[float] | None and (value is None or number):
-        return value
-    if hint == float | list[float] | None and isinstance(value, list) and value:
-        return [_converted(float, v, where) for v in value]
     name = getattr(hint, "__name__", str(hint))
     raise InputError(f"{where}: expected {_NAMES.get(hint, name)}, got {value!r}")
 
@@ -203,7 +223,6 @@ _NAMES: dict[Any, str] = {
     Destination: "ae_title, host and port, or AE_TITLE@HOST:PORT",
     Limits: "entries such as queue_series: 100",
     tuple[str, ...]: "a list of AE titles",
-    float | list[float] | None: "a number, or a list of one per axis",
     float: "a number",
     int: "a whole number",
     str: "text",
@@ -226,11 +245,7 @@ def _check(config: NodeConfig, where: str) -> None:
         )
     if (config.scale is None) == (config.spacing is None):
         raise InputError(f"{where}: expected either scale or spacing, got {'both' if config.scale else 'none'}")
-    for name in ("scale", "spacing"):
-        value = getattr(config, name)
-        if value is not None and not all(v > 0 for v in (value if isinstance(value, list) else [value])):
-            raise InputError(f"{where}: {name}: expected numbers above 0, got {value}")
-    positive = {"memory_mb", "attempts", "retry_seconds", "longest_retry_seconds", "give_up_hours", "network_seconds"}
+    positive = {"attempts", "retry_seconds", "longest_retry_seconds", "give_up_hours", "network_seconds"}
     for part, least in ((config, positive), (config.limits, {item.name for item in fields(Limits)})):
         for item in fields(part):
             value = getattr(part, item.name)

@@ -52,6 +52,7 @@ class Worker:
             device=config.device,
             precision=config.precision,
             memory_mb=config.memory_mb,
+            **{k: v for k in ("tile_size", "between_scales") if (v := getattr(config, k)) is not None},
             preview=False,
             output_dir=str(spool.root / "working"),
             output_ext="dicom",
