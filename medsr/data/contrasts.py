@@ -43,7 +43,7 @@ def in_order(cases: Iterable[Mapping[str, File]], names: Sequence[str], advice: 
     return found
 
 
-def contrast_groups(sources: Sequence[InputImage], contrasts: Sequence[str]) -> list[list[InputImage]]:
+def contrast_groups(images: Sequence[InputImage], contrasts: Sequence[str]) -> list[list[InputImage]]:
     """The images of each case, in the order of the contrasts.
 
     Images of one folder whose names differ only in the contrast are one case: sub-01_T1w.nii.gz and
@@ -57,18 +57,18 @@ def contrast_groups(sources: Sequence[InputImage], contrasts: Sequence[str]) -> 
     if len(names) < 2 or len(set(names)) < len(names):
         raise InputError(f"expected two or more different contrasts, such as T1w and FLAIR, got {', '.join(names)}")
     cases: dict[tuple[Path, tuple[str, ...]], dict[str, InputImage]] = {}
-    for source in sources:
-        words = (source.path.name if source.path.is_dir() else split_suffix(source.path)[0]).split("_")
+    for image in images:
+        words = (image.path.name if image.path.is_dir() else split_suffix(image.path)[0]).split("_")
         places = [place for place, word in enumerate(words) if word in names]
         if not places:
-            _LOGGER.warning("%s: passed over, since its name has none of %s", source.path, ", ".join(names))
+            _LOGGER.warning("%s: passed over, since its name has none of %s", image.path, ", ".join(names))
             continue
         place = places[-1]
         others = (*words[:place], "", *words[place + 1 :])
-        cases.setdefault((source.path.parent, others), {})[words[place]] = source
+        cases.setdefault((image.path.parent, others), {})[words[place]] = image
     if not cases:
         raise InputError(
             f"expected images named by contrast, such as case_{names[0]}.nii.gz and case_{names[1]}.nii.gz, got "
-            f"{sources[0].path.name}; rename them, or name the contrasts as the files do"
+            f"{images[0].path.name}; rename them, or name the contrasts as the files do"
         )
     return in_order(cases.values(), names, "complete the case or take it out")

@@ -46,31 +46,31 @@ def inference_items(
         InputError: nothing was found, a path is no image, a derived series is asked of what is not a DICOM series of
             modality MR or CT, pictures are asked of what is no 8- or 16-bit picture, or see `contrast_groups`.
     """
-    sources = find_images(inputs, series=series)
+    images = find_images(inputs, series=series)
     if contrasts is not None:
         if output_ext in (DICOM, PNG):
             raise InputError(f"several contrasts are not written as {output_ext}; write them as .nii.gz")
-        groups = contrast_groups(sources, contrasts)
+        groups = contrast_groups(images, contrasts)
         return [{"image": [str(s.path) for s in group], "stem": [s.stem for s in group]} for group in groups]
-    for source in sources:
-        check_format(source, output_ext)
+    for image in images:
+        check_format(image, output_ext)
         if output_ext == DICOM:
-            check_derivable(source.path, series)
+            check_derivable(image.path, series)
         elif output_ext == PNG:
-            check_writable(source.path)
-    return [{"image": str(source.path), "stem": source.stem} for source in sources]
+            check_writable(image.path)
+    return [{"image": str(image.path), "stem": image.stem} for image in images]
 
 
-def check_format(source: InputImage, output_ext: str) -> None:
+def check_format(image: InputImage, output_ext: str) -> None:
     """Refuse a format of results that only inputs of the same format can have.
 
     Raises:
         InputError: "dicom" for what is not DICOM, or "png" for what is no picture.
     """
-    if output_ext == DICOM and not source.is_dicom:
-        raise InputError(f"{source.path}: {NOT_DICOM}")
-    if output_ext == PNG and not source.is_picture:
-        raise InputError(f"{source.path}: {NO_PICTURE}")
+    if output_ext == DICOM and not image.is_dicom:
+        raise InputError(f"{image.path}: {NOT_DICOM}")
+    if output_ext == PNG and not image.is_picture:
+        raise InputError(f"{image.path}: {NO_PICTURE}")
 
 
 def check_derivable(path: str | Path, series: str | None) -> list[Any]:

@@ -21,7 +21,7 @@ class InputImage:
 
     Attributes:
         path: a file, an archive of DICOM images, or a folder that holds one DICOM series or one stack of pictures.
-        stem: case name for results, unique among the sources found together.
+        stem: case name for results, unique among the images found together.
         is_dicom: whether ``read_volume`` will read DICOM.
         is_picture: whether it will read a picture or a stack of pictures.
     """

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Any
 
 from medsr.bundle import DEFAULT_BUNDLE, find_bundle
+from medsr.bundle.loaded import checked_settings
 from medsr.engines import user_error
 from medsr.files.atomic import write_json_atomic
 from medsr.outputs.earlier_results import Making, is_made
@@ -82,14 +83,15 @@ def run_plan(
 def _todo(cases: Iterable[Case], bundle: str | PathLike[str], settings: Mapping[str, Any]) -> list[Case]:
     """Return the cases without results that were made as asked now."""
     found = find_bundle(bundle)
-    asked = {"scale": None, "spacing": None, **settings}
+    request = {"scale": None, "spacing": None, **checked_settings(found, settings)}
+    asked = {**found.inference, **request}  # what is not asked for is as the bundle has it
     making = Making.asked(
         found.metadata,
-        asked.get("weights") or found.weights,
-        {**found.inference, **asked},  # what is not asked for is as the bundle has it
-        contrasts=len(asked.get("contrasts") or ()),
+        request.get("weights") or found.weights,
+        asked,
+        contrasts=len(request.get("contrasts") or ()),
     )
-    consistency = bool({**found.inference, **asked}.get("consistency"))
+    consistency = bool(asked.get("consistency"))
     todo = []
     for case in cases:
         channels = [None] if len(case) == 1 else range(len(case))
