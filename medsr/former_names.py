@@ -1,13 +1,18 @@
-"""Names that modules had before, for configs and scripts which still say them: one table, no files that stay behind."""
+"""Names that modules and arguments had before, for configs and scripts which still say them: no files stay behind."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Only those that a bundle's config, a user's script or a test outside this repository may have named.
 FORMER = {
@@ -38,3 +43,25 @@ def install() -> None:
     """Add the finder, once."""
     if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
         sys.meta_path.append(FormerNames())
+
+
+def former_arguments(**present: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function take arguments by the names that they had before.
+
+    Args:
+        present: former name -> present one.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for former, name in present.items():
+                if former in kwargs:
+                    if name in kwargs:
+                        raise TypeError(f"{name} was given twice, also by its former name {former}; give it once")
+                    kwargs[name] = kwargs.pop(former)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

@@ -27,6 +27,17 @@ def test_names_in_configs_of_before():
     assert VolumeReader.__module__ == "medsr.data.readers"
 
 
+def test_arguments_in_configs_of_before():
+    from medsr.transforms import RandPatchd, RestoreIntensityd
+
+    assert RandPatchd(key="hr image", size=8).hr == "hr image"
+    assert RestoreIntensityd(keys="pred", source="lr image").reference == "lr image"
+    with pytest.raises(TypeError, match="reference was given twice, also by its former name source; give it once"):
+        RestoreIntensityd(keys="pred", source="a", reference="b")
+    with pytest.raises(TypeError):
+        RestoreIntensityd(keys="pred", origin="a")
+
+
 def test_a_name_that_never_was_is_none():
     with pytest.raises(ModuleNotFoundError):
         __import__("medsr.data.no_such_thing")

@@ -22,7 +22,7 @@ class EvaluationPostprocessing(Compose):
 
     def __init__(self) -> None:
         grid = SetSuperResolutionGridd("pred", reference="image")
-        super().__init__([grid, RestoreIntensityd(("pred", "label", INTERPOLATED), source="image")])
+        super().__init__([grid, RestoreIntensityd(("pred", "label", INTERPOLATED), reference="image")])
 
 
 class EvaluationReports:

@@ -80,7 +80,7 @@ class SuperResolutionPostprocessing(Compose):
             "seed": 0,
         }
         save = SaveImageWithRecordd(output_dir, bundle_root, settings=settings, weights=weights, **saving)
-        restore = RestoreIntensityd("pred", source="image")
+        restore = RestoreIntensityd("pred", reference="image")
         super().__init__([restore, SetSuperResolutionGridd("pred", reference="image"), save])
 
 

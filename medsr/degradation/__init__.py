@@ -8,7 +8,7 @@ from medsr.degradation.kspace import KspaceTruncationDegradation
 from medsr.degradation.noise import GaussianNoise, KspaceNoise, RicianNoise
 from medsr.degradation.profiles import SliceProfileDegradation
 from medsr.degradation.protocol import Protocol
-from medsr.degradation.registry import from_dict, get, names
+from medsr.degradation.registry import as_degradation, from_dict, get, names
 
 __all__ = [
     "Corruption",
@@ -24,6 +24,7 @@ __all__ = [
     "SeparableDegradation",
     "SliceProfileDegradation",
     "Step",
+    "as_degradation",
     "from_dict",
     "get",
     "names",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medsr.degradation.base import Step
+from medsr.degradation.base import Degradation, Step
 from medsr.degradation.gaussian import GaussianBlurDegradation
 from medsr.degradation.interpolating import InterpolationDegradation
 from medsr.degradation.jpeg import JpegCompression
@@ -94,3 +94,12 @@ def from_dict(description: Mapping[str, Any]) -> Any:
     if step.version != version:
         raise InputError(f"degradation {name!r} is at version {step.version} here, but version {version} was recorded")
     return step
+
+
+def as_degradation(description: Degradation | str | Mapping[str, Any]) -> Degradation:
+    """Return a degradation from itself, its registered name, or its dictionary."""
+    if isinstance(description, str):
+        return get(description)
+    if isinstance(description, Mapping):
+        return from_dict(description)
+    return description

@@ -15,9 +15,8 @@ from torch.utils.data import Dataset
 
 from medsr.engines.sampling import WeightedEpochSampler
 from medsr.errors import InputError
-from medsr.geometry import ScaleLike, as_scale, check_enlarging
+from medsr.geometry import ScaleLike, as_scale, check_enlarging, scale_from_text
 from medsr.transforms import ArbitraryScaleTraining
-from medsr.transforms.simulation import scale_from_text
 
 
 def scale_range(low: float | str, high: float | str, step: float | str = "1/10") -> list[str]:

@@ -23,11 +23,12 @@ from medsr.geometry import (
     format_scale,
     output_shape,
     scale_for_spacing,
+    scale_from_text,
     scaled_affine,
     spacing_of,
 )
 from medsr.networks import NetworkSpec
-from medsr.transforms.simulation import LR_SCALE, scale_from_text
+from medsr.transforms.pairs import LR_SCALE
 
 
 def network_spec(network: nn.Module) -> NetworkSpec:

@@ -16,7 +16,7 @@ from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from torch import nn
 
-from medsr.degradation import Degradation
+from medsr.degradation import Degradation, as_degradation
 from medsr.errors import GridError, InputError, about
 from medsr.geometry import Scale, ScaleLike, anatomical_axis, as_scale, format_scale, output_shape
 from medsr.inferers.back_projection import back_project
@@ -35,7 +35,6 @@ from medsr.inferers.tile_runner import TileRunner, is_out_of_memory
 from medsr.inferers.tile_sources import Source, make_source
 from medsr.inferers.tiling import part
 from medsr.networks import NetworkSpec
-from medsr.transforms.simulation import as_degradation
 
 logger = logging.getLogger(__name__)
 

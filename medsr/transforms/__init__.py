@@ -1,19 +1,26 @@
-"""MONAI dictionary transforms for super-resolution."""
+"""MONAI dictionary transforms for super-resolution.
 
-from medsr.transforms.any_scale import ArbitraryScaleTraining, ArbitraryScaleValidation, RandScalePatchd, patch_sizes
-from medsr.transforms.crops import CenterPairedCropd, RandPairedCropd, RandPatchd
-from medsr.transforms.grid import SetSuperResolutionGridd
+Arguments that name images of an item are called alike everywhere: `keys` are the images that are changed, all in the
+same way; `lr` and `hr` are the images of a pair, "image" and "label" by default, where each is changed in its own way;
+`reference` is an image that is only looked at.
+"""
+
+from medsr.transforms.any_scale_pipelines import ArbitraryScaleTraining, ArbitraryScaleValidation
 from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd, StandardizeIntensityRecordedd
-from medsr.transforms.pipelines import (
+from medsr.transforms.interpolation import InterpolateToReferenced
+from medsr.transforms.patches import CenterPairedCropd, RandPairedCropd, RandPatchd
+from medsr.transforms.preparation import PrepareVolumed
+from medsr.transforms.scale_patches import RandScalePatchd, patch_sizes
+from medsr.transforms.simulation import RandScaled, SimulateLowResolutiond
+from medsr.transforms.slice_pipelines import (
     LoadNormalized,
     SegmentationTraining,
     SliceEvaluation,
     SliceTraining,
     SliceValidation,
 )
-from medsr.transforms.preparation import PrepareVolumed
-from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, SimulateLowResolutiond
 from medsr.transforms.slices import CropEmptySlicesd, CropInformatived, ExtractSliced, RandSliced
+from medsr.transforms.sr_grid import SetSuperResolutionGridd
 from medsr.transforms.volume_pipelines import VolumeEvaluation, VolumeTraining, VolumeValidation
 
 __all__ = [

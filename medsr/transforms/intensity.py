@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from medsr.errors import InputError, about
+from medsr.former_names import former_arguments
 
 # Keys of `meta`: a plain float for one channel, a list of them for several, so that batches collate.
 OFFSET, SCALE = "intensity_offset", "intensity_scale"
@@ -21,7 +22,7 @@ Window = tuple[float, float]  # offset, scale
 
 
 def intensity_window(image: torch.Tensor, method: str, lower: float, upper: float) -> Window:
-    """(offset, scale) that map an image to about [0, 1] as (image - offset) / scale; nothing is clipped.
+    """Return (offset, scale) that map an image to about [0, 1] as (image - offset) / scale; nothing is clipped.
 
     Args:
         method: "minmax" (Pham et al. in training), "max" (offset 0; Pham et al. at test) or "percentile"
@@ -50,7 +51,7 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
 
 
 def normalized(image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
-    """(image - offset) / scale in float32, by one window or one for each channel, recorded in its `meta`.
+    """Return (image - offset) / scale in float32, by one window or one for each channel, recorded in its `meta`.
 
     Args:
         image: (C, *spatial); one that is no MetaTensor is normalised without a record.
@@ -193,36 +194,37 @@ class StandardizeIntensityRecordedd(MapTransform):
 
 
 class RestoreIntensityd(MapTransform):
-    """Undo `NormalizeIntensityRecordedd`: `keys` get the units back that `source` had.
+    """Undo `NormalizeIntensityRecordedd`: `keys` get the units back that `reference` had.
 
     Args:
         keys: images to restore, e.g. the prediction.
-        source: key of the image whose `meta` holds the record.
+        reference: key of the image whose `meta` holds the record.
         deviation: True for maps of spread (a standard deviation): scaled, not offset.
         allow_missing_keys: skip absent keys.
     """
 
+    @former_arguments(source="reference")
     def __init__(
         self,
         keys: KeysCollection,
-        source: str = "image",
+        reference: str = "image",
         deviation: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.source = source
+        self.reference = reference
         self.deviation = deviation
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of `data` with restored images.
 
         Raises:
-            InputError: `source` carries no record.
+            InputError: `reference` carries no record.
         """
         result = dict(data)
-        meta = getattr(data[self.source], "meta", {})
+        meta = getattr(data[self.reference], "meta", {})
         if SCALE not in meta:
-            raise InputError(f"{self.source!r} has no recorded intensity; put NormalizeIntensityRecordedd before")
+            raise InputError(f"{self.reference!r} has no recorded intensity; put NormalizeIntensityRecordedd before")
         for key in self.key_iterator(result):
             offset, scale = (_per_channel(meta[name], result[key]) for name in (OFFSET, SCALE))
             result[key] = result[key] * scale + (0.0 if self.deviation else offset)

@@ -12,8 +12,8 @@ from monai.transforms import LoadImaged, Transform
 
 from medsr.errors import InputError, about
 from medsr.geometry import anatomical_axis
+from medsr.transforms.grid_operations import crop
 from medsr.transforms.intensity import intensity_window, normalized
-from medsr.transforms.simulation import crop
 
 PREPARATION = "preparation"  # key of an item; see `medsr.datasets.selection.collect`
 KEPT_SLICES = "kept_slices"  # key of `meta`: indices in the file, as text "3-7,9"
@@ -78,7 +78,7 @@ class PrepareVolumed(Transform):
     The entry `preparation` of the item is used up.
 
     Args:
-        image: key of the volume (C, X, Y, Z), loaded.
+        keys: the volume (C, X, Y, Z), loaded.
         segmentation: key of its label map, loaded or still a path.
         load_segmentation: load a label map that is a path. If False it is read where the slices are chosen by it, and
             in any case taken out of the item: as a path it would come back without the preparation.
@@ -87,12 +87,12 @@ class PrepareVolumed(Transform):
 
     def __init__(
         self,
-        image: str = "label",
+        keys: str = "label",
         segmentation: str = "segmentation",
         load_segmentation: bool = False,
         reader: str = "medsr.data.readers.VolumeReader",
     ) -> None:
-        self.image = image
+        self.key = keys
         self.segmentation = segmentation
         self.load_segmentation = load_segmentation
         self.load = LoadImaged(segmentation, reader=reader, ensure_channel_first=True)
@@ -107,12 +107,12 @@ class PrepareVolumed(Transform):
         if PREPARATION not in result:
             return result
         preparation = Preparation.of(result.pop(PREPARATION))
-        volume = result[self.image]
+        volume = result[self.key]
         with about(volume):
             labels, wanted = self._label_map(result, preparation)
             axis = anatomical_axis(volume.affine.numpy(), preparation.plane)
             kept = _kept_slices(preparation, volume, labels, axis)
-            result[self.image] = _cropped(preparation, _normalised(preparation, _slices(volume, kept, axis)))
+            result[self.key] = _cropped(preparation, _normalised(preparation, _slices(volume, kept, axis)))
         if labels is not None and wanted:
             result[self.segmentation] = _cropped(preparation, _relabelled(preparation, _slices(labels, kept, axis)))
         return result
@@ -131,9 +131,9 @@ class PrepareVolumed(Transform):
             if not (by_labels or self.load_segmentation):
                 return None, False
             found = self.load({self.segmentation: found})[self.segmentation]
-        if found.shape[1:] != result[self.image].shape[1:]:
+        if found.shape[1:] != result[self.key].shape[1:]:
             raise InputError(
-                f"expected a label map of {tuple(result[self.image].shape[1:])} voxels as the image, "
+                f"expected a label map of {tuple(result[self.key].shape[1:])} voxels as the image, "
                 f"got {tuple(found.shape[1:])}"
             )
         return found, loaded or self.load_segmentation

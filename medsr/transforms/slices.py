@@ -13,13 +13,14 @@ from monai.utils import ensure_tuple
 
 from medsr.errors import InputError
 from medsr.geometry import anatomical_axis, reoriented_affine, shifted_affine
-from medsr.transforms.simulation import contrast, crop
+from medsr.transforms.grid_operations import crop
+from medsr.transforms.places import InformativePlaces
 
 SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
 
 
 def extract_slice(volume: MetaTensor, axis: int, index: int) -> MetaTensor:
-    """Slice `index` of (C, X, Y, Z) across array axis `axis`, as (C, H, W).
+    """Return slice `index` of (C, X, Y, Z) across array axis `axis`, as (C, H, W).
 
     The affine is that of the volume's one-slice crop with the slice's own axes first, as a 2D image's should be; the
     axis and index are recorded in `meta`.
@@ -182,8 +183,7 @@ class RandSliced(RandomizableTransform):
         super().__init__(1.0)
         self.keys = ensure_tuple(keys)
         self.plane = plane
-        self.minimum_deviation = minimum_deviation
-        self.tries = tries
+        self.places = InformativePlaces(minimum_deviation, tries)
         self.allow_missing_keys = allow_missing_keys
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -195,10 +195,8 @@ class RandSliced(RandomizableTransform):
         result = dict(data)
         first = result[self.keys[0]]
         axis = anatomical_axis(first.affine.numpy(), self.plane)
-        for _ in range(self.tries):
-            index = int(self.R.randint(first.shape[axis + 1]))
-            if contrast(first.as_tensor().select(axis + 1, index)) > self.minimum_deviation:
-                break
+        count = first.shape[axis + 1]
+        (index,), _ = self.places.draw(self.R, [count], lambda place: first.as_tensor().select(axis + 1, place[0]))
         for key in self.keys:
             if key in result or not self.allow_missing_keys:
                 result[key] = extract_slice(_with_slices(result[key], axis, first), axis, index)
@@ -206,7 +204,7 @@ class RandSliced(RandomizableTransform):
 
 
 def _with_slices(volume: MetaTensor, axis: int, first: MetaTensor) -> MetaTensor:
-    """The volume, if it has as many slices as the first one."""
+    """Return the volume, if it has as many slices as the first one."""
     if volume.shape[axis + 1] != first.shape[axis + 1]:
         raise InputError(
             f"a pair for a network of slices has the same slices, got {tuple(volume.shape[1:])} and "

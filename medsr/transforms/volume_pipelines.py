@@ -9,9 +9,10 @@ from monai.transforms import CenterSpatialCropd, Compose, LoadImaged, SelectItem
 
 from medsr.degradation import Degradation
 from medsr.geometry import ScaleLike
-from medsr.transforms.crops import RandPatchd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd
-from medsr.transforms.simulation import InterpolateToReferenced, RandScaled, SimulateLowResolutiond
+from medsr.transforms.interpolation import InterpolateToReferenced
+from medsr.transforms.patches import RandPatchd
+from medsr.transforms.simulation import RandScaled, SimulateLowResolutiond
 
 READER = "medsr.data.readers.VolumeReader"
 _PAIR = ("image", "label")
@@ -58,7 +59,7 @@ class VolumeTraining(Compose):
                 *_LoadInterpolated().transforms,
                 pad,
                 RandScaled(scales, weights),
-                RandPatchd("label", patch_size),
+                RandPatchd(size=patch_size),
                 *_simulated(degradation),
                 CenterSpatialCropd(_PAIR, roi_size=patch_size),
                 SelectItemsd(_PAIR),

@@ -33,7 +33,7 @@ def test_round_trip_keeps_units_and_negatives(name: str, method: str) -> None:
     item = NormalizeIntensityRecordedd("image", method=method)({"image": image})
     assert float(item["image"].min()) == pytest.approx(0, abs=1e-6)
     assert 0.99 <= float(item["image"].max()) <= 1.1  # the percentile lets the brightest voxels exceed 1
-    back = RestoreIntensityd("pred", source="image")({**item, "pred": item["image"] * 1})["pred"]
+    back = RestoreIntensityd("pred", reference="image")({**item, "pred": item["image"] * 1})["pred"]
     spread = np.ptp(UNITS[name])
     assert float((back - image).abs().max()) <= 1e-6 * max(spread, abs(UNITS[name]).max())
     assert back.dtype == torch.float32

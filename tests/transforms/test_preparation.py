@@ -124,7 +124,7 @@ def test_brats_channels_labels_and_gaps(tmp_path, name, above, margins):
     # LoadNormalized leaves the range of every contrast as it is, and it can be undone
     again = NormalizeIntensityRecordedd(["label"], ["image", "label"], "minmax")(result)
     assert again["label"] is result["label"]
-    restored = RestoreIntensityd("label", source="label")(result)["label"]
+    restored = RestoreIntensityd("label", reference="label")(result)["label"]
     start = {True: (24, 24, 3), False: (35, 30, 1)}[bool(above)]
     np.testing.assert_allclose(
         restored[:, :, :, 0].numpy(),

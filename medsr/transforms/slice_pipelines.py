@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
     LoadImaged,
@@ -22,12 +19,13 @@ from monai.transforms import (
 from monai.utils import convert_to_tensor
 
 from medsr.degradation import Degradation
-from medsr.errors import InputError
-from medsr.geometry import as_scale, format_scale
-from medsr.transforms.crops import CenterPairedCropd, RandPatchd
+from medsr.transforms.grid_operations import mirrored
 from medsr.transforms.intensity import NormalizeIntensityRecordedd
+from medsr.transforms.interpolation import InterpolateToReferenced
+from medsr.transforms.pairs import CheckPairScaled, PadPairedd
+from medsr.transforms.patches import CenterPairedCropd, RandPatchd
 from medsr.transforms.preparation import PrepareVolumed
-from medsr.transforms.simulation import InterpolateToReferenced, SimulateLowResolutiond, pair_scale
+from medsr.transforms.simulation import SimulateLowResolutiond
 from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
 
 _PAIR = ("label", "image")  # HR first: the grid that slices and patches are drawn on
@@ -52,63 +50,6 @@ class LoadNormalized(Compose):
                 NormalizeIntensityRecordedd(_PAIR, ["image", "label"], method, allow_missing_keys=True),
             ]
         )
-
-
-class PadPairedd(Transform):
-    """Mirror small images at their far edges until a patch fits: HR to the patch, an LR image by the same length.
-
-    Args:
-        size: HR voxels of the patch along every axis.
-        scale: between LR and HR.
-    """
-
-    def __init__(self, size: int, scale: float) -> None:
-        self.size = size
-        self.scale = Fraction(scale)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with images that are at least as large as a patch."""
-        result = dict(data)
-        result["label"] = mirrored(result["label"], self.size)
-        if "image" in result:
-            result["image"] = mirrored(result["image"], int(self.size / self.scale))
-        return result
-
-
-def mirrored(image: MetaTensor, size: int | Sequence[int]) -> MetaTensor:
-    """(C, *spatial) mirrored at its far edges until it is at least of this size, one number or one per axis."""
-    sizes = [size] * (image.ndim - 1) if isinstance(size, int) else size
-    missing = [max(m - n, 0) for m, n in zip(sizes, image.shape[1:], strict=True)]
-    if not any(missing):
-        return image
-    values = np.pad(image.as_tensor().numpy(), [(0, 0), *((0, n) for n in missing)], mode="symmetric")
-    return MetaTensor(torch.from_numpy(values), meta={**image.meta, "spatial_shape": values.shape[1:]})
-
-
-class CheckPairScaled(Transform):
-    """Refuse a real LR/HR pair whose scale is not the network's.
-
-    Args:
-        scale: of the network.
-    """
-
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        """Return `data`.
-
-        Raises:
-            InputError: the pair has another scale.
-        """
-        if "image" in data:
-            found = pair_scale(data["image"], data["label"])
-            if found != as_scale(self.scale, len(found)):
-                raise InputError(
-                    f"the network enlarges by {self.scale:g}, but HR is {format_scale(found)} times LR in this pair; "
-                    "choose the network's scale, or other pairs"
-                )
-        return data
 
 
 class SliceTraining(Compose):
@@ -144,7 +85,7 @@ class SliceTraining(Compose):
                 CheckPairScaled(scale),
                 PadPairedd(patch_size, scale),
                 _Put(scale=scale),
-                RandPatchd("label", patch_size, context=context, permute=augment),
+                RandPatchd(size=patch_size, context=context, permute=augment),
                 SimulateLowResolutiond(degradation=degradation),
                 CenterPairedCropd(size=patch_size),
                 PlainTensorsd(_PAIR),
@@ -216,7 +157,7 @@ class SliceEvaluation(Compose):
                 PrepareVolumed(load_segmentation=True),
                 NormalizeIntensityRecordedd(_PAIR, "label", method, allow_missing_keys=True),
                 CropEmptySlicesd(("label", *others), plane, allow_missing_keys=True),
-                SimulateLowResolutiond(degradation=degradation, plane=plane, also="segmentation", seed=0),
+                SimulateLowResolutiond(degradation=degradation, plane=plane, keys="segmentation", seed=0),
                 InterpolateToReferenced("image", kernel=kernel, output_suffix="_interpolated"),
             ]
         )
@@ -249,7 +190,7 @@ class SegmentationTraining(Compose):
         super().__init__(
             [
                 LoadImaged(keys, reader="medsr.data.readers.VolumeReader", ensure_channel_first=True),
-                PrepareVolumed("image", "label"),
+                PrepareVolumed("image", segmentation="label"),
                 NormalizeIntensityRecordedd("image", method=method),
                 RandSliced(keys, plane, minimum_deviation=0.0),
                 _AtLeastd(keys, patch_size),

@@ -14,8 +14,9 @@ from monai.data import MetaTensor
 from medsr import degradation as degradations
 from medsr.errors import GridError, InputError
 from medsr.transforms import RandScalePatchd, patch_sizes
-from medsr.transforms.any_scale import _windows
-from medsr.transforms.simulation import SimulateLowResolutiond, pair_scale
+from medsr.transforms.pairs import pair_scale
+from medsr.transforms.scale_patches import _windows
+from medsr.transforms.simulation import SimulateLowResolutiond
 
 Texture = Callable[..., MetaTensor]
 SCALES = ["11/10", "3/2", "17/10", "2", "23/10", "27/10", "3", "33/10", "39/10", "4", "1"]
@@ -96,14 +97,15 @@ def test_margins_matter(texture: Texture) -> None:
 def test_windows_keep_their_promises(n: int, scale: str) -> None:
     s = Fraction(scale)
     lr, hr = patch_sizes(96, s)
-    for start, length, lead in _windows(n, s, 96, 4):
+    for start, length, lead, hr_lead in _windows(n, s, 96, 4):
+        assert hr_lead == lead * s
         assert length % s.numerator == 0
         assert 0 <= start <= start + length <= n
         assert start == 0 or s == 1 or lead >= 4
         assert start + length == n or s == 1 or length / s - lead - lr >= 4
         assert lead * s + hr <= length
     if n == 250 and scale != "1":
-        places = {start + lead * s for start, _, lead in _windows(n, s, 96, 4)}
+        places = {start + lead * s for start, _, lead, _ in _windows(n, s, 96, 4)}
         assert {0, 100} <= places, "from the very edge on, and in the middle"
 
 

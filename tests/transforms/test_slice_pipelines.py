@@ -22,7 +22,7 @@ from medsr.transforms import (
     SliceTraining,
     SliceValidation,
 )
-from medsr.transforms.pipelines import PadPairedd
+from medsr.transforms.pairs import PadPairedd
 
 # rows: array axes as (right, anterior, superior); the superior axis is the second, so axial slices lie across it
 AFFINE = np.array([[0, 0, -0.8, 10], [1.1, 0, 0, -20], [0, 2.0, 0, 5], [0, 0, 0, 1.0]])

@@ -17,7 +17,8 @@ from monai.transforms import CenterSpatialCropd, Compose, SelectItemsd
 from medsr.errors import InputError
 from medsr.geometry import as_scale
 from medsr.transforms import InterpolateToReferenced, RandPairedCropd, RandPatchd, SimulateLowResolutiond
-from medsr.transforms.simulation import crop, pair_scale
+from medsr.transforms.grid_operations import crop
+from medsr.transforms.pairs import pair_scale
 
 Texture = Callable[..., MetaTensor]
 

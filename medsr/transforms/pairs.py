@@ -1,0 +1,170 @@
+"""Pairs of an LR and an HR image: the scale between them, and the places at which edges of both coincide."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from medsr.errors import InputError
+from medsr.geometry import (
+    Scale,
+    as_scale,
+    exact_scale,
+    format_scale,
+    relative_sampling,
+    scale_from_text,
+    source_positions,
+)
+from medsr.transforms.grid_operations import mirrored
+
+LR_SCALE = "lr_scale"  # key of `meta`: scale per axis from this image to its HR counterpart, as text "2,5/2,1"
+
+
+def pair_scale(lr: MetaTensor, hr: MetaTensor) -> Scale:
+    """Return the scale from an LR image to its HR counterpart, both (C, *spatial).
+
+    As recorded by the simulation; else the ratio of the voxel sizes; where the affines are the same although
+    the sizes differ, and so say nothing (pictures without a voxel size), the ratio of the sizes.
+
+    Raises:
+        InputError: the HR image is coarser on some axis.
+        GridError: axes that are not parallel.
+    """
+    recorded = lr.meta.get(LR_SCALE)
+    if recorded:
+        return scale_from_text(recorded)
+    if _affines_say_nothing(lr, hr):
+        scale = tuple(Fraction(m, n) for m, n in zip(hr.shape[1:], lr.shape[1:], strict=True))
+    else:
+        sampling = relative_sampling(lr.affine.numpy(), hr.affine.numpy(), hr.shape[1:])
+        scale = tuple(exact_scale(1 / step, n) for (_, step), n in zip(sampling, lr.shape[1:], strict=True))
+    if any(s < 1 for s in scale):
+        raise InputError(
+            "the HR image must not be coarser than the LR image on any axis, but the scale between them is "
+            f"{format_scale(scale)}; exchange the two"
+        )
+    return scale
+
+
+def on_grid_rule(lr: MetaTensor, hr: MetaTensor, scale: Scale) -> bool:
+    """Return whether LR and HR begin at the same edges and `scale` relates them, to a thousandth of an LR voxel."""
+    if _affines_say_nothing(lr, hr):
+        return True
+    sampling = relative_sampling(lr.affine.numpy(), hr.affine.numpy(), hr.shape[1:])
+    for m, s, (start, step) in zip(hr.shape[1:], scale, sampling, strict=True):
+        first, last = source_positions([0, m - 1], s)
+        if max(abs(start - first), abs(start + step * (m - 1) - last)) > 1e-3:
+            return False
+    return True
+
+
+def _affines_say_nothing(lr: MetaTensor, hr: MetaTensor) -> bool:
+    return lr.shape[1:] != hr.shape[1:] and bool(torch.equal(lr.affine, hr.affine))
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where crops of an HR image, and of the LR image of a pair, may begin.
+
+    Along an axis of scale p/q, q LR voxels are p HR voxels. Crops of a pair begin and end with such units, so that the
+    pair stays on the grid rule.
+
+    Attributes:
+        scale: from LR to HR, per axis.
+        limits: HR voxels that may be cropped; of a pair those that both images cover.
+        steps: HR voxels from one place to the next.
+    """
+
+    scale: Scale
+    limits: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    @classmethod
+    def of_image(cls, hr: MetaTensor, scale: Scale) -> Lattice:
+        """Return the lattice of an HR image without an LR one: every voxel."""
+        return cls(scale, tuple(hr.shape[1:]), (1,) * len(scale))
+
+    @classmethod
+    def of_pair(cls, lr: MetaTensor, hr: MetaTensor) -> Lattice:
+        """Return the lattice of a pair.
+
+        Raises:
+            InputError: the two do not begin at the same edges, so no crop on whole voxels keeps them together.
+        """
+        scale = pair_scale(lr, hr)
+        if not on_grid_rule(lr, hr, scale):
+            raise InputError(
+                f"LR {tuple(lr.shape[1:])} and HR {tuple(hr.shape[1:])} are not aligned edge to edge at scale "
+                f"{format_scale(scale)}, so patches cannot be cut from both; put InterpolateToReferenced before"
+            )
+        limits = tuple(min(m, int(n * s)) for m, n, s in zip(hr.shape[1:], lr.shape[1:], scale, strict=True))
+        return cls(scale, limits, tuple(s.numerator for s in scale))
+
+    def starts(self, size: Sequence[int]) -> list[range]:
+        """Return the HR indices at which crops of `size` HR voxels may begin, for each axis."""
+        return [range(0, n - m + 1, step) for n, m, step in zip(self.limits, size, self.steps, strict=True)]
+
+    def in_lr(self, voxels: Sequence[int]) -> list[int]:
+        """Return how many whole LR voxels are these HR voxels, for each axis."""
+        return [int(n / s) for n, s in zip(voxels, self.scale, strict=True)]
+
+
+class CheckPairScaled(Transform):
+    """Refuse a real LR/HR pair whose scale is not the network's.
+
+    Args:
+        scale: of the network.
+        lr: key of the LR image; an item without one passes.
+        hr: key of the HR image.
+    """
+
+    def __init__(self, scale: float, lr: str = "image", hr: str = "label") -> None:
+        self.scale = scale
+        self.lr = lr
+        self.hr = hr
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Return `data`.
+
+        Raises:
+            InputError: the pair has another scale.
+        """
+        if self.lr in data:
+            found = pair_scale(data[self.lr], data[self.hr])
+            if found != as_scale(self.scale, len(found)):
+                raise InputError(
+                    f"the network enlarges by {self.scale:g}, but HR is {format_scale(found)} times LR in this pair; "
+                    "choose the network's scale, or other pairs"
+                )
+        return data
+
+
+class PadPairedd(Transform):
+    """Mirror small images at their far edges until a patch fits: HR to the patch, an LR image by the same length.
+
+    Args:
+        size: HR voxels of the patch along every axis.
+        scale: between LR and HR.
+        lr: key of the LR image, where an item has one.
+        hr: key of the HR image.
+    """
+
+    def __init__(self, size: int, scale: float, lr: str = "image", hr: str = "label") -> None:
+        self.size = size
+        self.scale = Fraction(scale)
+        self.lr = lr
+        self.hr = hr
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of `data` with images that are at least as large as a patch."""
+        result = dict(data)
+        result[self.hr] = mirrored(result[self.hr], self.size)
+        if self.lr in result:
+            result[self.lr] = mirrored(result[self.lr], int(self.size / self.scale))
+        return result
