@@ -42,7 +42,7 @@ def serve(config: NodeConfig, retry_failed: bool = False) -> None:
         MedsrError: something that it is told cannot be done.
     """
     stop = threading.Event()
-    with _private(), opened(config.queue) as spool, _signals(stop), _temporary_files(spool):
+    with _private(), opened(config.queue) as spool, _signals(), _temporary_files(spool):
         if retry_failed:
             logger.info("%d failed job(s) are tried again", spool.retry_failed())
         try:
@@ -52,7 +52,7 @@ def serve(config: NodeConfig, retry_failed: bool = False) -> None:
 
 
 def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
-    worker, intake, sender = Worker(spool, config, stop), Intake(spool, config), Sender(spool, config, stop)
+    worker, intake, sender = Worker(spool, config), Intake(spool, config), Sender(spool, config, stop)
     receiver = Receiver(config, intake)
     sender.start()
     listens = f"{config.ae_title} listens on {config.host}:{config.port}, sends to {config.destination}"
@@ -69,7 +69,7 @@ def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
             if worker.step():
                 sender.wake.set()
             else:
-                stop.wait(_TURN)
+                time.sleep(_TURN)  # not `stop.wait`: see `_signals`
     finally:
         stop.set()
         sender.wake.set()
@@ -107,12 +107,17 @@ def _temporary_files(spool: Spool) -> Iterator[None]:
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Have the first signal end the block by `_Stopping`; later ones change nothing."""
+def _signals() -> Iterator[None]:
+    """Have the first signal end the block by `_Stopping`; later ones change nothing.
+
+    The handler touches no event and no lock: it runs in the main thread between any two instructions, which may be
+    those that hold the lock of that event, and would then wait for itself for ever.
+    """
+    came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        if not stop.is_set():
-            stop.set()
+        came.append(number)
+        if len(came) == 1:
             raise _Stopping
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}

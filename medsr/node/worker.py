@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,14 +36,13 @@ class Worker:
     Args:
         spool: the queue.
         config: bundle, scale or spacing.
-        stop: set when the node ends; pauses end with it.
 
     Raises:
         MedsrError: an unknown bundle, unusable weights, an impossible scale.
     """
 
-    def __init__(self, spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
-        self._spool, self._config, self._ending = spool, config, stop
+    def __init__(self, spool: Spool, config: NodeConfig) -> None:
+        self._spool, self._config = spool, config
         self._upscaler = Upscaler(
             config.bundle,
             scale=config.scale,
@@ -83,7 +81,7 @@ class Worker:
             logger.error("job %s: %s", job.name, _place(error))
             if job.is_dir():
                 spool.put_back(job)
-            self._ending.wait(self._config.retry_seconds)
+            time.sleep(self._config.retry_seconds)  # in the main thread, which a signal ends at once
         return True
 
     def give_back(self) -> None:
@@ -173,7 +171,7 @@ class Worker:
         logger.error("job %s: %s; it is begun again later", job.name, trouble)
         write_json_atomic(job / WORK, {**work, "trouble": trouble}, on_disk=True)
         self._spool.put_back(job)
-        self._ending.wait(self._config.retry_seconds * 2 ** (work["begun"] - 1))
+        time.sleep(self._config.retry_seconds * 2 ** (work["begun"] - 1))
 
 
 def _not_for_us(files: list[Path]) -> str:
