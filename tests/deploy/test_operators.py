@@ -143,6 +143,14 @@ def test_series_operator_refuses(operators: Any, tiny_bundle: Path, tmp_path: Pa
         make(None, output_folder=tmp_path, bundle=tiny_bundle)
     with pytest.raises(InputError, match="no bundle is called"):
         make(None, output_folder=tmp_path, bundle="nonsense", scale=2)
+    for settings, words in (({"ensembel": True}, "it has 'ensemble'"), ({"memory_mb": 0}, "memory_mb, got 0")):
+        with pytest.raises(InputError, match=words):
+            make(None, output_folder=tmp_path / "out", bundle=tiny_bundle, scale=2, settings=settings)
+    with pytest.raises(GridError, match="must be positive, got 0"):
+        make(None, output_folder=tmp_path / "out", bundle=tiny_bundle, scale=0)
+    with pytest.raises(GridError, match="must be positive, got 0"):
+        operators.SuperResolutionOperator(None, app_context=None, bundle=tiny_bundle, scale=0)
+    assert not (tmp_path / "out").exists()
     operator = make(None, output_folder=tmp_path, bundle=tiny_bundle, scale=2)
     with pytest.raises(InputError, match="expected at least one selected series"):
         operator.compute(Port(study_selected_series_list=[]), None, None)
