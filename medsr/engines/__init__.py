@@ -1,16 +1,19 @@
 """Training: what MONAI's engines lack."""
 
+from ignite.distributed import get_rank as rank
+
 from medsr.engines.adversarial import AdversarialTrainer
+from medsr.engines.checkpoint_loader import StrictCheckpointLoader
 from medsr.engines.checkpoints import Checkpoints
 from medsr.engines.discarding import EXPLOSION, DiscardedBatches
-from medsr.engines.distributed import local_device, parallel, rank, start_processes, stop_processes
+from medsr.engines.distributed import local_device, parallel, start_processes, stop_processes
 from medsr.engines.freezing import frozen_batch_norm
-from medsr.engines.handlers import GradientClipping, SeedPerEpoch, TimeBudget
-from medsr.engines.loading import StrictCheckpointLoader
-from medsr.engines.optimization import parameter_groups
+from medsr.engines.optimization import GradientClipping, milestone_schedule, parameter_groups
 from medsr.engines.sampling import WeightedEpochSampler
 from medsr.engines.scales import ScaledDataset, ScaleSampler, each_scale, prepare_batch_of_scale, scale_range
-from medsr.engines.training_handlers import StandardHandlers, milestone_schedule
+from medsr.engines.seeding import SeedPerEpoch
+from medsr.engines.standard_handlers import StandardHandlers
+from medsr.engines.time_budget import TimeBudget
 from medsr.engines.user_errors import report_user_errors, run, user_error
 
 __all__ = [

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, global_step_from_engine
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from medsr.engines.distributed import rank, unwrapped
+from medsr.engines.distributed import unwrapped
 from medsr.errors import InputError
 from medsr.files.atomic import atomic_path
+from medsr.files.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +36,10 @@ class Checkpoints:
     directory holds the last two checkpoints; `model.pt`, the network after the last epoch; and with a
     validator `best.pt`, the network of the epoch in which its key metric was best. Both networks are flat
     state dicts of tensors, ready to be copied to a bundle's `models/model.pt`. Files appear complete or not
-    at all. Under torchrun rank 0 writes and all ranks read.
+    at all. Under torchrun rank 0 writes and all ranks read. One training at a time has the directory.
+
+    What is saved is gathered by ignite's `Checkpoint`. Files are written and removed here: its `DiskSaver` removes the
+    oldest checkpoint before the new one is written, and a killed process leaves files that nobody recognises.
 
     Register it on the trainer after the `ValidationHandler`, so that a checkpoint knows its epoch's metric.
 
@@ -56,18 +62,29 @@ class Checkpoints:
         validator: Engine | None = None,
     ) -> None:
         self.directory = Path(directory)
-        self.objects = {name: _plain(value) for name, value in objects.items()}
+        self.objects = dict(objects)
         self.resume = resume
         self.map_location = map_location
         self.validator = validator
         if not isinstance(self.objects.get("network"), nn.Module):
             raise ValueError(f"expected the network among the objects to save, got {sorted(self.objects)}")
+        self._lock = FolderLock(
+            self.directory, "is in use by another training; wait for its end, or choose another ckpt_dir"
+        )
 
     def attach(self, engine: Engine) -> None:
         """Register on the trainer, and on the validator; what a trainer names in its `objects` is saved too."""
-        self.objects.update({name: _plain(value) for name, value in getattr(engine, "objects", {}).items()})
-        engine.add_event_handler(Events.STARTED, self.load)
+        self.objects.update(getattr(engine, "objects", {}))
+        saved = {**self.objects, "trainer": engine}
+        if self.validator is not None:
+            saved["best"] = _BestMetric(self.validator)
+        name, epoch = "checkpoint_epoch={global_step}.pt", global_step_from_engine(engine)
+        gather = Checkpoint(saved, self._write, n_saved=None, filename_pattern=name, global_step_transform=epoch)
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, gather)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.end)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.end)
         if self.validator is not None:
             self.validator.add_event_handler(Events.COMPLETED, self.save_best)
 
@@ -84,31 +101,44 @@ class Checkpoints:
         """The checkpoint of the latest epoch."""
         return next(iter(self.checkpoints()), None)
 
+    def start(self, engine: Engine) -> None:
+        """Take the directory, and continue from what is in it.
+
+        Raises:
+            OutputError: another training has it, or it cannot be written.
+            InputError: see `load`.
+        """
+        if idist.get_rank() == 0:
+            self._lock.acquire()
+        self.load(engine)
+
+    def end(self, engine: Engine, error: BaseException | None = None) -> None:
+        """Let others have the directory; an error goes on."""
+        self._lock.release()
+        if error is not None:
+            raise error
+
     def save(self, engine: Engine) -> None:
-        """Write the checkpoint of this epoch and `model.pt`; remove checkpoints that are too old."""
-        if rank() > 0:
-            return
-        state = {name: value.state_dict() for name, value in self.objects.items()}
-        state["trainer"] = dict(engine.state_dict())
-        if self.validator is not None:
-            best: Any = self.validator.state
-            state["best"] = {"metric": float(best.best_metric), "epoch": int(best.best_metric_epoch)}
-        with atomic_path(self.directory / f"checkpoint_epoch={engine.state.epoch}.pt") as temporary:
-            torch.save(state, temporary)
+        """Write `model.pt`; remove checkpoints that are too old."""
         self._save_network(MODEL)
-        for old in self.checkpoints()[_KEPT:]:
-            old.unlink(missing_ok=True)
+        if idist.get_rank() == 0:
+            for old in self.checkpoints()[_KEPT:]:
+                old.unlink(missing_ok=True)
 
     def save_best(self, validator: Engine) -> None:
         """Write `best.pt` if the validation that has just ended gave the best key metric so far."""
         state: Any = validator.state
-        if state.best_metric_epoch == state.epoch and rank() == 0:
+        if state.best_metric_epoch == state.epoch:
             self._save_network(BEST)
 
     def _save_network(self, name: str) -> None:
-        state = {key: value.detach().cpu() for key, value in self.objects["network"].state_dict().items()}
-        with atomic_path(self.directory / name) as temporary:
-            torch.save(state, temporary)
+        state = unwrapped(self.objects["network"]).state_dict()
+        self._write({key: value.detach().cpu() for key, value in state.items()}, name)
+
+    def _write(self, state: Mapping[str, Any], name: str, metadata: Any = None) -> None:
+        if idist.get_rank() == 0:
+            with atomic_path(self.directory / name) as temporary:
+                torch.save(state, temporary)
 
     def load(self, engine: Engine) -> None:
         """Continue from the newest checkpoint, if there is one.
@@ -131,7 +161,7 @@ class Checkpoints:
             if isinstance(value, LambdaLR):
                 state = {**value.state_dict(), **{key: state[key] for key in _COUNTERS if key in state}}
             try:
-                value.load_state_dict(state)
+                Checkpoint.load_objects({name: value}, {name: state})
             except (RuntimeError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(
@@ -140,8 +170,7 @@ class Checkpoints:
                 ) from error
         self._set_epoch(engine, content["trainer"], path)
         if self.validator is not None and "best" in content:
-            best: Any = self.validator.state
-            best.best_metric, best.best_metric_epoch = content["best"]["metric"], content["best"]["epoch"]
+            _BestMetric(self.validator).load_state_dict(content["best"])
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
@@ -173,5 +202,16 @@ class Checkpoints:
         logger.info("continuing from %s: epoch %d of %d", path, epoch, last)
 
 
-def _plain(value: Any) -> Any:
-    return unwrapped(value) if isinstance(value, nn.Module) else value
+class _BestMetric:
+    """The best key metric of an evaluator so far, as a part of a checkpoint."""
+
+    def __init__(self, evaluator: Engine) -> None:
+        self._evaluator: Any = evaluator
+
+    def state_dict(self) -> dict[str, Any]:
+        state = self._evaluator.state
+        return {"metric": float(state.best_metric), "epoch": int(state.best_metric_epoch)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        kept = self._evaluator.state
+        kept.best_metric, kept.best_metric_epoch = state["metric"], state["epoch"]

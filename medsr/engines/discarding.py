@@ -34,7 +34,7 @@ class DiscardedBatches:
     def exploded(self, loss: torch.Tensor) -> bool:
         """Whether a loss is not finite or too large, in any process."""
         size = abs(float(loss.detach()))
-        return any_process(not size < self.explosion, loss.device)  # NaN is not smaller
+        return any_process(not size < self.explosion)  # NaN is not smaller
 
     def say(self, iteration: int, losses: Mapping[str, float]) -> None:
         """Count a batch, and log why it is discarded."""

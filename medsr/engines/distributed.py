@@ -1,30 +1,19 @@
-"""Training by several processes, started by torchrun: on several GPUs, or on CPUs without any."""
+"""Training by several processes, started by torchrun: on several GPUs, or on CPUs without any.
+
+What the processes tell each other goes through `ignite.distributed`. Its `auto_model` is not used: it would choose
+DataParallel where one process sees several GPUs.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 
+import ignite.distributed as idist
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from medsr.errors import InputError
-
-
-def active() -> bool:
-    """Whether this is one of several cooperating processes (or of one, started as if)."""
-    return dist.is_available() and dist.is_initialized()
-
-
-def rank() -> int:
-    """Number of this process; 0 without cooperation."""
-    return dist.get_rank() if active() else 0
-
-
-def world_size() -> int:
-    """Number of processes; 1 without cooperation."""
-    return dist.get_world_size() if active() else 1
 
 
 def start_processes() -> None:
@@ -33,22 +22,17 @@ def start_processes() -> None:
     Raises:
         InputError: the program was not started by torchrun.
     """
-    if active():
-        return
-    device = local_device()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if idist.backend() is None:
+        idist.initialize("nccl" if local_device().type == "cuda" else "gloo")
 
 
 def stop_processes() -> None:
     """Leave the group, for `finalize`: a process that ends inside it may abort."""
-    if active():
-        dist.destroy_process_group()
+    idist.finalize()
 
 
 def local_device() -> torch.device:
-    """The GPU of this process, or the CPU.
+    """Return the GPU of this process, or the CPU.
 
     Raises:
         InputError: the program was not started by torchrun, or there are fewer GPUs than processes.
@@ -67,22 +51,21 @@ def local_device() -> torch.device:
 
 
 def parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on the device, its gradients averaged over the processes."""
+    """Return the network on the device, its gradients averaged over the processes."""
     ids = [device] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network.to(device), device_ids=ids)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, where `parallel` (or MONAI) has wrapped it."""
+    """Return the network itself, where `parallel` (or MONAI) has wrapped it."""
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     return network.module if isinstance(network, wrappers) else network
 
 
 def share_state(network: nn.Module) -> None:
     """Give every process rank 0's parameters and buffers."""
-    if active():
-        for value in unwrapped(network).state_dict().values():
-            dist.broadcast(value, src=0)
+    for value in unwrapped(network).state_dict().values():
+        value.copy_(idist.broadcast(value, src=0))
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -91,20 +74,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     What DistributedDataParallel does behind the scenes, for steps that it cannot follow: several passes before one
     backward pass, gradients of gradients, and steps that are left out.
     """
-    if not active():
+    if idist.backend() is None:
         return
     trained = [p for p in parameters if p.requires_grad]
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained])
-    dist.all_reduce(flat)
-    flat /= world_size()
+    flat = torch.as_tensor(idist.all_reduce(flat)) / idist.get_world_size()
     for p, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
         p.grad = part.view_as(p).clone()
 
 
-def any_process(flag: bool, device: torch.device) -> bool:
-    """Whether it is so in any process."""
-    if not active():
-        return flag
-    value = torch.tensor(float(flag), device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value)
+def any_process(flag: bool) -> bool:
+    """Return whether it is so in any process."""
+    return bool(idist.all_reduce(float(flag), op="MAX"))

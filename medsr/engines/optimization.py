@@ -1,10 +1,16 @@
-"""Parameter groups."""
+"""What an optimiser is told: parameter groups, schedule of the learning rate, clipped gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+from ignite.engine import Engine
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from medsr.errors import InputError
 
 
 def parameter_groups(network: nn.Module, lr: float, bias_lr_factor: float = 1.0) -> list[dict[str, Any]]:
@@ -22,3 +28,48 @@ def parameter_groups(network: nn.Module, lr: float, bias_lr_factor: float = 1.0)
             (biases if name.endswith("bias") else weights).append(parameter)
     groups = [{"params": weights, "lr": lr}, {"params": biases, "lr": lr * bias_lr_factor}]
     return [group for group in groups if group["params"]]
+
+
+def milestone_schedule(
+    optimizer: torch.optim.Optimizer, milestones: Sequence[int] = (), gamma: float = 0.5
+) -> LambdaLR:
+    """A learning rate that is multiplied by `gamma` after each of the steps in `milestones`; constant without any."""
+    return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in milestones))
+
+
+class GradientClipping:
+    """Rescale gradients before the optimiser step.
+
+    Args:
+        optimizer: its step is preceded by the clipping.
+        threshold: norm gamma, of all gradients together, above which they are changed; None or 0 for never.
+        mode: "norm" rescales to norm gamma (what equation 9 of Pham et al. must mean); "pham" divides by
+            gamma, as it is printed, which enlarges gradients where gamma is below 1.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, threshold: float | None, mode: str = "norm") -> None:
+        if mode not in ("norm", "pham"):
+            raise InputError(f"the mode of gradient clipping is 'norm' or 'pham', got {mode!r}")
+        if threshold is not None and not threshold >= 0:
+            raise InputError(f"the threshold of gradient clipping is a norm, or null for none, got {threshold}")
+        self.threshold = threshold
+        self.mode = mode
+        self.optimizer = optimizer
+
+    def attach(self, engine: Engine) -> None:
+        """Hook the optimiser for the duration of the program."""
+        if self.threshold:
+            self.optimizer.register_step_pre_hook(self.clip)
+
+    def clip(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """Clip the gradients of all parameters of the optimiser."""
+        threshold = float(self.threshold or 0)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self.mode == "norm":
+            torch.nn.utils.clip_grad_norm_(parameters, threshold)
+            return
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if norm > threshold:
+            for p in parameters:
+                if p.grad is not None:
+                    p.grad.div_(threshold)

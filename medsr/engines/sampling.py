@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from torch.utils.data import DistributedSampler
 
-from medsr.engines.distributed import rank, world_size
 from medsr.errors import InputError
 
 
@@ -30,7 +30,7 @@ class WeightedEpochSampler(DistributedSampler):
     def __init__(self, data: Sequence[dict[str, Any]], samples: int, seed: int = 0) -> None:
         if not data or samples < 1:
             raise InputError(f"expected training items and samples to draw, got {len(data)} items, {samples} samples")
-        super().__init__(data, num_replicas=world_size(), rank=rank(), seed=seed)  # type: ignore[arg-type]
+        super().__init__(data, num_replicas=idist.get_world_size(), rank=idist.get_rank(), seed=seed)  # type: ignore[arg-type]
         self.weights = torch.tensor([float(item.get("weight", 1.0)) for item in data], dtype=torch.float64)
         if not (self.weights.min() >= 0 and self.weights.sum() > 0):
             raise InputError("the weights of training items must not be negative, nor all zero; correct the datalist")

@@ -71,7 +71,7 @@ def atomic_path(
         if on_disk:
             sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{path}: cannot be written: {reason_of(error)}") from error
     finally:
         with suppress(OSError):  # e.g. the parent is a file: there is nothing to remove
             temporary.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def atomic_folder(
                 sync_file(file)
         put_in_place(hidden, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+        raise OutputError(f"{path}: cannot be written: {reason_of(error)}") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 
@@ -149,7 +149,8 @@ def put_in_place(temporary: Path, path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Return why a file cannot be written, and what to do about it."""
     known = _REASONS.get(error.errno or 0)
     return known or " ".join((error.strerror or str(error)).split())
 

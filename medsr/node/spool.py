@@ -13,7 +13,6 @@ A job goes from one state to the next by one rename, so that it is in exactly on
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from medsr.errors import OutputError
 from medsr.files import durable
@@ -59,9 +60,9 @@ class Spool:
                 folder.mkdir(exist_ok=True, mode=0o700)
                 folder.chmod(0o700)
             durable.sync_folder(root)
-            self._own = (root / "lock").open("w")
-            fcntl.flock(self._own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._own = FileLock(root / "lock", thread_local=False)
+            self._own.acquire(blocking=False)
+        except Timeout:
             raise OutputError(f"{root}: another node uses this queue; stop it, or choose another folder") from None
         except OSError as error:
             raise OutputError(f"{root}: cannot be used: {error.strerror or error}; choose another folder") from error
@@ -74,7 +75,7 @@ class Spool:
 
     def close(self) -> None:
         """Let others use the queue."""
-        self._own.close()
+        self._own.release()
 
     def jobs(self, state: str) -> list[Path]:
         """The jobs of a state, the oldest first."""

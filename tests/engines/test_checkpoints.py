@@ -111,6 +111,57 @@ def test_checkpoint_of_monai_layout_is_continued(tmp_path: Path) -> None:
     assert validator.state.best_metric == 1.0
 
 
+def test_checkpoint_as_it_was_written_before_is_continued(tmp_path: Path) -> None:
+    """Before ignite's `Checkpoint` gathered what is saved: the same entries, put together by hand."""
+    run = Run(tmp_path)
+    state = {name: value.state_dict() for name, value in run.checkpoints.objects.items()}
+    state["network"]["weight"] = torch.full((1, 1), 2.0)
+    trainer = {"epoch_length": 2, "max_epochs": 3, "iteration": 4}
+    best = {"metric": 31.5, "epoch": 1}
+    torch.save({**state, "trainer": trainer, "best": best}, tmp_path / "checkpoint_epoch=2.pt")
+    validator = validator_of([30.0])
+    assert Run(tmp_path, validator=validator).start().epochs == [3]
+    assert weight(tmp_path / "model.pt") == 3
+    assert validator.state.best_metric == 31.5
+    saved = torch.load(tmp_path / "checkpoint_epoch=3.pt", weights_only=True)
+    assert saved["best"] == best
+    assert saved["trainer"] == {**trainer, "iteration": 6}
+
+
+# --- one training at a time
+
+
+def test_second_training_in_a_folder_is_refused(tmp_path: Path) -> None:
+    first, second = Run(tmp_path), Run(tmp_path)
+    refused = []
+
+    def start_another(engine: Engine) -> None:
+        with pytest.raises(OutputError) as error:
+            second.start()
+        refused.append(str(error.value))
+
+    first.engine.add_event_handler(Events.EPOCH_COMPLETED(once=2), start_another)
+    assert first.start().epochs == [1, 2, 3]
+    assert refused == [f"{tmp_path} is in use by another training; wait for its end, or choose another ckpt_dir"]
+    assert second.epochs == []
+    assert Run(tmp_path, max_epochs=4).start().epochs == [4], "it has ended"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_folder_is_free_after_an_interruption(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+
+    def interrupt(engine: Engine) -> None:
+        raise KeyboardInterrupt
+
+    run.engine.add_event_handler(Events.EPOCH_COMPLETED(once=2), interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.start()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt", "model.pt"]
+    assert Run(tmp_path).start().epochs == [3]
+
+
 # --- the best network
 
 

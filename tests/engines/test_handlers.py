@@ -14,8 +14,7 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose, RandAdjustContrast
 from torch import nn
 
-from medsr.engines import GradientClipping, SeedPerEpoch, TimeBudget, parameter_groups
-from medsr.engines import handlers as handlers_module
+from medsr.engines import GradientClipping, SeedPerEpoch, TimeBudget, parameter_groups, time_budget
 from medsr.errors import InputError
 from medsr.networks import create
 
@@ -56,7 +55,7 @@ def test_streams_depend_on_seed_and_epoch_alone() -> None:
 
 def test_ranks_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
     straight = draws(1)
-    monkeypatch.setattr(handlers_module, "rank", lambda: 1)
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
     assert not set(draws(1)) & set(straight)
 
 
@@ -69,7 +68,7 @@ def test_ranks_draw_differently(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_last_epoch_that_fits(monkeypatch: pytest.MonkeyPatch, minutes: float | None, epochs: int) -> None:
     clock = [1e6]
-    monkeypatch.setattr(handlers_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(time_budget, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def process(engine: Engine, batch: Any) -> None:
         clock[0] += 30.0

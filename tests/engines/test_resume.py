@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
-from medsr.engines import handlers as handlers_module
+from medsr.engines import time_budget
 
 Workflow = Callable[..., ConfigWorkflow]
 
@@ -96,7 +96,7 @@ def test_time_budget_leaves_a_checkpoint_to_continue_from(
             Events.EPOCH_STARTED, lambda _, clock=clock: clock.update(minutes=clock["minutes"] + 1)
         )
         fake = SimpleNamespace(monotonic=lambda clock=clock: 60.0 * clock["minutes"])
-        monkeypatch.setattr(handlers_module, "time", fake)  # the module's name only: threads need the real one
+        monkeypatch.setattr(time_budget, "time", fake)  # the module's name only: threads need the real one
         stopped.run()
         epochs.append(stopped.trainer.state.epoch)
     assert epochs == [2, 4]

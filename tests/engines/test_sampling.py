@@ -9,7 +9,6 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from medsr.engines import WeightedEpochSampler
-from medsr.engines import sampling as sampling_module
 from medsr.errors import InputError
 
 ITEMS = [{"weight": 0.6}, {"weight": 0.3}, {"weight": 0.1}, {"weight": 0.0}]
@@ -44,10 +43,10 @@ def test_draw_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize("samples", [8, 9])
 def test_ranks_share_one_draw(monkeypatch: pytest.MonkeyPatch, samples: int) -> None:
-    monkeypatch.setattr(sampling_module, "world_size", lambda: 2)
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(sampling_module, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
         sampler = WeightedEpochSampler(ITEMS, samples)
         assert len(sampler) == -(-samples // 2)
         parts.append(drawn(sampler, 3))

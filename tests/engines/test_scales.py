@@ -13,7 +13,6 @@ from monai.data import DataLoader
 from scipy import ndimage
 
 from medsr.engines import ScaledDataset, ScaleSampler, SeedPerEpoch, each_scale, prepare_batch_of_scale, scale_range
-from medsr.engines import sampling as sampling_module
 from medsr.errors import GridError, InputError
 from medsr.transforms import ArbitraryScaleTraining, ArbitraryScaleValidation
 
@@ -72,10 +71,10 @@ def test_all_scales_come_equally_often() -> None:
 
 
 def test_processes_share_scales_not_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling_module, "world_size", lambda: 2)
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(sampling_module, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
         parts.append(drawn(1))
     assert [s for _, s in parts[0]] == [s for _, s in parts[1]]
     assert [i for i, _ in parts[0]] != [i for i, _ in parts[1]]

@@ -93,6 +93,20 @@ def test_run_in_two_parts_equals_one(tmp_path: Path) -> None:
     assert all(torch.equal(expected[key], result[key]) for key in expected)
 
 
+def test_run_that_fails_before_its_first_value_leaves_nothing(tmp_path: Path) -> None:
+    def fail(engine: Engine, batch: torch.Tensor) -> None:
+        raise RuntimeError("no such image")
+
+    task = Task(tmp_path / "runs", 2)
+    assert not (tmp_path / "runs").exists(), "a trainer that is built has not run"
+    task.trainer._process_function = fail
+    with pytest.raises(RuntimeError, match="no such image"):
+        task.run()
+    assert not (tmp_path / "runs").exists()
+    Task(tmp_path / "runs", 2).run()
+    assert {path.name for path in (tmp_path / "runs").iterdir()} > {"model.pt", "tensorboard"}
+
+
 def test_every_term_of_the_loss_is_logged(tmp_path: Path) -> None:
     Task(tmp_path, 2).run()
     log = EventAccumulator(str(tmp_path / "tensorboard"))

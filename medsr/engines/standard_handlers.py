@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
 from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
-from torch.optim.lr_scheduler import LambdaLR
 
+from medsr.engines.checkpoint_loader import StrictCheckpointLoader
 from medsr.engines.checkpoints import Checkpoints
-from medsr.engines.distributed import rank
-from medsr.engines.handlers import SeedPerEpoch, TimeBudget
-from medsr.engines.loading import StrictCheckpointLoader
+from medsr.engines.seeding import SeedPerEpoch
+from medsr.engines.time_budget import TimeBudget
+from medsr.errors import InputError
 
 
-def milestone_schedule(
-    optimizer: torch.optim.Optimizer, milestones: Sequence[int] = (), gamma: float = 0.5
-) -> LambdaLR:
-    """A learning rate that is multiplied by `gamma` after each of the steps in `milestones`; constant without any."""
-    return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in milestones))
+class LogFolder:
+    """A summary writer of TensorBoard that makes its folder with the first value: a run that fails before leaves none.
+
+    Args:
+        folder: of the log.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(f"training needs TensorBoard for its log ({error}); install medsr[train]") from None
+        self._open = partial(SummaryWriter, log_dir=str(folder))
+
+    @cached_property
+    def _writer(self) -> Any:
+        return self._open()
+
+    def add_scalar(self, *arguments: Any, **options: Any) -> None:
+        """Log a value."""
+        self._writer.add_scalar(*arguments, **options)
+
+    def flush(self) -> None:
+        """Have on the disk what was logged."""
+        self._writer.flush()
 
 
 class StandardHandlers:
@@ -75,12 +99,12 @@ class StandardHandlers:
         """Register on the trainer; the progress bar and the log on rank 0 only."""
         for handler in self.handlers:
             handler.attach(engine)
-        if rank() == 0:
+        if idist.get_rank() == 0:
             from ignite.handlers import ProgressBar
 
             ProgressBar(persist=True).attach(engine)
             TensorBoardStatsHandler(
-                log_dir=str(self.log_dir), output_transform=lambda output: self._logged(output, engine)
+                LogFolder(self.log_dir), output_transform=lambda output: self._logged(output, engine)
             ).attach(engine)
 
     def _logged(self, output: Any, engine: Engine) -> dict[str, float]:
