@@ -23,7 +23,7 @@ from medsr.weights import (
 )
 from medsr.weights.store import check
 
-_PATTERNS = ("*.pt", "*.pth")
+_PATTERNS = ("[!.]*.pt", "[!.]*.pth")  # not what somebody is still writing
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _of_bundles() -> Iterator[WeightFile]:
     for bundle in list_bundles():
         folder = bundle.weights.parent
         recorded = read_hashes(folder)
-        present = {path.name for path in folder.glob("*.pt")} if folder.is_dir() else set()
+        present = {path.name for path in folder.glob("[!.]*.pt")} if folder.is_dir() else set()
         facts = _facts(bundle)
         for file in sorted({*recorded, *present, bundle.weights.name}):
             path = folder / file
@@ -196,7 +196,7 @@ def write_bundle_hashes(bundle: str | Path) -> Path:
     folder = Path(bundle).expanduser()
     if folder.name != "models" or not folder.is_dir():
         folder = find_bundle(bundle).weights.parent
-    files = sorted(folder.glob("*.pt"))
+    files = sorted(folder.glob("[!.]*.pt"))
     if not files:
         raise InputError(f"{folder}: expected weight files (*.pt), got none; train the bundle first")
     for file in files:

@@ -22,7 +22,7 @@ from torch import nn
 
 from medsr.cli import main
 from medsr.datasets.datalists import write_datalist
-from medsr.datasets.manifests import load_manifest
+from medsr.datasets.manifest_files import load_manifest
 from medsr.engines import Checkpoints
 from medsr.files.leftovers import hidden_name
 from medsr.metrics import CaseReport
