@@ -1,7 +1,7 @@
 # ruff: noqa: F401
-"""Super-resolution networks by their papers' names; `medsr.networks.methods` lists them.
+"""Super-resolution networks under the names of their papers; `medsr.networks.methods` lists them.
 
-Each is loaded on first use, so that the package costs no import of torch.
+Each network is loaded on first use, so that importing this package does not import torch.
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ import lazy_loader
 
 from medsr.networks.methods import METHODS
 
-if TYPE_CHECKING:  # what type checkers cannot see through `attach`, save the methods: import those from their files
+if TYPE_CHECKING:  # type checkers cannot see through `attach`; import the methods themselves from their files
     from medsr.networks.blocks.meta_upscale import MetaUpscale
     from medsr.networks.blocks.output_query import Query
     from medsr.networks.blocks.resnet import ResNetEncoder

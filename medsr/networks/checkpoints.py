@@ -1,4 +1,4 @@
-"""Load the weights of a network, also those that its authors' programs saved, safely and strictly."""
+"""Safe and strict loading of network weights, including those saved by the programs of the authors."""
 
 import pickle
 import re
@@ -18,20 +18,29 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "generator.")
 
 
 def load_checkpoint(network: nn.Module, source: Union[str, Path, Mapping[str, Any]]) -> None:
-    """Fill a network with the weights of a checkpoint; nothing changes unless all of them fit.
+    """Load the weights of a checkpoint into a network; nothing changes unless all of them fit.
 
-    Checkpoints of this package fit as they are. Those of a public implementation are renamed by the network's
-    own table, `PUBLISHED_KEYS`: for every key the first pattern that matches is replaced; entries whose
-    replacement is None are dropped, because they hold no weights or none that are ever used. Wrappers that
-    training programs put around a state dict ("params_ema", "state_dict", "module.", ...) are taken off.
+    Checkpoints of this package fit as they are. The keys of a public implementation are renamed by the table
+    `PUBLISHED_KEYS` of the network: the first pattern that matches a key is replaced, and an entry whose replacement
+    is None is dropped, because it holds no weights or weights that are never used. Wrappers that training programs put
+    around a state dict ("params_ema", "state_dict", "module.", ...) are removed.
 
     Args:
-        network: whose parameters and buffers are overwritten.
-        source: a file written by `torch.save`, read without executing anything in it, or what it would hold.
+        network: The network whose parameters and buffers are overwritten.
+        source: A file written by `torch.save`, which is read without executing any code in it, or its content.
 
     Raises:
-        InputError: no such file, one that holds anything but tensors and plain values, or weights that do not
-            fit, with the first missing, unexpected or misshapen key.
+        InputError: If the file does not exist, holds anything but tensors and plain values, or its weights do not fit;
+            the message names the first missing, extra or misshapen key.
+
+    Examples:
+        >>> import torch
+        >>> from medsr.networks import load_checkpoint
+        >>> from medsr.networks.registry import small
+        >>> trained, fresh = small("recnn-10l"), small("recnn-10l")
+        >>> load_checkpoint(fresh, {"state_dict": trained.state_dict()})  # or a path
+        >>> all(torch.equal(a, b) for a, b in zip(trained.parameters(), fresh.parameters()))
+        True
     """
     name = "the state dict" if isinstance(source, Mapping) else Path(source).name
     content = source if isinstance(source, Mapping) else read_checkpoint(Path(source))
@@ -47,10 +56,10 @@ def load_checkpoint(network: nn.Module, source: Union[str, Path, Mapping[str, An
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """What a file written by `torch.save` holds: tensors and plain values only, nothing is executed.
+    """Return the content of a file written by `torch.save`: tensors and plain values only; no code is executed.
 
     Raises:
-        InputError: no such file, damaged, or holding anything else.
+        InputError: If the file does not exist, is damaged or holds anything else.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -58,18 +67,18 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path} is missing: check the path, or train the network") from None
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path} is not a file of weights alone, and was not loaded: it may hold program code; where you trust "
+            f"{path} is not a file of weights alone and was not loaded, because it may hold program code; if you trust "
             "it, load it yourself and save its state dict"
         ) from None
     except Exception:  # whatever a damaged file makes of the unpickler
-        raise InputError(f"{path} is not a file of weights, or is damaged; fetch or copy it again") from None
+        raise InputError(f"{path} is not a file of weights, or it is damaged; fetch or copy it again") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict")
     return content
 
 
 def renamed(weights: Weights, patterns: Any) -> dict[str, torch.Tensor]:
-    """Weights under our names, by a table of (regular expression, replacement as of `re.sub`, or None)."""
+    """Return the weights under our names, by a table of (regular expression, replacement of `re.sub` or None)."""
     result = {}
     for key, value in weights.items():
         for pattern, replacement in patterns:
@@ -83,7 +92,7 @@ def renamed(weights: Weights, patterns: Any) -> dict[str, torch.Tensor]:
 
 
 def _unwrapped(content: Mapping[str, Any], name: str) -> dict[str, torch.Tensor]:
-    """The state dict within what a training program saved."""
+    """Return the state dict within the content that a training program saved."""
     while not any(isinstance(value, torch.Tensor) for value in content.values()):
         inner = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -97,7 +106,7 @@ def _unwrapped(content: Mapping[str, Any], name: str) -> dict[str, torch.Tensor]
 
 
 def _misfit(weights: Weights, own: Weights) -> Union[str, None]:
-    """What is wrong with the keys and shapes, the first of each kind, or None."""
+    """Return the first missing, extra and misshapen key as text, or None if all keys and shapes fit."""
     missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
     extra = [key for key in weights if key not in own]
     misshapen = [key for key in weights if key in own and weights[key].shape != own[key].shape]

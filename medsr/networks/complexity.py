@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds by the conventions that publications use, which differ."""
+"""Parameters and multiply-adds, counted by the different conventions of publications."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -14,10 +14,10 @@ from medsr.networks.blocks.residual import MeanShift
 from medsr.networks.spec import NetworkSpec
 
 CONVENTIONS = {
-    "conv": "convolutions and linear layers, biases left out",
-    "thop": "as the `thop` tool counts: those, two per element of a layer norm, softmax and pooling, but no attention "
-    "products",
-    "all": "every product that is computed, attention included",
+    "conv": "convolutions and linear layers, without biases",
+    "thop": "as the `thop` tool counts: as conv, plus two per element of a layer norm, softmax and pooling, but no "
+    "attention products",
+    "all": "every product that is computed, including attention",
 }
 
 _WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
@@ -25,15 +25,15 @@ _POOLING = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Elements of all parameters that are trained."""
+    """Return the number of elements of all trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count_leaf_parameters(network: nn.Module) -> int:
-    """As the `thop` tool counts: of torch's own layers only, so that bare parameters of composite modules are missed.
+    """Return the number of trainable parameters as the `thop` tool counts them: only those of torch's own layers.
 
-    Missed are relative position bias tables, layer-scale vectors and the gammas of attention modules (Zhu 2022,
-    tables 5.1 and 5.5 were made so).
+    It misses the parameters that composite modules hold directly: relative position bias tables, layer-scale vectors
+    and the gammas of attention modules. Tables 5.1 and 5.5 of Zhu 2022 were counted in this way.
     """
     leaves = [m for m in network.modules() if type(m).__module__.startswith("torch.nn") and not list(m.children())]
     return sum(p.numel() for leaf in leaves for p in leaf.parameters() if p.requires_grad)
@@ -42,16 +42,16 @@ def count_leaf_parameters(network: nn.Module) -> int:
 def multiply_adds(
     network: nn.Module, size: Sequence[int], convention: str = "all", scale: Optional[Sequence[float]] = None
 ) -> int:
-    """Of a forward pass for one image.
+    """Return the number of multiply-adds of a forward pass for one image.
 
     Args:
-        network: of `medsr.networks`, on any device; on "meta" nothing is computed.
-        size: of the network's input, one number per spatial axis.
-        convention: one of `CONVENTIONS`.
-        scale: passed to the network where it offers a choice.
+        network: A network of `medsr.networks` on any device; on "meta" nothing is computed.
+        size: The size of the network's input, one number per spatial axis.
+        convention: The convention, one of `CONVENTIONS`.
+        scale: The scale, for networks that take several.
 
     Raises:
-        MedsrError: unknown convention.
+        MedsrError: If the convention is unknown.
     """
     if convention not in CONVENTIONS:
         raise MedsrError(f"a convention is one of {', '.join(CONVENTIONS)}; got {convention!r}")
@@ -68,9 +68,9 @@ def multiply_adds(
 
 
 def _executed(network: nn.Module, arguments: tuple[Any, ...]) -> int:
-    """By torch's own counter, which sees every matrix product and convolution, and what intensity shifts would cost."""
+    """Count with torch's counter, which sees all matrix products and convolutions, and add the intensity shifts."""
     shifts = _Counter(network, lambda module: isinstance(module, MeanShift), _mean_shift)
-    # The math backend is made of matrix products that are counted; fused attention is not on every device.
+    # The math backend consists of matrix products, which are counted; fused attention is not counted on every device.
     with shifts, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(*arguments)
     return counter.get_total_flops() // 2 + shifts.total
@@ -82,7 +82,7 @@ def _by_hooks(network: nn.Module, arguments: tuple[Any, ...], convention: str) -
             return True
         if convention != "thop":
             return isinstance(module, MeanShift)
-        # The tool goes by the very type of a layer, and published intensity shifts are of a type of their own.
+        # The tool checks the exact type of a layer, and published intensity shifts have their own type.
         return isinstance(module, (nn.LayerNorm, *_POOLING)) or hasattr(module, "softmax_shape")
 
     with _Counter(network, wanted, _of_layer) as counter:
@@ -91,7 +91,7 @@ def _by_hooks(network: nn.Module, arguments: tuple[Any, ...], convention: str) -
 
 
 class _Counter:
-    """Adds up what a function says of each call of some kinds of modules, as a context manager."""
+    """A context manager that sums the values of a function over all calls of the wanted modules."""
 
     def __init__(self, network: nn.Module, wanted: Callable[[nn.Module], bool], count: Any) -> None:
         self.modules = [m for m in network.modules() if wanted(m)]
@@ -110,17 +110,17 @@ class _Counter:
 
 
 def _mean_shift(module: nn.Module, given: torch.Tensor, output: torch.Tensor) -> int:
-    return output.numel() * output.shape[1]  # published as a 1x1 convolution
+    return output.numel() * output.shape[1]  # counted as the 1x1 convolution of published programs
 
 
 def _of_layer(module: Any, given: torch.Tensor, output: torch.Tensor) -> int:
     if isinstance(module, MeanShift):
         return _mean_shift(module, given, output)
-    if hasattr(module, "products_per_voxel"):  # computes with the weights of layers that it does not call
+    if hasattr(module, "products_per_voxel"):  # it computes with the weights of layers that it does not call
         return output[:, 0].numel() * module.products_per_voxel()
     if isinstance(module, nn.LayerNorm):
         return 2 * given.numel()
-    if hasattr(module, "softmax_shape"):  # attention; its linear layers are counted by themselves
+    if hasattr(module, "softmax_shape"):  # attention, whose linear layers are counted separately
         rows, length = module.softmax_shape(given)
         return rows * (3 * length - 1)
     if isinstance(module, _POOLING):

@@ -13,9 +13,9 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels, which come last.
+    """A layer norm over the last axis, which holds the channels.
 
-    A class of its own as in the published program, whose authors' count of multiply-adds left it out so.
+    It is a separate class as in the published program, whose count of multiply-adds omits it for that reason.
     """
 
     def __init__(self, features: int) -> None:
@@ -25,18 +25,18 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., features) to the same."""
+        """Map (..., features) to the same shape."""
         return F.layer_norm(x, [self.features], self.weight, self.bias, 1e-6)
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, layer norm, two linear layers with GELU between, scaled per channel, plus the input.
+    """A depthwise convolution, a layer norm, two linear layers with GELU between them, a scale per channel, and a skip.
 
     Liu et al. 2022, section 2 and figure 4.
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels; the hidden layer has four times as many.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels; the hidden layer has four times as many.
     """
 
     def __init__(self, spatial_dims: int, features: int) -> None:
@@ -50,31 +50,32 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((features,), 1e-6))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same; quickest with channels last in memory."""
+        """Map (B, features, *spatial) to the same shape; fastest with channels last in memory."""
         y = self.norm(self.dwconv(x).movedim(1, -1))
         y = self.pwconv2(self.act(self.pwconv1(y)))
         return torch.addcmul(x.movedim(1, -1), self.gamma, y).movedim(-1, 1)
 
 
 class ConvNetSR(nn.Module):
-    """A convolution, ConvNeXt blocks under one skip connection, sub-pixel upsampling, a convolution.
+    """A convolution, ConvNeXt blocks under one skip connection, sub-pixel upsampling and a convolution.
 
-    Zhu 2022, section 5.3 (ConvNet). Depthwise convolutions are 7x7 (7x7x7), all others 3x3 (3x3x3), all zero-padded;
-    none follows the blocks. Weights are as torch draws them, layer scales start at 1e-6 (Liu et al. 2022, appendix).
+    Zhu 2022, section 5.3 (ConvNet). The depthwise convolutions are 7x7 (7x7x7), all others 3x3 (3x3x3), and all are
+    zero-padded; no convolution follows the blocks. The weights have torch's default initialisation, and the layer
+    scales start at 1e-6 (Liu et al. 2022, appendix).
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        scale: a power of two, or 3.
-        blocks: of them.
-        features: channels.
-        spatial_dims: 2 or 3.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        scale: The scale, a power of two or 3.
+        blocks: The number of blocks.
+        features: The number of channels.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
     PUBLISHED_KEYS = ((r"^(add|sub)_mean\.", None),)  # built by the program and never applied
 
     def __init__(
@@ -95,7 +96,7 @@ class ConvNetSR(nn.Module):
         self.tail = nn.Sequential(
             SubpixelUpsampler(spatial_dims, features, scale), convolution(spatial_dims, features, out)
         )
-        hidden = 4 * features * (2 * 4 + 3)  # before and after GELU, three of the block's width
+        hidden = 4 * features * (2 * 4 + 3)  # the maps before and after GELU, and three of the block's width
         self.spec = NetworkSpec(
             family=Family.FIXED,
             spatial_dims=spatial_dims,
@@ -111,14 +112,14 @@ class ConvNetSR(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         x = self.head(lr)
-        if self.spatial_dims == 2:  # so that the blocks move their channels to the end without copies
+        if self.spatial_dims == 2:  # channels last, so that the blocks move the channels to the end without copies
             x = x.contiguous(memory_format=torch.channels_last)
         else:
             x = x.contiguous(memory_format=torch.channels_last_3d)

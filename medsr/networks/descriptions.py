@@ -1,4 +1,4 @@
-"""What people choose a network by: its family, scales and halo, what it costs, and what was published of it."""
+"""The facts by which people choose a network: its family, scales, halo and cost, and its published figures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 def choose(names: Sequence[str]) -> list[str]:
-    """Return the names of all presets, or of those that are named themselves or by their class.
+    """Return the presets with the given names or classes; all presets if no name is given.
 
     Raises:
-        InputError: nothing is called so.
+        InputError: If there is neither a preset nor a class of that name.
     """
     for name in names:
         if name not in PRESETS and all(preset.network.__name__ != name for preset in PRESETS.values()):
@@ -26,7 +26,7 @@ def choose(names: Sequence[str]) -> list[str]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return the row of a network, its values unrounded."""
+    """Return the facts about a preset as a row of the table, with unrounded values."""
     preset = PRESETS[name]
     with torch.device("meta"):
         network = create(name)
@@ -51,7 +51,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def reference_size(spec: NetworkSpec) -> tuple[int, ...]:
-    """Return the size that multiply-adds are stated for: LR 40x32 (Zhu 2022), what x4 makes of it, 48^3 in 3D."""
+    """Return the input size for which multiply-adds are stated: LR 40x32 (Zhu 2022), 160x128 at HR size, 48^3 in 3D."""
     if spec.spatial_dims == 3:
         return (48, 48, 48)
     if spec.family is Family.DISCRIMINATOR:

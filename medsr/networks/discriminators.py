@@ -1,4 +1,4 @@
-"""Discriminators: one score per image, high for real HR images (SRGAN and MIASSR, MS-GAN, Meta-SRGAN)."""
+"""Discriminators, which give one score per image, high for real HR images (SRGAN, MIASSR, MS-GAN, Meta-SRGAN)."""
 
 from collections.abc import Sequence
 from typing import Union
@@ -11,7 +11,7 @@ from medsr.networks.blocks.residual import activation, batch_norm, check_sizes, 
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 
-_HALVINGS = 4  # convolutions of stride 2 in each of them
+_HALVINGS = 4  # the number of convolutions of stride 2 in each discriminator
 
 
 def _spec(spatial_dims: int, in_channels: int, features: int, paper: str, **other: object) -> NetworkSpec:
@@ -20,21 +20,21 @@ def _spec(spatial_dims: int, in_channels: int, features: int, paper: str, **othe
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         out_channels=1,
-        bytes_per_voxel=2 * 4 * 2 * features,  # the first two maps, and as oneDNN reorders them
+        bytes_per_voxel=2 * 4 * 2 * features,  # the first two maps and their copies reordered by oneDNN
         paper=paper,
         **other,  # type: ignore[arg-type]
     )
 
 
 class _SizedDiscriminator(nn.Module):
-    """Convolutions 3x3, of stride 1 and 2 in turn, then two linear layers, LeakyReLU 0.2 between all.
+    """3x3 convolutions of stride 1 and 2 in turn and two linear layers, with LeakyReLU 0.2 between all of them.
 
     Args:
-        widths: channels after each of the eight convolutions.
-        hidden: features between the linear layers.
-        image_size: largest sides of the images; 16 voxels become one, and a started 16 counts.
-        bias: of the convolutions.
-        normalised: a batch norm after every convolution.
+        widths: The numbers of channels after each of the eight convolutions.
+        hidden: The number of features between the linear layers.
+        image_size: The largest sides of the images; every 16 voxels become one, rounded up.
+        bias: Whether the convolutions have a bias.
+        normalised: Whether a batch norm follows every convolution.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class _SizedDiscriminator(nn.Module):
         super().__init__()
         if len(image_size) != spatial_dims or min(*image_size, hidden) < 1:
             raise MedsrError(
-                f"a discriminator needs {spatial_dims} sides of images and hidden features of at least 1, got "
+                f"a discriminator needs {spatial_dims} sides of the images and hidden features of at least 1, got "
                 f"{list(image_size)} and {hidden}"
             )
         step = 2**_HALVINGS
@@ -73,13 +73,13 @@ class _SizedDiscriminator(nn.Module):
         """Score images.
 
         Args:
-            image: (B, in_channels, *spatial), of the sides the network was built for.
+            image: The images, (B, in_channels, *spatial), of the size that the network was built for.
 
         Returns:
-            (B, 1), any real number.
+            The scores, (B, 1), any real numbers.
 
         Raises:
-            MedsrError: images of other sides.
+            MedsrError: If the images have another size.
         """
         for axis, (least, most) in enumerate(self.sides):
             side = image.shape[2 + axis]
@@ -91,30 +91,31 @@ class _SizedDiscriminator(nn.Module):
         return self.classifier(self.features(image).flatten(1))
 
     def input_sizes(self) -> tuple[int, int]:
-        """Smallest and largest side; each axis may take less, see `sides`."""
+        """Return the smallest and largest side over all axes; the limits of each axis are in `sides`."""
         return min(least for least, _ in self.sides), max(most for _, most in self.sides)
 
 
 class SRGANDiscriminator(_SizedDiscriminator):
-    """The discriminator of SRGAN as the dissertation trained MIASSR and its baselines with it (Zhu 2022, chapter 4).
+    """The discriminator of SRGAN with which the dissertation trained MIASSR and its baselines (Zhu 2022, chapter 4).
 
-    Eight convolutions without bias, of 1, 1, 2, 2, 4, 4, 8 and 8 times `features` channels, every second one of
-    stride 2, then two linear layers. Other than in Ledig et al. 2017 (section 2.1.1) there is no sigmoid, and a
-    batch norm, where there is one, also follows the first convolution. State dicts of the dissertation's program
-    fit by their own keys.
+    Eight convolutions without bias have 1, 1, 2, 2, 4, 4, 8 and 8 times `features` channels, every second one with
+    stride 2; two linear layers follow. Unlike in Ledig et al. 2017 (section 2.1.1) there is no sigmoid, and batch norm,
+    if used, also follows the first convolution. State dicts of the dissertation's program fit without renaming.
 
     Args:
-        in_channels: of the images.
-        features: channels of the first convolution.
-        patch_size: sides of the images, all the same; down to the next multiple of 16 fits as well.
-        batch_norm: after every convolution. Off for a gradient penalty, which is one image's matter (WGAN-GP).
-        spatial_dims: 2 or 3.
+        in_channels: The number of channels of the images.
+        features: The number of channels of the first convolution.
+        patch_size: The side of the images along every axis; smaller sides fit down to, but not including, the next
+            lower multiple of 16.
+        batch_norm: Whether a batch norm follows every convolution. Leave it off for WGAN-GP, whose gradient penalty is
+            defined for single images.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 4, "patch_size": 32}  # a quick one, for trials and tests
+    SMALL = {"features": 4, "patch_size": 32}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -138,22 +139,24 @@ class SRGANDiscriminator(_SizedDiscriminator):
 class MSGANDiscriminator(_SizedDiscriminator):
     """The WGAN-GP discriminator of MS-GAN (Zhu 2022, section 3.2.4, figure 3.4).
 
-    Four blocks of two convolutions: the first keeps size and channels, the second, of stride 2, halves the size and
-    doubles the channels. Two linear layers make the score, without a sigmoid. (The dissertation's table 3.4 says
-    "the same as SRGAN", where the first convolution of a block doubles: that is `SRGANDiscriminator`.)
+    There are four blocks of two convolutions: the first keeps the size and the channels, the second, of stride 2,
+    halves the size and doubles the channels. Two linear layers compute the score, without a sigmoid. (Table 3.4 of the
+    dissertation says "the same as SRGAN", where the first convolution of a block doubles the channels: that is
+    `SRGANDiscriminator`.)
 
     Args:
-        in_channels: of the images.
-        features: channels of the first convolution.
-        hidden: features between the linear layers.
-        image_size: sides of the images, one number for all or one each; down to the next multiple of 16 fits.
-        spatial_dims: 2 or 3.
+        in_channels: The number of channels of the images.
+        features: The number of channels of the first convolution.
+        hidden: The number of features between the linear layers.
+        image_size: The sides of the images, one number or one per axis; smaller sides fit down to, but not including,
+            the next lower multiple of 16.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 4, "hidden": 16, "image_size": 32}  # a quick one, for trials and tests
+    SMALL = {"features": 4, "hidden": 16, "image_size": 32}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -168,8 +171,8 @@ class MSGANDiscriminator(_SizedDiscriminator):
         sides = [image_size] * spatial_dims if isinstance(image_size, int) else list(image_size)
         super().__init__(spatial_dims, in_channels, widths, hidden, sides, bias=True, normalised=False)
         deviations = (
-            "chosen here, because no program is public: 3x3 kernels with bias, 64 channels first as in SRGAN, 1024 "
-            "hidden features, LeakyReLU 0.2, no batch norm as WGAN-GP asks for"
+            "chosen here, because no program is public: 3x3 kernels with bias, 64 channels at first as in SRGAN, 1024 "
+            "hidden features, LeakyReLU 0.2, and no batch norm as WGAN-GP requires"
         )
         self.spec = _spec(
             spatial_dims,
@@ -184,20 +187,20 @@ class MSGANDiscriminator(_SizedDiscriminator):
 class MetaSRGANDiscriminator(nn.Module):
     """The fully convolutional discriminator of Meta-SRGAN (Tan et al. 2020, figure 5).
 
-    Eight convolutions, every second one of stride 2, with LeakyReLU 0.2 and, but for the first, batch norm; the mean
-    over the image, and two linear layers as 1x1 convolutions. Any image size is taken.
+    Eight convolutions, every second one of stride 2, have LeakyReLU 0.2 and, except for the first, batch norm. The mean
+    over the image and two linear layers (as 1x1 convolutions) follow. Images may have any size.
 
     Args:
-        in_channels: of the images.
-        features: channels of the first convolution; they double three times.
-        sigmoid: scores in (0, 1), as published. Losses that take logits need False.
-        spatial_dims: 2 or 3.
+        in_channels: The number of channels of the images.
+        features: The number of channels of the first convolution; it doubles three times.
+        sigmoid: Whether scores are mapped to (0, 1), as published. Losses that take logits need False.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 4}  # a quick one, for trials and tests
+    SMALL = {"features": 4}  # a small one, for trials and tests
 
     def __init__(self, in_channels: int = 1, features: int = 64, sigmoid: bool = True, spatial_dims: int = 2) -> None:
         super().__init__()
@@ -222,16 +225,16 @@ class MetaSRGANDiscriminator(nn.Module):
         """Score images.
 
         Args:
-            image: (B, in_channels, *spatial), any size.
+            image: The image, (B, in_channels, *spatial), of any size.
 
         Returns:
-            (B, 1), in (0, 1) with `sigmoid`, else any real number.
+            The scores, (B, 1), in (0, 1) with `sigmoid`, else any real numbers.
         """
         score = self.net(image).flatten(1)
         return torch.sigmoid(score) if self.sigmoid else score
 
 
-_CHAPTER_4 = "the dissertation does not give the number; counted from its authors' program"
+_CHAPTER_4 = "the dissertation does not give the number; it was counted from the author's program"
 
 PRESETS = {
     "srgan-discriminator-zhu2022": Preset(SRGANDiscriminator, {}, parameters=23_558_721, remark=_CHAPTER_4),
@@ -242,12 +245,12 @@ PRESETS = {
         MSGANDiscriminator,
         {},
         parameters=76_477_825,
-        remark="by hand, for widths chosen here: the dissertation gives none, and no program is public",
+        remark="counted by hand for widths chosen here: the dissertation gives none, and no program is public",
     ),
     "meta-srgan-discriminator": Preset(
         MetaSRGANDiscriminator,
         {},
         parameters=5_214_273,
-        remark="the paper does not give the number; counted from its authors' program",
+        remark="the paper does not give the number; it was counted from the authors' program",
     ),
 }

@@ -20,22 +20,23 @@ class EDSR(nn.Module):
     dicts of the authors' program and of the dissertation's fit by their own keys.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        scale: a power of two, or 3.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        scale: The scale, a power of two or 3.
         blocks: residual blocks B.
         features: channels F.
         res_scale: factor of each block's residual, for stability (section 3.3).
-        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
-        spatial_dims: 2 or 3.
+        act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -74,11 +75,11 @@ class EDSR(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         x = self.head(self.sub_mean(lr))
         return self.add_mean(self.tail(self.body(x) + x))

@@ -59,7 +59,7 @@ class ChannelSpatialAttention(nn.Module):
         self.conv = nn.Conv3d(1, 1, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, H, W) to the same."""
+        """Map (B, features, H, W) to the same shape."""
         attention = torch.sigmoid(self.conv(x.unsqueeze(1))).squeeze(1)
         return torch.addcmul(x, x, self.gamma * attention)
 
@@ -77,22 +77,22 @@ class HAN(nn.Module):
     draws it. They look at the whole image, so an image in tiles is not quite the whole image.
 
     Args:
-        in_channels: of the image.
-        out_channels: restored, the first ones; all of them by default.
-        scale: a power of two, or 3.
+        in_channels: The number of channels of the image.
+        out_channels: The number of channels to restore, the first ones of the image; all by default.
+        scale: The scale, a power of two or 3.
         features: channels of all layers (the paper's pretrained RCAN has 64).
         groups: residual groups (10).
         blocks: attention blocks in each (20).
         reduction: of RCAN's channel attention (16).
-        mean: subtracted from the image and added in the end, one number or one per channel.
-        std: the image is divided by, in the same way. The authors' checkpoints bring the means of their RGB images,
-            for intensities 0..255.
+        mean: The mean that is subtracted from the image and added to the result, one number or one per channel.
+        std: The standard deviation that the image is divided by, one number or one per channel. The authors'
+            checkpoints contain the means of their RGB images, for intensities 0..255.
 
     Raises:
-        MedsrError: a combination of arguments that does not describe a network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "groups": 2, "blocks": 1, "reduction": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "groups": 2, "blocks": 1, "reduction": 2}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -147,8 +147,8 @@ class HAN(nn.Module):
         """Super-resolve an image.
 
         Args:
-            lr: (B, in_channels, H, W), any size.
-            scale: ignored.
+            lr: The LR image, (B, in_channels, H, W), of any size.
+            scale: Ignored.
 
         Returns:
             (B, out_channels, H times the network's scale, W times).

@@ -50,19 +50,19 @@ class LesionDetector(nn.Module):
     grid alike; see `lesion_box`.
 
     Args:
-        in_channels: of the image.
+        in_channels: The number of channels of the image.
         input_size: what the sides are resized to, at least 2 to the number of levels.
         features: channels of each level, not falling without `projection`.
         hidden: features of the linear layers before the last.
         projection: 1x1 convolutions in the shortcuts where the channels change. The text speaks of four
             convolutions per level and of no such ones, hence off.
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"input_size": 16, "features": (4, 8), "hidden": (16, 8)}  # a quick one, for trials and tests
+    SMALL = {"input_size": 16, "features": (4, 8), "hidden": (16, 8)}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class LesionDetector(nn.Module):
         """Locate the lesion.
 
         Args:
-            image: (B, in_channels, *spatial), any size.
+            image: The image, (B, in_channels, *spatial), of any size.
 
         Returns:
             (B, spatial_dims), fractions of the image along its axes.

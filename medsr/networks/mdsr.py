@@ -22,24 +22,25 @@ class MDSR(nn.Module):
     (Zhu 2022, table 4.1). Weights are as torch draws them.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         scales: that the network is built for: powers of two, or 3.
         scale: one of them, used where `forward` is given none.
         blocks: shared residual blocks.
-        features: channels.
+        features: The number of channels.
         own_ends: the dissertation's variant.
-        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
+        act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         res_scale: factor of each block's residual; the paper needs none here (table 1).
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
-        spatial_dims: 2 or 3.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 6, "blocks": 1}  # a quick one, for trials and tests
+    SMALL = {"features": 6, "blocks": 1}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         (r"^input_layer\.", None),  # built by the dissertation's program and never used
         # The dissertation's program names the ends by their scale, ours and the authors' number them.
@@ -109,11 +110,11 @@ class MDSR(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
             scale: one of the network's, for each axis; the constructor's by default.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
 
         Raises:
             MedsrError: a scale that the network was not built for.

@@ -20,18 +20,18 @@ class MetaSRGANGenerator(ArbitraryScaleNetwork):
     all output voxels of an input voxel are the same; here, as in the paper it builds on, they are positions.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        blocks: residual blocks.
-        features: channels.
-        spatial_dims: 2 or 3.
-        options: see `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        blocks: The number of residual blocks.
+        features: The number of channels.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        options: The arguments of `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class MetaSRGANGenerator(ArbitraryScaleNetwork):
         )
 
     def extract(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features of an image whose intensities are shifted, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        """Return the features (B, features, *spatial) of an intensity-shifted image (B, in_channels, *spatial)."""
         x = self.head(lr)
         return self.body(x) + x
 

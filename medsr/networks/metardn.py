@@ -18,21 +18,21 @@ class MetaRDN(ArbitraryScaleNetwork):
     count positions as they do (`positions="hu2019"`).
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        features: channels G0 between the blocks.
-        blocks: D.
-        layers: convolutions C of each block.
-        growth: channels G that each of them adds.
-        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
-        spatial_dims: 2 or 3.
-        options: see `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        features: The number of channels between the blocks (G0).
+        blocks: The number of residual dense blocks (D).
+        layers: The number of convolutions in each block (C).
+        growth: The number of channels that each convolution adds (G).
+        act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        options: The arguments of `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         (r"^feature_extractor\.(tail|UPNet)\.", None),  # the dissertation's program builds it and never uses it
         (r"^feature_extractor\.head\.0\.", "extractor.SFENet1."),
@@ -73,7 +73,7 @@ class MetaRDN(ArbitraryScaleNetwork):
         )
 
     def extract(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features of an image whose intensities are shifted, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        """Return the features (B, features, *spatial) of an intensity-shifted image (B, in_channels, *spatial)."""
         return self.extractor.features(lr)
 
 

@@ -23,21 +23,21 @@ class MIASSR(ArbitraryScaleNetwork):
     fit; to use its weights, count positions as it does (`positions="hu2019"`).
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         blocks: residual blocks b.
         features: channels w.
         res_scale: factor of each block's residual.
-        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
+        act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         block: "residual" (EDSR), "normalised" (SRResNet, with its own PReLU), "rrdb" (ESRGAN).
-        spatial_dims: 2 or 3.
-        options: see `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        options: The arguments of `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         (r"^feature_extractor\.tail\.", None),  # the program builds a sub-pixel layer and never uses it
         (r"^feature_extractor\.", ""),
@@ -83,7 +83,7 @@ class MIASSR(ArbitraryScaleNetwork):
         )
 
     def extract(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features of an image whose intensities are shifted, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        """Return the features (B, features, *spatial) of an intensity-shifted image (B, in_channels, *spatial)."""
         x = self.head(lr)
         return self.body(x) + x
 

@@ -35,7 +35,7 @@ class FeatureExtractor(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         return self.body(x) + x
 
 
@@ -56,11 +56,11 @@ class _Progressive(nn.Module):
         """Enlarge an image by the whole scale; the smaller images are not made.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         x = lr
         for stage in self.stages:
@@ -71,7 +71,7 @@ class _Progressive(nn.Module):
         """The images of all stages, that of twice the size first: for the loss of equation 3.21.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
 
         Returns:
             One (B, out_channels, *spatial times 2, 4, ...) per stage.
@@ -102,18 +102,18 @@ class MSSRResNet(_Progressive):
     the dissertation leaves open.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR images, which are the first of the LR image; all by default.
-        scale: a power of two.
-        blocks: residual blocks.
-        features: channels.
-        spatial_dims: 2 or 3.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR images, the first ones of the LR image; all by default.
+        scale: The scale, a power of two.
+        blocks: The number of residual blocks.
+        features: The number of channels.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -155,20 +155,20 @@ class MSGANGenerator(_Progressive):
     `spec.deviations` for what the dissertation leaves open.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR images, which are the first of the LR image; all by default.
-        scale: a power of two.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR images, the first ones of the LR image; all by default.
+        scale: The scale, a power of two.
         blocks: residual blocks of each network.
-        features: channels.
+        features: The number of channels.
         second_head: let the second and later networks begin with a convolution and ReLU, too, as a literal "two
             SRResNets" would; equation 3.13 has none.
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
 
     def __init__(
         self,

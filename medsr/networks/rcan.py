@@ -22,23 +22,23 @@ class RCAN(nn.Module):
     tiles is not quite the whole image.
 
     Args:
-        in_channels: of the image.
-        out_channels: restored, the first ones; all of them by default.
-        scale: a power of two, or 3.
+        in_channels: The number of channels of the image.
+        out_channels: The number of channels to restore, the first ones of the image; all by default.
+        scale: The scale, a power of two or 3.
         features: channels C of all layers (64, section 3.5).
         groups: residual groups G (10).
         blocks: attention blocks B in each (20).
         reduction: r of the channel attention (16).
-        mean: subtracted from the image and added in the end, one number or one per channel.
-        std: the image is divided by, in the same way. The authors' checkpoints bring the means of their RGB images,
-            for intensities 0..255.
-        spatial_dims: 2 or 3.
+        mean: The mean that is subtracted from the image and added to the result, one number or one per channel.
+        std: The standard deviation that the image is divided by, one number or one per channel. The authors'
+            checkpoints contain the means of their RGB images, for intensities 0..255.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: a combination of arguments that does not describe a network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "groups": 2, "blocks": 2, "reduction": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "groups": 2, "blocks": 2, "reduction": 2}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -78,8 +78,8 @@ class RCAN(nn.Module):
         """Super-resolve an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: ignored.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored.
 
         Returns:
             (B, out_channels, *spatial times the network's scale).

@@ -35,24 +35,25 @@ class RDN(RDNFeatures):
     LeakyReLU (Zhu 2022, tables 4.1 and 5.1). State dicts of both programs fit.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        scale: a power of two, or 3.
-        features: channels G0 between the blocks.
-        blocks: D.
-        layers: convolutions C of each block.
-        growth: channels G that each of them adds.
-        act: activation within the blocks, see `medsr.networks.blocks.residual.activation`.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        scale: The scale, a power of two or 3.
+        features: The number of channels between the blocks (G0).
+        blocks: The number of residual dense blocks (D).
+        layers: The number of convolutions in each block (C).
+        growth: The number of channels that each convolution adds (G).
+        act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         upsampling: "zhang2018" or "zhu2022".
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
-        spatial_dims: 2 or 3.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a small one, for trials and tests
     PUBLISHED_KEYS = (  # of the dissertation's program; the authors' names are ours
         (r"^head\.0\.", "SFENet1."),
         (r"^F0\.", "SFENet2."),
@@ -108,11 +109,11 @@ class RDN(RDNFeatures):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         return self.add_mean(self.UPNet(quickest_layout(self.features(self.sub_mean(lr)))))
 

@@ -20,8 +20,8 @@ class DSTB(nn.Module):
     """Dense Swin transformer block: layers and a bottleneck, whose output joins the input (section 5.2).
 
     Args:
-        layers: the transformer layers.
-        features: channels of the input.
+        layers: The transformer layers.
+        features: The number of channels of the input.
         growth: channels that are added.
         pre_norm: normalise before the bottleneck, not behind it.
     """
@@ -58,7 +58,7 @@ class RDSTB(nn.Module):
         self.conv = conv
 
     def forward(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         y = to_windows(x.permute(0, 2, 3, 1), plan)
         for block in self.body:
             y = block(y, plan)
@@ -101,28 +101,29 @@ class RDST(nn.Module):
     the author's program builds in this variant too, are never used there and do not exist here.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        scale: a power of two, or 3.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        scale: The scale, a power of two or 3.
         features: C of a token, a multiple of the heads.
         growth: features that each dense block adds, a multiple of the heads.
         blocks: residual dense Swin transformer blocks; RDST-E has 4.
         dense_blocks: dense blocks in each of them.
         layers: transformer layers in each dense block.
         heads: of the attention, at every width.
-        window: side of the attention windows.
+        window: The side of the attention windows, in pixels.
         mlp_ratio: hidden features of the MLPs relative to those of the layer.
         pre_norm: normalise before the bottleneck of a dense block, as published, or behind it.
         fusion: of the outputs of all blocks: None, "mlp" (two linear layers, as published), or "conv".
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
     PUBLISHED_KEYS = ((r"\.(attn_mask|relative_position_index)$", None),)  # constants that are computed here
-    SMALL = {  # a quick one, for trials and tests
+    SMALL = {  # a small one, for trials and tests
         "features": 8,
         "growth": 4,
         "blocks": 2,
@@ -200,10 +201,10 @@ class RDST(nn.Module):
 
         Args:
             lr: (B, in_channels, H, W), any size: what is no multiple of the window is continued by reflection.
-            scale: not used, it is built in.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, H times scale, W times scale).
+            The SR image, (B, out_channels, H times scale, W times scale).
         """
         first = self.head(self.sub_mean(pad_to_windows(lr, self.window)))
         plan = self.windows(first.shape[0], first.shape[2], first.shape[3])

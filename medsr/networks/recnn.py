@@ -22,7 +22,7 @@ class ReCNN(nn.Module):
     The weights are drawn from N(0, 2 / fan_in) and biases are zero (section 3.4, He et al. 2015).
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
         in_channels: interpolated LR image plus guidance images.
         out_channels: channels restored, at most `in_channels`.
         depth: number of convolutions L, at least 2. The paper's networks have 10 and 20.
@@ -31,12 +31,12 @@ class ReCNN(nn.Module):
         residual: add the interpolated image (False gives the paper's non-residual CNN of figure 4).
 
     Raises:
-        MedsrError: a combination of arguments that does not describe a network.
+        MedsrError: If the arguments do not describe a network.
     """
 
     # Published programs number the convolutions; here they lie in a sequence with the ReLUs between them.
     PUBLISHED_KEYS = ((r"^convs\.(\d+)\.", lambda match: f"layers.{2 * int(match[1])}."),)
-    SMALL = {"features": 4}  # a quick one, for trials and tests
+    SMALL = {"features": 4}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class ReCNN(nn.Module):
             scale: ignored; one network serves all scales (section 4).
 
         Returns:
-            (B, out_channels, *spatial).
+            The restored image, (B, out_channels, *spatial).
         """
         restored = self.layers(image)
         if self.residual:

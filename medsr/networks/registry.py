@@ -1,4 +1,4 @@
-"""All networks behind one door: a class by its paper's name, a published configuration by its preset's name."""
+"""The registry of networks: classes by the names of their papers, published configurations by the names of presets."""
 
 from importlib import import_module
 from typing import Any
@@ -19,11 +19,20 @@ def create(name: str, **arguments: Any) -> nn.Module:
     """Build a network.
 
     Args:
-        name: a preset ("recnn-10l") or a class ("ReCNN").
-        arguments: override the preset's or the constructor's.
+        name: The name of a preset ("recnn-10l") or of a class ("ReCNN").
+        **arguments: Arguments that replace those of the preset or the defaults of the class.
 
     Raises:
-        MedsrError: unknown name.
+        MedsrError: If the name is unknown.
+
+    Examples:
+        >>> import torch
+        >>> from medsr.networks import create
+        >>> network = create("edsr-baseline", scale=2, blocks=4)
+        >>> network.spec.family.value, network.spec.scales, network.spec.halo
+        ('fixed', (2, 2), 12)
+        >>> network(torch.rand(1, 1, 20, 16)).shape
+        torch.Size([1, 1, 40, 32])
     """
     if name in PRESETS:
         preset = PRESETS[name]
@@ -34,11 +43,14 @@ def create(name: str, **arguments: Any) -> nn.Module:
 
 
 def small(name: str, **arguments: Any) -> nn.Module:
-    """A preset with few features and layers, all its other choices kept: for smoke runs, trials and tests.
+    """Build a preset with few features and layers and all its other choices, for smoke runs, trials and tests.
 
     Args:
-        name: a preset or a class.
-        arguments: override those.
+        name: The name of a preset or of a class.
+        **arguments: Arguments that replace those of the small configuration.
+
+    Raises:
+        MedsrError: If the name is unknown.
     """
     network = PRESETS[name].network if name in PRESETS else NETWORKS.get(name)
     return create(name, **{**getattr(network, "SMALL", {}), **arguments})

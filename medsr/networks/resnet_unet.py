@@ -47,8 +47,8 @@ class ResNetUNet(nn.Module):
     Args:
         in_channels: channels of the image; 3 in the report.
         out_channels: channels restored, at most `in_channels`, which it is by default.
-        features: channels of the encoder's stem.
-        blocks: basic blocks of the encoder's stages, see `ResNetEncoder`.
+        features: The number of channels of the encoder's stem.
+        blocks: The number of basic blocks in each stage of the encoder, see `ResNetEncoder`.
         blur: average after each sub-pixel convolution but the last.
         norm: of the decoder's convolutions: "weight", "batch" (convolution, ReLU, batch normalisation) or "none".
         self_attention: in the third block from the end (Zhang et al. 2019); its memory grows with the square of the
@@ -61,7 +61,7 @@ class ResNetUNet(nn.Module):
             features of half the size each, rounded up. `features`, `blocks` and `in_channels` are then not used.
 
     Raises:
-        MedsrError: a combination of arguments that does not describe a network.
+        MedsrError: If the arguments do not describe a network.
     """
 
     PUBLISHED_KEYS = tuple(  # fastai's kernels before normalisation are called weight_v and weight_orig

@@ -35,22 +35,23 @@ class RRDBNet(nn.Module):
     the tail is sub-pixel convolution, all weights are as torch draws them, intensities may be shifted.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         scale: 1, 2 or 4; of "zhu2022" a power of two, or 3.
         features: channels between the blocks.
         blocks: residual in residual dense blocks.
-        growth: channels that each dense layer adds.
+        growth: The number of channels that each dense layer adds.
         definition: "wang2018" or "zhu2022".
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
-        spatial_dims: 2 or 3.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 1, "growth": 4}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 1, "growth": 4}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         # The authors' program names what ours and the dissertation's number from zero.
         (r"^body\.(\d+)\.rdb(\d)\.conv5\.", lambda match: f"body.{match[1]}.body.{int(match[2]) - 1}.LFF."),
@@ -133,11 +134,11 @@ class RRDBNet(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         image = self.sub_mean(lr)
         if self.step > 1:

@@ -26,9 +26,9 @@ class DecoderBlock(nn.Module):
     """Enlarge by repeating pixels, join the encoder's features of that size, two convolutions.
 
     Args:
-        in_channels: of the coarser input.
+        in_channels: The number of channels of the coarser input.
         skip_channels: of the encoder's features; 0 where there are none.
-        features: channels of the output.
+        features: The number of channels of the output.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, features: int) -> None:
@@ -81,12 +81,12 @@ class SegmentationUNet(nn.Module):
     Args:
         in_channels: modalities: 1, for BraTS 4.
         out_channels: classes, background included; 4 in the dissertation.
-        features: channels of the encoder's stem.
-        blocks: basic blocks of the encoder's stages, see `ResNetEncoder`.
+        features: The number of channels of the encoder's stem.
+        blocks: The number of basic blocks in each stage of the encoder, see `ResNetEncoder`.
         decoder: channels of the decoder's five blocks, coarsest first.
 
     Raises:
-        MedsrError: a combination of arguments that does not describe a network.
+        MedsrError: If the arguments do not describe a network.
     """
 
     PUBLISHED_KEYS = ((r"^encoder\.fc\.", None),)  # the classifier, in checkpoints of old versions
@@ -139,7 +139,7 @@ class SegmentationUNet(nn.Module):
         """Features by name, to compare images by (Zhu 2022, equations 5.10 and 5.11); nothing more is computed.
 
         Args:
-            image: (B, in_channels, H, W), any size. While training, see `ResNetEncoder`.
+            image: The image, (B, in_channels, H, W), of any size. For training, see `ResNetEncoder`.
             taps: some of "E1" (stem: convolution, batch normalisation, ReLU), "E2" to "E5" (the four stages of the
                 encoder) and "D" (the decoder, before the head).
 
@@ -164,8 +164,8 @@ class SegmentationUNet(nn.Module):
         """Class logits.
 
         Args:
-            image: (B, in_channels, H, W), any size. While training, see `ResNetEncoder`.
-            scale: ignored.
+            image: The image, (B, in_channels, H, W), of any size. For training, see `ResNetEncoder`.
+            scale: Ignored.
 
         Returns:
             (B, out_channels, H, W), before softmax.

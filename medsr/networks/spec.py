@@ -27,7 +27,7 @@ class NetworkSpec:
 
     Attributes:
         family: see `Family`.
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
         in_channels: channels of the input, guidance images included.
         out_channels: channels of the output; a generator's correspond to the first input channels. Of a
             discriminator and a detector: numbers per image.

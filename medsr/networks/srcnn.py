@@ -23,17 +23,17 @@ class SRCNN(nn.Module):
     of them, which keeps the size, and so does this. Weights are drawn from N(0, 0.001), biases are zero.
 
     Args:
-        in_channels: of the interpolated image.
-        out_channels: restored, which are the first of the image; all by default.
+        in_channels: The number of channels of the interpolated image.
+        out_channels: The number of channels to restore, the first ones of the image; all by default.
         features: filters n1 and n2 of the first two layers.
         kernel_sizes: filter sizes f1, f2, f3, odd; the paper also has (9, 3, 5) and (9, 5, 5).
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": (8, 6)}  # a quick one, for trials and tests
+    SMALL = {"features": (8, 6)}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class SRCNN(nn.Module):
 
         Args:
             image: (B, in_channels, *spatial) on the HR grid, any size.
-            scale: ignored.
+            scale: Ignored.
 
         Returns:
-            (B, out_channels, *spatial).
+            The restored image, (B, out_channels, *spatial).
         """
         x = F.relu(self.conv1(self.continued(image, self.padding[0])), inplace=True)
         x = F.relu(self.conv2(self.continued(x, self.padding[1])), inplace=True)
@@ -96,8 +96,8 @@ class SRCNN3D(SRCNN):
     edge values once, before the first layer; that is part of the forward pass here.
 
     Args:
-        in_channels: of the interpolated image.
-        out_channels: restored, which are the first of the image; all by default.
+        in_channels: The number of channels of the interpolated image.
+        out_channels: The number of channels to restore, the first ones of the image; all by default.
         features: filters of the first and second layer.
     """
 

@@ -27,10 +27,10 @@ class CumulativeBlock(nn.Module):
     """Dense layers that each see the block's input too, all of it returned with what they add (Zhu 2022).
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: of the input.
-        growth: channels that each layer adds.
-        layers: of them.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        in_channels: The number of channels of the input.
+        growth: The number of channels that each layer adds.
+        layers: The number of layers.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, growth: int, layers: int) -> None:
@@ -85,25 +85,26 @@ class SRDenseNet(nn.Module):
     weights as torch draws them.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         scale: a power of two; of "zhu2022" also 3.
-        features: channels of the first convolution.
+        features: The number of channels of the first convolution.
         blocks: dense blocks.
         layers: convolutions of each.
         growth: channels k that each of them adds.
         width: channels after the bottleneck.
         connections: "h", "hl" or "all".
         definition: "tong2017" or "zhu2022".
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
-        spatial_dims: 2 or 3.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 6, "blocks": 2, "layers": 3, "growth": 4, "width": 8}  # a quick one, for trials and tests
+    SMALL = {"features": 6, "blocks": 2, "layers": 3, "growth": 4, "width": 8}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         # The dissertation's program. Neither activations nor, in its blocks, anything else but convolutions has keys.
         (r"^body\.(\d+)\.body\.(\d+)\.body\.0\.", r"body.\1.layers.\2."),
@@ -188,11 +189,11 @@ class SRDenseNet(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         first = self.head(self.sub_mean(lr))
         x = first

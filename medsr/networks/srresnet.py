@@ -32,21 +32,22 @@ class SRResNet(nn.Module):
     all blocks share. Weights are as torch draws them; neither source says otherwise.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        scale: a power of two, or 3.
-        blocks: residual blocks.
-        features: channels.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        scale: The scale, a power of two or 3.
+        blocks: The number of residual blocks.
+        features: The number of channels.
         definition: "ledig2017" or "zhu2022".
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
-        spatial_dims: 2 or 3.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
 
     def __init__(
         self,
@@ -103,11 +104,11 @@ class SRResNet(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         x = self.head(self.sub_mean(lr))
         return self.add_mean(self.tail(self.body(x) + x))
@@ -121,18 +122,18 @@ class MSRResNet(nn.Module):
     drawn from 0.1 times He's normal distribution, biases are zero.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
-        scale: a power of two, or 3.
-        blocks: residual blocks.
-        features: channels.
-        spatial_dims: 2 or 3.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
+        scale: The scale, a power of two or 3.
+        blocks: The number of residual blocks.
+        features: The number of channels.
+        spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
-    SMALL = {"features": 8, "blocks": 2}  # a quick one, for trials and tests
+    SMALL = {"features": 8, "blocks": 2}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         (r"^body\.(\d+)\.conv1\.", r"body.\1.body.0."),
         (r"^body\.(\d+)\.conv2\.", r"body.\1.body.2."),
@@ -176,11 +177,11 @@ class MSRResNet(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, *spatial times the scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         x = self.upsample(self.body(self.act(self.conv_first(lr))))
         base = F.interpolate(

@@ -24,7 +24,7 @@ class RSTB(nn.Module):
     """Residual Swin transformer block: layers, a convolution, plus the input (section 3.2, figure 2a).
 
     Args:
-        layers: the transformer layers.
+        layers: The transformer layers.
         conv: the convolution, or three of them.
     """
 
@@ -35,7 +35,7 @@ class RSTB(nn.Module):
         self.end = layers.orders[-1]
 
     def forward(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         tokens = self.residual_group(x.permute(0, 2, 3, 1), plan)
         return x + self.conv(to_image(tokens, plan, self.end))
 
@@ -71,14 +71,14 @@ class SwinIR(nn.Module):
     of the layers are left out with a probability that rises linearly to `drop_path`. Checkpoints of the authors fit.
 
     Args:
-        in_channels: of the LR image.
-        out_channels: of the SR image, which are the first of the LR image; all by default.
+        in_channels: The number of channels of the LR image.
+        out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         scale: a power of two, or 3; any with the direct head; 2 or 4 with "nearest+conv".
         features: C of a token (the authors' embed_dim), a multiple of every number of heads.
         depths: transformer layers of each block.
         heads: of the attention in each block; one number holds for all.
-        window: side of the attention windows.
-        mlp_ratio: hidden features of the MLPs relative to `features`.
+        window: The side of the attention windows, in pixels.
+        mlp_ratio: The number of hidden features of the MLPs relative to `features`.
         upsampler: "pixelshuffle" (classical SR), "pixelshuffledirect" (lightweight SR) or "nearest+conv"
             (real-world SR).
         resi_connection: "1conv", or "3conv" to save parameters.
@@ -87,13 +87,13 @@ class SwinIR(nn.Module):
         mean: of the training set, for all channels or each; by default that of DIV2K for three channels, else 0.
 
     Raises:
-        MedsrError: arguments that describe no network.
+        MedsrError: If the arguments do not describe a network.
     """
 
     mean: torch.Tensor
 
     PUBLISHED_KEYS = ((r"\.(attn_mask|relative_position_index)$", None),)  # constants that are computed here
-    SMALL = {  # a quick one, for trials and tests; they are too short for stochastic depth
+    SMALL = {  # a small one, for trials and tests; they are too short for stochastic depth
         "features": 8,
         "depths": (2, 2),
         "heads": 2,
@@ -199,11 +199,11 @@ class SwinIR(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, H, W), any size.
-            scale: not used, it is built in.
+            lr: The LR image, (B, in_channels, H, W), of any size.
+            scale: Ignored; the scale is built in.
 
         Returns:
-            (B, out_channels, H times scale, W times scale).
+            The SR image, (B, out_channels, H times scale, W times scale).
         """
         first = self.conv_first(pad_to_windows(lr, self.window) - self.mean)
         plan = self.windows(first.shape[0], first.shape[2], first.shape[3])

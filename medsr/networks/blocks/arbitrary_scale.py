@@ -40,8 +40,8 @@ class ArbitraryScaleNetwork(nn.Module):
         """Add what all have in common.
 
         Args:
-            spatial_dims: 2 or 3.
-            in_channels: of the LR image.
+            spatial_dims: The number of spatial axes, 2 or 3.
+            in_channels: The number of channels of the LR image.
             out_channels: of the SR image.
             features: channels of the features.
             radius: voxels to either side that a feature voxel depends on.
@@ -70,7 +70,7 @@ class ArbitraryScaleNetwork(nn.Module):
         )
 
     def extract(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features of an image whose intensities are shifted, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        """Return the features (B, features, *spatial) of an intensity-shifted image (B, in_channels, *spatial)."""
         raise NotImplementedError
 
     def features(self, lr: torch.Tensor) -> torch.Tensor:
@@ -95,7 +95,7 @@ class ArbitraryScaleNetwork(nn.Module):
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, *spatial), any size.
+            lr: The LR image, (B, in_channels, *spatial), of any size.
             scale: one number, or one per axis, from 1 to the largest scale; floats become the fractions they stand
                 for (`medsr.geometry.exact_scale`). The constructor's by default.
             query: which output voxels, and the scale, instead; all by default, round(n * s) per axis.
@@ -115,8 +115,9 @@ class MetaOptions:
 
     Args:
         scale: used where `forward` is given none; one number or one per axis.
-        mean: of the training set, for all channels or each; taken from the input and added to the output.
-        std: standard deviation of the training set, alike.
+        mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
+            the output.
+        std: The standard deviation of the training set, one number or one per channel.
         anisotropic: see `MetaUpscale`; for training at different scales per axis, which is no published network's.
         positions: see `MetaUpscale`.
         largest_scale: that is taken along an axis.

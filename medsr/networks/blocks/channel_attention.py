@@ -11,8 +11,8 @@ class ChannelAttention(nn.Module):
     """How much of each channel to keep, from the means of all of them (section 3.3).
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels.
         reduction: r; the hidden layer has `features // r` channels.
     """
 
@@ -46,7 +46,7 @@ class ResidualChannelAttentionBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         residual = self.body[2](self.body[1](self.body[0](x)))
         return torch.addcmul(x, residual, self.body[3](residual))  # scaling and sum in one pass over memory
 
@@ -62,7 +62,7 @@ class ResidualGroup(nn.Module):
         self.body = nn.Sequential(*layers, convolution(spatial_dims, features, features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         return x + self.body(x)
 
 

@@ -13,10 +13,10 @@ class DenseLayer(nn.Module):
     """Convolution and activation, whose result joins the input (Huang et al. 2017).
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: of the input.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        in_channels: The number of channels of the input.
         growth: channels that join it.
-        act: see `activation`.
+        act: The activation, see `activation`.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, growth: int, act: str = "relu") -> None:
@@ -35,11 +35,11 @@ class ResidualDenseBlock(nn.Module):
     Zhang et al. 2018, section 3.2, figure 3 fuse by 1x1; Wang et al. 2018, figure 4, by 3x3 and scale.
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels of input and output.
-        growth: channels that each layer adds.
-        layers: of them.
-        act: see `activation`.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels of the input and of the output.
+        growth: The number of channels that each layer adds.
+        layers: The number of layers.
+        act: The activation, see `activation`.
         fusion: kernel size of the last convolution.
         res_scale: factor of the residual.
     """
@@ -62,7 +62,7 @@ class ResidualDenseBlock(nn.Module):
         self.LFF = convolution(spatial_dims, features + layers * growth, features, fusion)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         return torch.add(x, self.LFF(self.convs(x)), alpha=self.res_scale)
 
 
@@ -72,9 +72,9 @@ class RRDB(nn.Module):
     Wang et al. 2018, figure 4.
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels of input and output.
-        growth: channels that each dense layer adds.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels of the input and of the output.
+        growth: The number of channels that each dense layer adds.
         fusion: kernel size of each block's last convolution.
     """
 
@@ -89,7 +89,7 @@ class RRDB(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         return torch.add(x, self.body(x), alpha=self.res_scale)
 
 
@@ -97,13 +97,13 @@ class RDNFeatures(nn.Module):
     """All of RDN but its upsampler, for RDN and Meta-RDN; `medsr.networks.rdn.RDN` explains the names of the parts.
 
     Args:
-        spatial_dims: 2 or 3.
-        in_channels: of the image.
-        features: channels G0 between the blocks.
-        blocks: D.
-        layers: convolutions C of each block.
-        growth: channels G that each of them adds.
-        act: activation within the blocks.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        in_channels: The number of channels of the image.
+        features: The number of channels between the blocks (G0).
+        blocks: The number of residual dense blocks (D).
+        layers: The number of convolutions in each block (C).
+        growth: The number of channels that each convolution adds (G).
+        act: The activation within the blocks, see `activation`.
     """
 
     def __init__(

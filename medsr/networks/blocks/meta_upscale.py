@@ -45,8 +45,8 @@ class MetaUpscale(nn.Module):
     sees differ.
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels of the input.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels of the input.
         out_channels: of the image.
         anisotropic: the prediction sees 1/s of every axis instead of their mean, which is the published 1/s where all
             are equal.
@@ -113,7 +113,7 @@ class MetaUpscale(nn.Module):
         """What the prediction sees: 1/s and the offset along each axis, (*offsets of axis 0, *of axis 1, ..., inputs).
 
         Args:
-            scale: per axis.
+            scale: The scale of each axis.
             offsets: per axis, of any shape.
         """
         inverse = [float(1 / s) for s in scale]

@@ -21,7 +21,7 @@ class Query:
     """A box of the SR grid, in global coordinates: wherever a tile lies, a voxel is asked for by the same index.
 
     Attributes:
-        scale: per axis.
+        scale: The scale of each axis.
         low: first output voxel per axis, counted from the image's first edge.
         high: behind the last one.
         origin: input voxel, counted likewise, that the first one of the given features is.

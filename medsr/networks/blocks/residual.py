@@ -21,7 +21,7 @@ def check_sizes(network: str, spatial_dims: int, in_channels: int, out_channels:
         sizes: whatever else must be at least 1, by the name of the argument.
 
     Raises:
-        MedsrError: one of them is out of range.
+        MedsrError: If one of them is out of range.
     """
     if spatial_dims not in (2, 3):
         raise MedsrError(f"{network} works in 2 or 3 dimensions, got spatial_dims {spatial_dims}")
@@ -54,7 +54,7 @@ def activation(name: str) -> nn.Module:
     """A new activation layer: "relu", "leaky_relu" (slope 0.2, as in the dissertation) or "prelu".
 
     Raises:
-        MedsrError: unknown name.
+        MedsrError: If the name is unknown.
     """
     if name == "relu":
         return nn.ReLU(inplace=True)
@@ -79,9 +79,9 @@ class ResidualBlock(nn.Module):
     """Convolution, activation, convolution, times `res_scale`, plus the input (Lim et al. 2017, figure 2c).
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels.
-        act: see `activation`.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels.
+        act: The activation, see `activation`.
         res_scale: factor of the residual (Lim et al. 2017, section 3.3).
         kernel_size: of both convolutions.
     """
@@ -98,7 +98,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         return torch.add(x, self.body(x), alpha=self.res_scale)
 
 
@@ -106,8 +106,8 @@ class NormalisedBlock(nn.Module):
     """Convolution, batch norm, activation, convolution, batch norm, plus the input (Ledig et al. 2017, figure 4).
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels.
         act: the activation layer.
         last: what follows the second batch norm before the sum, if anything.
     """
@@ -124,7 +124,7 @@ class NormalisedBlock(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to the same."""
+        """Map (B, features, *spatial) to the same shape."""
         return self.body(x) + x
 
 
@@ -143,7 +143,7 @@ class MeanShift(nn.Module):
     they are buffers here: no optimiser ever moves them.
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
         channels: of the image.
         mean: of each channel over the training set; zero where the images are used as they are.
         std: of each channel.

@@ -12,8 +12,8 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation around a shortcut (He et al. 2016, figures 2 and 5 left).
 
     Args:
-        in_channels: of the input.
-        features: channels of the output.
+        in_channels: The number of channels of the input.
+        features: The number of channels of the output.
         stride: of the first convolution, and of the 1x1 convolution on the shortcut that it makes necessary.
     """
 

@@ -48,9 +48,9 @@ class SubpixelShuffle(nn.Module):
     one becomes, so that it starts as nearest-neighbour enlargement.
 
     Args:
-        in_channels: of the input.
-        features: channels of the output.
-        norm: see `ResNetUNet`.
+        in_channels: The number of channels of the input.
+        features: The number of channels of the output.
+        norm: The normalisation, see `ResNetUNet`.
         blur: average each pixel with its neighbours to the left and above, borders repeated (Sugawara et al. 2018).
     """
 
@@ -78,10 +78,10 @@ class UnetBlock(nn.Module):
     """Enlarge, join with the encoder's features of that size, and two 3x3 convolutions.
 
     Args:
-        in_channels: of the coarser input.
+        in_channels: The number of channels of the coarser input.
         skip_channels: of the encoder's features.
-        features: channels of the output.
-        norm: see `ResNetUNet`.
+        features: The number of channels of the output.
+        norm: The normalisation, see `ResNetUNet`.
         blur: see `SubpixelShuffle`.
         self_attention: after the convolutions.
     """

@@ -14,7 +14,7 @@ class PixelShuffle(nn.Module):
     """Rearrange channels into voxels (Shi et al. 2016, equation 4), in 2D as torch does it, and in 3D alike.
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
         scale: r; the input has r^spatial_dims times the channels of the output.
     """
 
@@ -38,7 +38,7 @@ class PixelUnshuffle(nn.Module):
     """Rearrange voxels into channels, the inverse of `PixelShuffle`.
 
     Args:
-        spatial_dims: 2 or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
         scale: r; the sizes of the input are its multiples.
     """
 
@@ -72,13 +72,13 @@ class SubpixelUpsampler(nn.Sequential):
     """Convolution and shuffle, for every factor 2 or once for 3 (Ledig et al. 2017, Lim et al. 2017).
 
     Args:
-        spatial_dims: 2 or 3.
-        features: channels of input and output.
-        scale: a power of two, or 3.
+        spatial_dims: The number of spatial axes, 2 or 3.
+        features: The number of channels of the input and of the output.
+        scale: The scale, a power of two or 3.
         after: makes the layer that follows every shuffle; nothing follows by default.
 
     Raises:
-        MedsrError: another scale.
+        MedsrError: If the scale is another number.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ def subpixel_stages(scale: int) -> list[int]:
     """The factors of the stages: 2, 2, ... for a power of two; 3 for 3.
 
     Raises:
-        MedsrError: another scale.
+        MedsrError: If the scale is another number.
     """
     if scale == 3:
         return [3]

@@ -75,7 +75,7 @@ class SelfAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, H, W) to the same."""
+        """Map (B, features, H, W) to the same shape."""
         flat = x.flatten(2)
         # The paper's softmax runs over the positions of f, "query" in the published weights: those are looked at.
         looking, seen = self.key(flat).transpose(1, 2), self.query(flat).transpose(1, 2)

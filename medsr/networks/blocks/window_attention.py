@@ -20,7 +20,7 @@ class WindowAttention(nn.Module):
     Args:
         features: of a token, C.
         heads: h; C is a multiple of it.
-        window: side of the windows.
+        window: The side of the windows, in pixels.
     """
 
     def __init__(self, features: int, heads: int, window: int) -> None:
@@ -97,7 +97,7 @@ class MLP(nn.Module):
     """Two linear layers with an exact GELU between them.
 
     Args:
-        features: of a token.
+        features: The number of features of a token.
         hidden: features between the layers.
     """
 
@@ -107,7 +107,7 @@ class MLP(nn.Module):
         self.fc2 = linear(hidden, features)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(..., features) to the same."""
+        """Map (..., features) to the same shape."""
         return self.fc2(F.gelu(self.fc1(tokens)))
 
 
@@ -123,9 +123,9 @@ class TransformerLayer(nn.Module):
     """x + attention(norm(x)), then x + MLP(norm(x)) (Liu et al. 2021, equation 3).
 
     Args:
-        features: of a token.
-        heads: of the attention.
-        window: side of the windows.
+        features: The number of features of a token.
+        heads: The number of attention heads.
+        window: The side of the windows, in pixels.
         mlp_ratio: hidden features of the MLP relative to `features`.
         drop_path: in training, probability that a residual is left out for an image (Huang et al. 2016).
     """
@@ -205,10 +205,10 @@ class TransformerLayers(nn.Module):
     """A row of layers on plain and shifted windows in turns (Liu et al. 2021, figure 3b).
 
     Args:
-        features: of a token.
-        heads: of the attention.
-        window: side of the windows.
-        mlp_ratio: hidden features of the MLPs relative to `features`.
+        features: The number of features of a token.
+        heads: The number of attention heads.
+        window: The side of the windows, in pixels.
+        mlp_ratio: The number of hidden features of the MLPs relative to `features`.
         drop_paths: of each layer, see `TransformerLayer`.
         shifted: False leaves all windows where they are.
         enter: order of the tokens that come in, see `windows`; they leave in that of the last layer.
@@ -247,7 +247,7 @@ def check_attention(network: str, features: int, heads: Sequence[int], mlp_ratio
     """Refuse numbers that describe no transformer layer.
 
     Raises:
-        MedsrError: one of them is out of range.
+        MedsrError: If one of them is out of range.
     """
     for number in heads:
         if number < 1 or features % number:

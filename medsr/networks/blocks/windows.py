@@ -144,7 +144,7 @@ def reach(window: int, stages: Sequence[tuple[str, int]], tail: Sequence[tuple[i
     """LR pixels beyond a tile, which starts and ends at multiples of the window, that the tile's SR pixels depend on.
 
     Args:
-        window: side of the windows.
+        window: The side of the windows, in pixels.
         stages: in the order of computation, ("convolution", radius) or ("window", shift).
         tail: (resolution, radius) of the layers behind them, see `medsr.networks.blocks.upsamplers.halo_of`.
     """
