@@ -36,6 +36,7 @@ class TrainingLoader(DataLoader):
         steps: batches of an epoch, over all processes.
         samples: items of an epoch, instead.
         scales: to draw one from for each batch, for networks of any scale; the dataset is then a `ScaledDataset`.
+        num_workers: processes that prepare items; 0 prepares them in this one.
 
     Raises:
         InputError: neither or both of `steps` and `samples`, or nothing to draw.
@@ -50,6 +51,7 @@ class TrainingLoader(DataLoader):
         steps: int | None = None,
         samples: int | None = None,
         scales: Iterable[ScaleLike] | None = None,
+        num_workers: int = 0,
     ) -> None:
         if (steps is None) == (samples is None):
             raise InputError(f"expected either steps or samples of an epoch, got {steps} and {samples}")
@@ -59,7 +61,7 @@ class TrainingLoader(DataLoader):
             sampler = WeightedEpochSampler(dataset.data, drawn, seed)  # type: ignore[arg-type]
         else:
             sampler = ScaleSampler(dataset.data, drawn, batch_size, scales, seed)  # type: ignore[arg-type]
-        super().__init__(dataset, batch_size=batch_size, sampler=sampler, num_workers=0)
+        super().__init__(dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers)
 
 
 class _StandardRun:
