@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.config import KeysCollection
-from monai.data import DataLoader, Dataset
+from monai.data import DataLoader, Dataset, decollate_batch
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer
 from monai.transforms import AsDiscreted, Compose, LoadImaged
@@ -137,3 +138,13 @@ class Inference(SupervisedEvaluator):
             amp=amp,
             **others,
         )
+        savers = [t for t in getattr(postprocessing, "transforms", ()) if isinstance(t, SaveImageWithRecordd)]
+        self.add_event_handler(Events.ITERATION_STARTED, _check_sources, savers)
+
+
+def _check_sources(engine: Engine, savers: Sequence[SaveImageWithRecordd]) -> None:
+    """Refuse images whose results cannot be saved as asked when they have been read, before the network runs."""
+    batch: Any = engine.state.batch
+    for saver in savers:
+        for image in decollate_batch(batch[saver.reference]):
+            saver.check_source(image)

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from medsr.data.contrasts import contrast_groups
-from medsr.data.dicom.derived.writing import check_sources
-from medsr.data.dicom.reading import source_headers
 from medsr.data.formats.stacks import check_writable
 from medsr.data.input_images import InputImage, find_images
 from medsr.errors import InputError
@@ -39,12 +37,13 @@ def inference_items(
         inputs: an image file, a folder of images, a folder of slices (pictures), a DICOM folder, a `.zip` of one, a
             `.txt` list of paths, or several of them.
         series: SeriesInstanceUID to read from folders and archives that hold several.
-        output_ext: of the results; for "dicom" and "png" the headers are checked here, before any network runs.
+        output_ext: of the results; for "dicom" and "png" the inputs' format is checked here. Whether a series can be
+            derived is checked when an image has been read, before the network runs on it.
         contrasts: in the order of the network's channels, as they stand in the names of files.
 
     Raises:
-        InputError: nothing was found, a path is no image, a derived series is asked of what is not a DICOM series of
-            modality MR or CT, pictures are asked of what is no 8- or 16-bit picture, or see `contrast_groups`.
+        InputError: nothing was found, a path is no image, a derived series is asked of what is not DICOM, pictures
+            are asked of what is no 8- or 16-bit picture, or see `contrast_groups`.
     """
     images = find_images(inputs, series=series)
     if contrasts is not None:
@@ -54,9 +53,7 @@ def inference_items(
         return [{"image": [str(s.path) for s in group], "stem": [s.stem for s in group]} for group in groups]
     for image in images:
         check_format(image, output_ext)
-        if output_ext == DICOM:
-            check_derivable(image.path, series)
-        elif output_ext == PNG:
+        if output_ext == PNG:
             check_writable(image.path)
     return [{"image": str(image.path), "stem": image.stem} for image in images]
 
@@ -71,18 +68,3 @@ def check_format(image: InputImage, output_ext: str) -> None:
         raise InputError(f"{image.path}: {NOT_DICOM}")
     if output_ext == PNG and not image.is_picture:
         raise InputError(f"{image.path}: {NO_PICTURE}")
-
-
-def check_derivable(path: str | Path, series: str | None) -> list[Any]:
-    """Headers of a series, if a derived one can be made of them.
-
-    Raises:
-        InputError: they are not of a series of modality MR or CT, with the path in front: of an archive the files' own
-            names say nothing.
-    """
-    try:
-        headers = source_headers(path, series=series)
-        check_sources(headers)
-    except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
-    return headers

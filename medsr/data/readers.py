@@ -21,6 +21,7 @@ from medsr.data.formats.nifti import read_nifti
 from medsr.data.formats.pictures import read_picture
 from medsr.data.formats.stacks import read_stack
 from medsr.data.input_images import InputImage, find_images
+from medsr.data.provenance import PROVENANCE, Provenance, stamps
 from medsr.data.volume import CHANNEL_FILES, SAME_GRID_MM, Volume
 from medsr.errors import InputError
 from medsr.files.suffixes import ANALYZE, DICOM, IMAGE_SUFFIXES, METAIMAGE, MGH, NIFTI, NRRD, PICTURE
@@ -119,14 +120,19 @@ class VolumeReader(ImageReader):
             The array, (X, Y, Z) for one file and (C, X, Y, Z) for several, and MONAI's metadata: ``affine``,
             ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, and the entries of
             ``Volume.meta`` of the first file, with ``warnings`` joined to one string (lists of different
-            lengths cannot be collated); of several files also their paths, as ``channel_files``.
+            lengths cannot be collated); of several files also their paths, as ``channel_files``; and the
+            `Provenance` of each file.
 
         Raises:
-            InputError: as ``read_volume``, or the files of one case do not share one grid.
+            InputError: as ``read_volume``, the files of one case do not share one grid, or a file changed meanwhile.
         """
-        volumes = [
-            read_volume(path, series=self.series, max_voxels=self.max_voxels, luminance=self.luminance) for path in img
-        ]
+        volumes, provenance = [], []
+        for path in img:
+            before = stamps(path.expanduser())
+            volume = read_volume(path, series=self.series, max_voxels=self.max_voxels, luminance=self.luminance)
+            provenance.append(Provenance(path.expanduser(), before, volume.headers))
+            provenance[-1].check_unchanged()
+            volumes.append(volume)
         first = volumes[0]
         for path, volume in zip(img[1:], volumes[1:], strict=True):
             if volume.data.shape != first.data.shape:
@@ -152,6 +158,7 @@ class VolumeReader(ImageReader):
             original_channel_dim="no_channel" if len(volumes) == 1 else 0,
             space="RAS",
             warnings="; ".join(notes),
+            **{PROVENANCE: provenance},
         )
         if len(volumes) > 1:
             meta[CHANNEL_FILES] = [str(path) for path in img]

@@ -38,11 +38,13 @@ class Volume:
             "dicom", "picture"), ``original_dtype``, ``sform_code``, ``qform_code`` (0 where the format has none, and 0
             for a qform that describes another grid than ``affine``), ``units`` (the header's word, "mm"),
             ``series_uid`` ("" unless DICOM) and ``warnings`` (list of one-line strings).
+        headers: data sets without pixels of a DICOM series, in the order of the volume; none for other formats.
     """
 
     data: np.ndarray
     affine: np.ndarray
     meta: dict[str, Any] = field(default_factory=dict)
+    headers: tuple[Any, ...] = ()
 
 
 def describe(**values: Any) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from medsr.data.dicom.derived.writing import Processing, write_derived_series
-from medsr.data.inference_items import NOT_DICOM, check_derivable
+from medsr.data.dicom.derived.writing import Processing, check_sources, write_derived_series
+from medsr.data.inference_items import NOT_DICOM
+from medsr.data.provenance import Provenance
 from medsr.errors import InputError
 from medsr.outputs.result import Result
 
@@ -33,7 +34,7 @@ def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dic
         InputError: the source is not a DICOM series of modality MR or CT.
         OutputError: it cannot be written.
     """
-    headers = derivable_headers(result.source, result.series_uid)
+    headers = derivable_headers(result.source, result.meta)
     method = record["method"]
     series = write_derived_series(
         folder,
@@ -54,15 +55,24 @@ def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dic
     }
 
 
-def derivable_headers(source: str, series_uid: str) -> list[Any]:
-    """Headers of a source that a derived series can be made of.
+def derivable_headers(source: str, meta: Mapping[str, Any]) -> list[Any]:
+    """Return the headers that came with an image, if a derived series can be made of them; no file is read.
+
+    Args:
+        source: file, folder or archive, for the message.
+        meta: of the LR image.
 
     Raises:
         InputError: it is not a DICOM series of modality MR or CT.
     """
-    if not series_uid or not source:
+    headers = [header for entry in Provenance.of(meta)[:1] for header in entry.headers]
+    if not headers:
         raise InputError(f"{source or 'the image'}: {NOT_DICOM}")
-    return check_derivable(source, series_uid)
+    try:
+        check_sources(headers)
+    except InputError as error:  # of an archive the files' own names say nothing
+        raise error if source in str(error) else InputError(f"{source}: {error}") from error
+    return headers
 
 
 def _seed(result: Result, headers: list[Any], record: Mapping[str, Any]) -> str:

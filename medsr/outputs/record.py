@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from medsr.data.provenance import Provenance
 from medsr.files.hashes import sha256_of
 from medsr.geometry import Grid, Scale, format_scale
 from medsr.version import __version__
@@ -20,9 +21,11 @@ DISCLAIMER = (
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom")
 
 
-def input_record(source: str | Path) -> dict[str, Any]:
-    """Name and hash of an input; no hash where it does not exist."""
+def input_record(source: str | Path, provenance: Provenance | None = None) -> dict[str, Any]:
+    """Return name and hash of an input: that of what was read, where it is known, and none where nothing exists."""
     path = Path(source)
+    if provenance is not None:
+        return {"name": path.name, "sha256": provenance.sha256}
     return {"name": path.name, "sha256": sha256_of(path) if str(source) and path.exists() else None}
 
 
@@ -115,6 +118,7 @@ def make_record(
     seconds: float,
     tiles: int,
     warnings: list[str],
+    provenance: Provenance | None = None,
 ) -> dict[str, Any]:
     """Everything needed to know, and to repeat, how a result was made; JSON-able.
 
@@ -130,12 +134,13 @@ def make_record(
         seconds: time in the inferer.
         tiles: number of tiles.
         warnings: of the whole run.
+        provenance: of the source, where the image was read from it.
     """
     weight_file = Path(weights) if weights else None
     return {
         "medsr": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "input": input_record(source),
+        "input": input_record(source, provenance),
         "method": {
             "bundle": metadata.get("name", ""),
             "version": metadata.get("version", ""),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
+from medsr.data.provenance import Provenance
 from medsr.data.volume import CHANNEL_FILES
 from medsr.geometry import Grid
 from medsr.inferers import InferenceFacts
@@ -88,6 +89,11 @@ class Result:
     def sr(self) -> Grid:
         """Grid of the SR image."""
         return Grid(tuple(self.sr_image.shape[1:]), self.sr_image.affine.numpy())
+
+    def provenance_of(self, channel: int) -> Provenance | None:
+        """Return where a channel of the LR image was read from; None if that is not known."""
+        entries = Provenance.of(self.meta)
+        return entries[channel] if channel < len(entries) else None
 
     @property
     def series_uid(self) -> str:

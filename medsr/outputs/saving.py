@@ -13,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
 
+from medsr.data.provenance import Provenance
 from medsr.data.volume import CHANNEL_FILES
 from medsr.data.writers import write_volume
 from medsr.errors import InputError, MedsrError, OutputError
@@ -129,23 +130,26 @@ class SaveImageWithRecordd(SaveImaged):
         return named
 
     def check_source(self, lr_image: MetaTensor) -> None:
-        """Tell before the network runs what saving would refuse after it.
+        """Tell before the network runs what saving would refuse after it, and take what saving needs of the source.
 
         Raises:
             InputError: a derived series is asked of what is not a DICOM series of modality MR or CT, or pictures of
-                what is no picture of 8 or 16 bits.
+                what is no picture of 8 or 16 bits; or the source has changed since it was read.
         """
         source = lr_image.meta.get("filename_or_obj", "")
         if self.output_ext in (DICOM, PNG) and CHANNEL_FILES in lr_image.meta:
             raise InputError(_ONE_CONTRAST)
         if self.output_ext == DICOM:
-            derivable_headers(source, str(lr_image.meta.get("series_uid") or ""))
+            derivable_headers(source, lr_image.meta)
         elif self.output_ext == PNG:
             source_bits(source, lr_image.meta)
+        for entry in Provenance.of(lr_image.meta):
+            entry.sha256  # noqa: B018  # taken now: the source may change or vanish while the network runs
 
     def _write(self, named: Sequence[tuple[OutputPaths, Result]]) -> None:
         """Write the files of all channels together."""
-        inputs = [input_record(file) for file in named[0][1].files]
+        first = named[0][1]
+        inputs = [input_record(file, first.provenance_of(k)) for k, file in enumerate(first.files)]
         # the images come last: where they are, the rest is
         rest = [path for p, _ in named for path in (p.preview, p.record, p.deviation, p.consistency)]
         final = [*rest, *(paths.image for paths, _ in named)]
@@ -197,6 +201,7 @@ class SaveImageWithRecordd(SaveImaged):
         offset, scale = result.window
         return make_record(
             source=result.source,
+            provenance=result.provenance_of(result.channel or 0),
             metadata=metadata,
             weights=self.weights,
             lr=result.lr,

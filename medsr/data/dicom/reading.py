@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 
 from medsr.data.dicom.archives import is_archive, unpacked
-from medsr.data.dicom.errors import BoundedFile, header_errors, quiet_pydicom
+from medsr.data.dicom.errors import header_errors, quiet_pydicom
 from medsr.data.dicom.pixels import read_pixels
 from medsr.data.dicom.planes import Plane, planes_of
 from medsr.data.dicom.series import SERIES_VARIABLE, DicomSeries, choose_series, find_series, is_dicom
@@ -50,9 +50,9 @@ class _Stack:
         return dict(zip(self.series.files, self.series.headers, strict=True))
 
     @property
-    def files(self) -> list[Path]:
-        """In the order of the volume, each once."""
-        return list(dict.fromkeys(plane.file for plane in self.planes))
+    def ordered_headers(self) -> tuple[Any, ...]:
+        """In the order of the volume, that of each file once."""
+        return tuple(self.headers[file] for file in dict.fromkeys(plane.file for plane in self.planes))
 
 
 def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = None) -> Volume:
@@ -97,7 +97,7 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
             photometric=first.photometric,
             warnings=stack.warnings,
         )
-    return Volume(data, affine, meta)
+    return Volume(data, affine, meta, stack.ordered_headers)
 
 
 def source_headers(path: str | os.PathLike[str], series: str | None = None) -> list[pydicom.Dataset]:
@@ -115,11 +115,7 @@ def source_headers(path: str | os.PathLike[str], series: str | None = None) -> l
         InputError: as `read_dicom`, as far as headers go.
     """
     with _opened(Path(path).expanduser()) as folder:
-        headers: list[pydicom.Dataset] = []
-        for file in _find_stack(folder, series).files:
-            with header_errors(file), BoundedFile(file) as opened:
-                headers.append(pydicom.dcmread(opened, stop_before_pixels=True, force=True))
-        return headers
+        return list(_find_stack(folder, series).ordered_headers)
 
 
 @contextmanager

@@ -12,10 +12,10 @@ from pydicom import uid
 
 from medsr.data.dicom.decoders import check_deflated
 from medsr.data.dicom.errors import BoundedFile, header_errors, quiet_pydicom
-from medsr.data.dicom.planes import TAGS
 from medsr.errors import InputError
 from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
 
+_OVERLAYS = range(0x6000, 0x6100)
 SERIES_VARIABLE = "MEDSR_DICOM_SERIES"  # environment variable that chooses where a folder holds several series
 
 
@@ -128,9 +128,11 @@ def _read_header(path: Path) -> Any | None:
     """Returns the header of an image, None for another kind of DICOM object."""
     with header_errors(path):
         check_deflated(path)
-        tags = [*TAGS, "SeriesDescription", "SeriesInstanceUID", "SeriesNumber"]
         with BoundedFile(path) as file:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags, force=True)
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        for tag in set(header.keys()):
+            if tag.is_private or tag.group in _OVERLAYS:
+                del header[tag]  # large, and of no use to what is derived; headers live as long as their image
         kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
         name = "" if kind is None else uid.UID(kind).name
         if kind is None or ("Image Storage" in name and "Rows" not in header):
