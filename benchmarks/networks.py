@@ -137,12 +137,13 @@ def markdown(rows: list[dict[str, Any]], command: str, about: dict[str, Any]) ->
         [
             "# Networks, measured",
             "",
-            f"Written by `{command}` on",
-            f"{about['date']}; do not edit. What is measured are the networks of",
-            "[networks.md](networks.md), on the inputs named there.",
+            f"This page was written by `{command}` on",
+            f"{about['date']}; do not edit it. The measured networks are those of",
+            "[networks.md](networks.md), with the inputs that are named there.",
             "",
-            f"{about['processor']}, {about['threads']} thread(s), float32; {versions}. The plain formulation is the",
-            "same network with the same weights written down literally, timed in turns with ours in one process.",
+            f"{about['processor']}, {about['threads']} thread(s), float32; {versions}. The plain formulation is",
+            "the same network with the same weights, written down literally and timed alternately with medsr's in one",
+            "process.",
             "",
             tabulate(
                 [measurements(row) for row in rows],

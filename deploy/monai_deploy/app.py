@@ -1,8 +1,8 @@
-"""A MONAI Deploy application: every series of a study in, a derived SR series of each out.
+"""A MONAI Deploy application that makes a derived SR series of every series of a study.
 
     python deploy/monai_deploy/app.py --input STUDY --output OUT
 
-`MEDSR_BUNDLE` (default: medsr's) and `MEDSR_SCALE` (default: 2) choose method and scale.
+`MEDSR_BUNDLE` (default: the default bundle of medsr) and `MEDSR_SCALE` (default: 2) choose the method and the scale.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSel
 from medsr.bundle import DEFAULT_BUNDLE
 from medsr.deploy.operators import SuperResolutionSeriesOperator
 
-# MR and CT; others cannot be written as derived series.
+# Only MR and CT, because other modalities cannot be written as derived series.
 RULES = """
 {"selections": [{"name": "images", "conditions": {"Modality": "(?i)^(MR|CT)$"}}]}
 """
 
 
 class SuperResolutionApp(Application):
-    """Load, select, enlarge, write."""
+    """Load a study, select its series, enlarge them and write the derived series."""
 
     def compose(self) -> None:
         """Connect the operators."""

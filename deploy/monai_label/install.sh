@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the environment in which medsr is tested under MONAI Label: `install.sh FOLDER [PYTHON]`.
+# Make the environment in which medsr is tested under MONAI Label: `install.sh FOLDER [PYTHON]`.
 #
-# Python 3.11 only: MONAI Label 0.8.5 imports distutils, which 3.12 no longer has, and numpy 2.4 needs 3.11. Where pip's
-# default index offers a CUDA build of torch that you do not want, point PIP_EXTRA_INDEX_URL at PyTorch's index of CPU
+# Python must be 3.11: MONAI Label 0.8.5 imports distutils, which 3.12 no longer has, and numpy 2.4 needs 3.11. If pip's
+# default index offers a CUDA build of torch that you do not want, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU
 # builds.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -10,7 +10,7 @@ folder="${1:?usage: install.sh FOLDER [PYTHON]}"
 "${2:-python3.11}" -m venv "$folder"
 python="$folder/bin/python"
 pip() { "$python" -m pip --disable-pip-version-check install --quiet "$@"; }
-unset PIP_CONSTRAINT PIP_BUILD_CONSTRAINT # those of the development environment pin other versions
+unset PIP_CONSTRAINT PIP_BUILD_CONSTRAINT # the development environment's files pin other versions
 
 pip torch==2.13.0
 pip -r "$here/requirements.txt"

@@ -26,11 +26,11 @@ RIGHT = {"parameters", "conv", "all", "halo", "channels"}  # columns of numbers
 INTRODUCTION = """\
 # Networks
 
-Written by `medsr networks --format markdown`; do not edit. Classes are importable from `medsr.networks`;
-`medsr.networks.create("rdst-e")` builds a preset. The scale of a preset is an argument; the figures are
-for the one given first. `halo` is in input voxels. M-conv counts the multiply-adds of convolutions and
-linear layers, M-all every product that is computed, attention included. What was measured of these networks
-stands in [networks_measured.md](networks_measured.md)."""
+This page is written by `medsr networks --format markdown`; do not edit it. The classes can be imported from
+`medsr.networks`, and `medsr.networks.create("rdst-e")` builds a preset. The scale of a preset is an argument; the
+figures are for the scale that is given first. `halo` is in input voxels. M-conv counts the multiply-adds of
+convolutions and linear layers, and M-all counts every product that is computed, including attention.
+[networks_measured.md](networks_measured.md) has the measurements of these networks."""
 
 
 def text(rows: list[dict[str, Any]], columns: tuple[str, ...], style: str = "simple") -> str:
