@@ -1,4 +1,4 @@
-"""EDSR: deep residual network without batch normalisation (Lim et al. 2017)."""
+"""EDSR: a deep residual network without batch normalisation (Lim et al. 2017)."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -13,19 +13,19 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class EDSR(nn.Module):
-    """Convolution, residual blocks under one skip connection, sub-pixel upsampling, convolution.
+    """A convolution, residual blocks under one skip connection, sub-pixel upsampling and a convolution.
 
-    Lim et al. 2017, sections 3.2 and 3.3, figure 3. All convolutions are 3x3 (3x3x3), zero-padded, with weights as
-    torch draws them. Without its last part it is the feature extractor of MIASSR (Zhu 2022, section 4.2). State
-    dicts of the authors' program and of the dissertation's fit by their own keys.
+    Lim et al. 2017, sections 3.2 and 3.3, figure 3. All convolutions are 3x3 (3x3x3) and zero-padded, with torch's
+    default initialisation. Without its last part the network is the feature extractor of MIASSR (Zhu 2022, section
+    4.2). State dicts of the authors' program and of the dissertation's program fit without renaming.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         scale: The scale, a power of two or 3.
-        blocks: residual blocks B.
-        features: channels F.
-        res_scale: factor of each block's residual, for stability (section 3.3).
+        blocks: The number of residual blocks (B).
+        features: The number of channels (F).
+        res_scale: The factor of each block's residual, for stability (section 3.3).
         act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.

@@ -1,4 +1,4 @@
-"""HAN: RCAN whose layers, channels and positions are weighed together (Niu et al. 2020)."""
+"""HAN: RCAN with attention over its layers, channels and positions (Niu et al. 2020)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -14,9 +14,9 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 def gram(rows: torch.Tensor) -> torch.Tensor:
-    """Inner products of all pairs of rows, (B, N, K) to (B, N, N), in float32 also under autocast.
+    """Return the inner products of all pairs of rows, (B, N, K) to (B, N, N), in float32 also under autocast.
 
-    They are sums over all voxels, of which a softmax takes differences: half precision has too few digits for that.
+    The products are sums over all voxels, and a softmax takes differences of them: half precision has too few digits.
     """
     if torch.jit.is_scripting():
         return torch.bmm(rows, rows.transpose(1, 2))
@@ -29,10 +29,10 @@ def gram(rows: torch.Tensor) -> torch.Tensor:
 
 
 class LayerAttention(nn.Module):
-    """Add to the maps of each layer those of all layers, the less alike the more (LAM, section 3.2).
+    """The layer attention (LAM, section 3.2): it adds to each layer the maps of all layers, weighted by dissimilarity.
 
-    The published program gives the softmax the largest product of a row minus the products: layers with a small
-    inner product count most. The softmax of the negative products is the same.
+    The published program passes the largest product of a row minus the products to the softmax, so that layers with a
+    small inner product count most. The softmax of the negative products is the same.
     """
 
     def __init__(self) -> None:
@@ -40,18 +40,18 @@ class LayerAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, layers: torch.Tensor) -> torch.Tensor:
-        """(B, layers, K) to the same."""
+        """Map (B, layers, K) to the same shape."""
         attention = torch.softmax(-gram(layers), dim=-1)
         identity = torch.eye(layers.shape[1], dtype=attention.dtype, device=layers.device)
         return torch.bmm((identity + self.gamma * attention).to(layers.dtype), layers)  # the sum in the same product
 
     def softmax_shape(self, given: torch.Tensor) -> tuple[int, int]:
-        """Rows and length of the softmax, for `medsr.networks.complexity`."""
+        """Return the number of rows and the length of the softmax, for `medsr.networks.complexity`."""
         return given.shape[0] * given.shape[1], given.shape[1]
 
 
 class ChannelSpatialAttention(nn.Module):
-    """Weigh every position of every channel by a 3D convolution over both (CSAM, section 3.3)."""
+    """The channel-spatial attention (CSAM, section 3.3): a 3D convolution weights every position of every channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,26 +64,27 @@ class ChannelSpatialAttention(nn.Module):
         return torch.addcmul(x, x, self.gamma * attention)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
-        # A 2D network may be told to keep its weights channels last, which torch refuses for this one of 5 axes.
+        # A 2D network may keep its weights channels last, which torch refuses for this weight with 5 axes.
         return super()._apply(lambda tensor: fn(tensor.flatten()).reshape(tensor.shape), recurse)
 
 
 class HAN(nn.Module):
-    """Holistic attention network (Niu et al. 2020, section 3).
+    """The holistic attention network (Niu et al. 2020, section 3).
 
-    The body of RCAN; the outputs of its groups and of its last convolution pass the layer attention, the last of
-    them the channel-spatial attention, both are fused by a convolution and added to the first features; then a
-    sub-pixel upsampler and an output convolution. Both attentions start with weight zero, everything else as torch
-    draws it. They look at the whole image, so an image in tiles is not quite the whole image.
+    The body is that of RCAN. The outputs of its groups and of its last convolution pass the layer attention, and the
+    last output passes the channel-spatial attention. A convolution fuses both, and the result is added to the first
+    features; a sub-pixel upsampler and an output convolution follow. Both attentions start with weight zero, everything
+    else with torch's default initialisation. The attentions depend on the whole image, so that a tiled result differs
+    slightly from the whole-image result.
 
     Args:
         in_channels: The number of channels of the image.
         out_channels: The number of channels to restore, the first ones of the image; all by default.
         scale: The scale, a power of two or 3.
-        features: channels of all layers (the paper's pretrained RCAN has 64).
-        groups: residual groups (10).
-        blocks: attention blocks in each (20).
-        reduction: of RCAN's channel attention (16).
+        features: The number of channels of all layers (64 in the paper's pretrained RCAN).
+        groups: The number of residual groups (10 in the paper).
+        blocks: The number of attention blocks in each group (20 in the paper).
+        reduction: The reduction of RCAN's channel attention (16 in the paper).
         mean: The mean that is subtracted from the image and added to the result, one number or one per channel.
         std: The standard deviation that the image is divided by, one number or one per channel. The authors'
             checkpoints contain the means of their RGB images, for intensities 0..255.
@@ -119,7 +120,7 @@ class HAN(nn.Module):
         self.csa = ChannelSpatialAttention()
         self.last = convolution(2, 2 * features, features)
         self.tail = nn.Sequential(SubpixelUpsampler(2, features, scale), convolution(2, features, out))
-        # The outputs of all layers, weighed, and as oneDNN reorders them for the convolution; later comes the tail.
+        # The outputs of all layers, their weighted maps, and oneDNN's reordered copy for the convolution.
         attention = 4 * features * (3 * (groups + 1) + 3)
         self.spec = NetworkSpec(
             family=Family.FIXED,
@@ -132,12 +133,12 @@ class HAN(nn.Module):
         )
 
     def _attended(self, x: torch.Tensor) -> torch.Tensor:
-        """First features to those that are enlarged, both (B, features, H, W)."""
+        """Map the first features to those that are enlarged, both (B, features, H, W)."""
         outputs = [x]
         for layer in self.body:
             outputs.append(layer(outputs[-1]))
         last = outputs[-1]
-        outputs.reverse()  # published checkpoints have the newest first
+        outputs.reverse()  # published checkpoints expect the last output first
         layers = torch.stack(outputs[:-1], 1)
         outputs.clear()
         weighed = self.la(layers.flatten(2)).reshape(layers.shape).flatten(1, 2)
@@ -151,7 +152,7 @@ class HAN(nn.Module):
             scale: Ignored.
 
         Returns:
-            (B, out_channels, H times the network's scale, W times).
+            The SR image, (B, out_channels, H times the scale, W times the scale).
         """
         return self.add_mean(self.tail(self._attended(self.head(self.sub_mean(lr)))))
 
@@ -171,6 +172,6 @@ PRESETS = {
         leaf_parameters=64_194_141,
         multiply_adds={"conv": 83.8321, "thop": 83.8649, "all": 83.8718},
         published="64.19 M, 83.86 G (Zhu 2022, table 5.1)",
-        remark="the dissertation kept the 128 features that the authors' program has by default",
+        remark="the dissertation kept the 128 features that are the default of the authors' program",
     ),
 }

@@ -1,8 +1,8 @@
-"""Inception-v3 as it was trained in 2015, whose features the Fréchet inception distance compares.
+"""Inception-v3 as trained in 2015, whose features the Fréchet inception distance (FID) compares.
 
-Szegedy et al. 2016 for the network; Heusel et al. 2017 for its use. pytorch-fid's public conversion of TensorFlow's
-file of 2015-12-05 fits by its own keys. That network differs from torchvision's in three pools: averages leave padding
-out of the count, and the last block pools maxima.
+Szegedy et al. 2016 describe the network, Heusel et al. 2017 its use. pytorch-fid's public conversion of TensorFlow's
+file of 2015-12-05 fits without renaming. That network differs from torchvision's in three pooling layers: averages
+exclude the padding from the count, and the last block pools maxima.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 from medsr.errors import MedsrError
 
-_SIDE = 299  # pixels that images are resized to
-# A branch is a chain of convolutions (name, channels, kernel, stride); every one of stride 1 keeps the size. A tuple in
-# a chain's last place is a fork: its convolutions all read what comes before.
+_SIDE = 299  # the side in pixels to which images are resized
+# A branch is a chain of convolutions (name, channels, kernel, stride); those of stride 1 keep the size. A tuple in the
+# last place of a chain is a fork: all its convolutions read the output of the previous one.
 _Block = dict[str, Any]
 
 
 def _a(pool: int) -> _Block:
-    """Grid of 35 x 35."""
+    """Return a block on the 35 x 35 grid."""
     return {
         "chains": [
             [("branch1x1", 64, 1)],
@@ -33,7 +33,7 @@ def _a(pool: int) -> _Block:
 
 
 def _c(width: int) -> _Block:
-    """Grid of 17 x 17, filters of 7 x 7 as two of 7."""
+    """Return a block on the 17 x 17 grid, whose 7 x 7 filters are split into 1 x 7 and 7 x 1."""
     return {
         "chains": [
             [("branch1x1", 192, 1)],
@@ -51,7 +51,7 @@ def _c(width: int) -> _Block:
 
 
 def _e(pool: str) -> _Block:
-    """Grid of 8 x 8, branches that fork."""
+    """Return a block on the 8 x 8 grid, whose branches fork."""
     return {
         "chains": [
             [("branch1x1", 320, 1)],
@@ -99,7 +99,7 @@ _BLOCKS: dict[str, _Block] = {
 
 
 class _Convolution(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
+    """A convolution without bias, a batch norm and a ReLU."""
 
     def __init__(self, channels: int, out: int, kernel: Any, stride: int = 1, padded: bool = True) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Convolution(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Branches side by side."""
+    """A block of parallel branches, whose outputs are concatenated."""
 
     def __init__(self, channels: int, block: _Block) -> None:
         super().__init__()
@@ -149,10 +149,11 @@ class _Mixed(nn.Module):
 
 
 class InceptionFeatures(nn.Module):
-    """Inception-v3 without its classifier; the features of "Mixed_7c", averaged over pixels, are those of the FID.
+    """Inception-v3 without its classifier; the FID uses the features of "Mixed_7c", averaged over all pixels.
 
-    Images are grey or in colour, about [0, 1]; they are resized to 299 x 299 (bilinear, half-pixel centres) and
-    shifted to [-1, 1]; grey ones are shown in all three colours. See `medsr.weights.inception_features` for the file.
+    Images are grey or RGB, with intensities about [0, 1]. They are resized to 299 x 299 (bilinear, half-pixel centres)
+    and mapped to [-1, 1]; a grey image is repeated in all three colours. See `medsr.weights.inception_features` for the
+    weights.
     """
 
     PUBLISHED_KEYS = ((r"^(fc|AuxLogits)\.", None),)
@@ -172,19 +173,19 @@ class InceptionFeatures(nn.Module):
             channels = mixed.channels
 
     def features(self, image: torch.Tensor, taps: Sequence[str] = ("Mixed_7c",)) -> dict[str, torch.Tensor]:
-        """Features by the name of the block.
+        """Return the features of the named blocks.
 
         Args:
-            image: (B, 1 or 3, H, W), about [0, 1].
-            taps: "Mixed_5b" (192 to 256 channels at 35 x 35) to "Mixed_7c" (2048 at 8 x 8).
+            image: The images, (B, 1 or 3, H, W), with intensities about [0, 1].
+            taps: The names of the blocks, "Mixed_5b" (256 channels at 35 x 35) to "Mixed_7c" (2048 at 8 x 8).
 
         Raises:
-            MedsrError: no such block; two channels, or more than three.
+            MedsrError: If there is no such block, or the image does not have 1 or 3 channels.
         """
         if not taps or not set(taps) <= set(_BLOCKS) or image.shape[1] not in (1, 3):
             raise MedsrError(
-                f"features are of {', '.join(_BLOCKS)} for images of 1 or 3 channels, got {list(taps)} for "
-                f"{image.shape[1]}"
+                f"expected blocks out of {', '.join(_BLOCKS)} and an image of 1 or 3 channels, got {list(taps)} and "
+                f"{image.shape[1]} channel(s)"
             )
         x = F.interpolate(image.expand(-1, 3, -1, -1), size=(_SIDE, _SIDE), mode="bilinear", align_corners=False)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(2 * x - 1)))
@@ -200,5 +201,5 @@ class InceptionFeatures(nn.Module):
         return found
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1 or 3, H, W) to (B, 2048)."""
+        """Map images (B, 1 or 3, H, W) to the features of the FID, (B, 2048)."""
         return self.features(image)["Mixed_7c"].mean((2, 3))

@@ -1,4 +1,4 @@
-"""LD: where the lesion is, so that super-resolution may be trained on it alone (Zhu 2022, chapter 3)."""
+"""LD: a detector of the lesion, so that super-resolution can be trained on the lesion alone (Zhu 2022, chapter 3)."""
 
 from collections.abc import Sequence
 from math import floor, isfinite
@@ -14,10 +14,10 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class ResidualBlock(nn.Module):
-    """Twice convolution, batch norm and ReLU, plus the input (equation 3.3).
+    """Two times a convolution, a batch norm and a ReLU, plus the input (equation 3.3).
 
-    Where the block has more channels than its input, those the input lacks are zero (He et al. 2016, option A), or
-    the input passes a 1x1 convolution (`projection`).
+    If the block has more channels than its input, the input is padded with zero channels (He et al. 2016, option A) or
+    passes a 1x1 convolution (`projection`).
     """
 
     def __init__(self, spatial_dims: int, channels: int, features: int, projection: bool) -> None:
@@ -36,26 +36,26 @@ class ResidualBlock(nn.Module):
         self.padded = channels != features and not projected
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, channels, *spatial) to (B, features, *spatial)."""
+        """Map (B, channels, *spatial) to (B, features, *spatial)."""
         shortcut = F.pad(x, self.padding) if self.padded else self.shortcut(x)
         return shortcut + self.body(x)
 
 
 class LesionDetector(nn.Module):
-    """Resizing head, encoder of max-pooled residual levels, linear layers (Zhu 2022, section 3.2.2, figure 3.2).
+    """A resizing head, an encoder of max-pooled residual levels, and linear layers (Zhu 2022, section 3.2.2).
 
-    The image is resized to `input_size` whatever its size, so that one network trained on HR images serves LR
-    images. A level is two residual blocks and a max-pooling. The result is the centre of the lesion in fractions of
-    the image: 0 is its first edge and 1 its last, so the centre of voxel i of n is (i + 1/2) / n, on the LR and the HR
-    grid alike; see `lesion_box`.
+    The structure is that of figure 3.2. Every image is resized to `input_size`, so that one network trained on HR
+    images also serves LR images. A level consists of two residual blocks and a max-pooling. The output is the centre of
+    the lesion in fractions of the image: 0 is its first edge and 1 its last, so that the centre of voxel i of n is
+    (i + 1/2) / n on the LR and the HR grid alike; see `lesion_box`.
 
     Args:
         in_channels: The number of channels of the image.
-        input_size: what the sides are resized to, at least 2 to the number of levels.
-        features: channels of each level, not falling without `projection`.
-        hidden: features of the linear layers before the last.
-        projection: 1x1 convolutions in the shortcuts where the channels change. The text speaks of four
-            convolutions per level and of no such ones, hence off.
+        input_size: The side to which every axis is resized, at least 2 to the power of the number of levels.
+        features: The number of channels of each level; it must not decrease without `projection`.
+        hidden: The numbers of features of the linear layers before the last.
+        projection: Whether the shortcuts have 1x1 convolutions where the channels change. It is off by default, because
+            the text mentions four convolutions per level and none in the shortcuts.
         spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
@@ -125,39 +125,40 @@ class LesionDetector(nn.Module):
             image: The image, (B, in_channels, *spatial), of any size.
 
         Returns:
-            (B, spatial_dims), fractions of the image along its axes.
+            The centre of the lesion, (B, spatial_dims), in fractions of the image along its axes.
         """
         resized = F.interpolate(image, size=self.input_size, mode=self.mode, align_corners=False)
         return self.tail(self.body(resized).flatten(1))
 
 
 def lesion_box(centre: Sequence[float], image_size: Sequence[int], roi_size: Sequence[int]) -> tuple[slice, ...]:
-    """The region of interest around a detected centre, moved where it would leave the image.
+    """Return the region of interest around a detected centre, shifted to lie within the image.
 
-    To crop a pair, take the box on the LR grid and multiply its bounds by the scale for the HR image.
+    To crop an LR/HR pair, take the box on the LR grid and multiply its bounds by the scale for the HR image.
 
     Args:
-        centre: fractions of the image along its axes, one row of a `LesionDetector`'s output.
-        image_size: voxels.
-        roi_size: voxels, at most the image.
+        centre: The centre in fractions of the image along its axes, one row of a `LesionDetector`'s output.
+        image_size: The size of the image in voxels.
+        roi_size: The size of the region in voxels, at most that of the image.
 
     Returns:
         One slice per axis.
 
     Raises:
-        MedsrError: a region larger than the image, a centre that is not finite, or of another number of axes.
+        MedsrError: If the region is larger than the image, the centre is not finite, or the numbers of axes differ.
     """
     centre = [float(fraction) for fraction in centre]
     if not len(centre) == len(image_size) == len(roi_size) or not all(map(isfinite, centre)):
         raise MedsrError(
-            f"a box needs one finite centre, image side and region side per axis, got {centre}, {list(image_size)} "
+            f"a box needs a finite centre, an image size and a region size per axis, got {centre}, {list(image_size)} "
             f"and {list(roi_size)}"
         )
     box = []
     for fraction, side, wanted in zip(centre, image_size, roi_size, strict=True):
         if not 1 <= wanted <= side:
             raise MedsrError(
-                f"a region of {list(roi_size)} voxels is not within an image of {list(image_size)}; choose a smaller"
+                f"a region of {list(roi_size)} voxels is not within an image of {list(image_size)} voxels; choose a "
+                "smaller region"
             )
         start = min(max(floor(fraction * side - wanted / 2 + 0.5), 0), side - wanted)
         box.append(slice(start, start + wanted))
@@ -169,7 +170,7 @@ PRESETS = {
         LesionDetector,
         {},
         parameters=4_088_098,
-        remark="by hand: the dissertation gives no number and no size to which it resizes; 128 is chosen here",
+        remark="counted by hand: the dissertation gives neither a number nor the resized side; 128 is chosen here",
         also=(
             ({"input_size": 160}, 5_267_746),
             ({"input_size": 192}, 6_709_538),

@@ -14,23 +14,23 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class MDSR(nn.Module):
-    """Residual blocks that all scales share, between what each scale has of its own.
+    """Residual blocks that all scales share, between layers that each scale has for itself.
 
     Lim et al. 2017, section 3.4, figure 5: one convolution, two residual blocks of 5x5 convolutions per scale, the
-    shared blocks under a skip connection, a sub-pixel upsampler per scale, one convolution. The dissertation ran a
-    variant, `own_ends`: a plain 3x3 convolution per scale at the beginning, and the last convolution per scale, too
-    (Zhu 2022, table 4.1). Weights are as torch draws them.
+    shared blocks under a skip connection, a sub-pixel upsampler per scale, and one convolution. The dissertation ran a
+    variant, `own_ends`, with one plain 3x3 convolution per scale at the beginning and one per scale at the end (Zhu
+    2022, table 4.1). The weights have torch's default initialisation.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
-        scales: that the network is built for: powers of two, or 3.
-        scale: one of them, used where `forward` is given none.
-        blocks: shared residual blocks.
+        scales: The scales that the network is built for, powers of two or 3.
+        scale: The scale that `forward` uses by default, one of `scales`.
+        blocks: The number of shared residual blocks.
         features: The number of channels.
-        own_ends: the dissertation's variant.
+        own_ends: Whether to build the dissertation's variant.
         act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
-        res_scale: factor of each block's residual; the paper needs none here (table 1).
+        res_scale: The factor of each block's residual; the paper uses none here (table 1).
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
@@ -43,7 +43,7 @@ class MDSR(nn.Module):
     SMALL = {"features": 6, "blocks": 1}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
         (r"^input_layer\.", None),  # built by the dissertation's program and never used
-        # The dissertation's program names the ends by their scale, ours and the authors' number them.
+        # The dissertation's program names the ends by their scale; the authors' program and ours number them.
         (r"^head_2\.", "pre_process.0."),
         (r"^head_3\.", "pre_process.1."),
         (r"^head_4\.", "pre_process.2."),
@@ -71,7 +71,9 @@ class MDSR(nn.Module):
         out_channels = in_channels if out_channels is None else out_channels
         check_sizes("MDSR", spatial_dims, in_channels, out_channels, blocks=blocks, features=features)
         if scale not in scales or len(set(scales)) < len(scales):
-            raise MedsrError(f"MDSR uses one of its scales, which differ; got scale {scale} and scales {list(scales)}")
+            raise MedsrError(
+                f"MDSR uses one of its scales, which must be distinct; got scale {scale} and scales {list(scales)}"
+            )
         self.scales = [int(s) for s in scales]
         self.scale = scale
         self.spatial_dims = spatial_dims
@@ -111,17 +113,17 @@ class MDSR(nn.Module):
 
         Args:
             lr: The LR image, (B, in_channels, *spatial), of any size.
-            scale: one of the network's, for each axis; the constructor's by default.
+            scale: One of the network's scales for each axis; that of the constructor by default.
 
         Returns:
             The SR image, (B, out_channels, *spatial times the scale).
 
         Raises:
-            MedsrError: a scale that the network was not built for.
+            MedsrError: If the network was not built for the scale.
         """
         branch = self.branch(scale)
         x = self.head(self.sub_mean(lr))
-        # TorchScript cannot look up a module by a number it does not know yet, but goes through all of them.
+        # TorchScript cannot index a module list by a variable, but it can iterate over it.
         for number, layers in enumerate(self.pre_process):
             if number == branch:
                 x = layers(x)
@@ -132,10 +134,10 @@ class MDSR(nn.Module):
         return self.add_mean(self.tail(x))
 
     def branch(self, scale: Optional[list[float]]) -> int:
-        """Number of the layers that belong to a scale.
+        """Return the index of the layers that belong to a scale.
 
         Raises:
-            MedsrError: there are none.
+            MedsrError: If the network was not built for the scale.
         """
         if scale is None:
             return self.scales.index(self.scale)
@@ -161,6 +163,6 @@ PRESETS = {
         left_out=640,
         multiply_adds={"all": 8.5532},
         published="6.7 M (Zhu 2022, table 4.1)",
-        remark="the program builds a first convolution of 640 parameters that it never uses; there is none here",
+        remark="the program builds a first convolution of 640 parameters that it never uses and that is left out here",
     ),
 }

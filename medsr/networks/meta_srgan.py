@@ -13,11 +13,11 @@ _HEAD = 9
 
 
 class MetaSRGANGenerator(ArbitraryScaleNetwork):
-    """A 9x9 convolution, residual blocks with batch norm under one skip connection, then the meta-upscale module.
+    """A 9x9 convolution, residual blocks with batch norm under one skip connection, and the meta-upscale module.
 
-    Tan et al. 2020, figure 4, and its author's program, which alone says that there are 5 blocks; the published count
-    agrees. The program's example feeds ones to the weight prediction instead of positions "for simplicity", with which
-    all output voxels of an input voxel are the same; here, as in the paper it builds on, they are positions.
+    Tan et al. 2020, figure 4, and its author's program. Only the program says that there are 5 blocks; the published
+    count agrees. The example of the program feeds ones instead of positions to the weight prediction "for simplicity",
+    which makes all output voxels of an input voxel equal; here, as in the paper it builds on, positions are used.
 
     Args:
         in_channels: The number of channels of the LR image.
@@ -57,7 +57,7 @@ class MetaSRGANGenerator(ArbitraryScaleNetwork):
             out_channels=out,
             features=features,
             radius=_HEAD // 2 + 2 * blocks + 1,
-            # torch may unfold what the first convolution reads, which matters for 9x9x9 filters
+            # torch may unfold the input of the first convolution, which matters for 9x9x9 filters
             maps=8 * features + in_channels * _HEAD**spatial_dims,
             paper="Tan et al. 2020, figure 4",
             options=MetaOptions(**options),

@@ -11,11 +11,11 @@ from medsr.networks.preset import Preset
 
 
 class MetaRDN(ArbitraryScaleNetwork):
-    """The features of RDN, then the meta-upscale module.
+    """The features of RDN and the meta-upscale module.
 
-    Hu et al. 2019, section 3, with what the authors of RDN call configuration B; the dissertation compares MIASSR with
-    a smaller one that has LeakyReLU (Zhu 2022, table 4.1). State dicts of both programs fit; to use their weights,
-    count positions as they do (`positions="hu2019"`).
+    Hu et al. 2019, section 3, in the configuration that the authors of RDN call B. The dissertation compares MIASSR
+    with a smaller one that has LeakyReLU (Zhu 2022, table 4.1). State dicts of both programs fit; their weights need
+    `positions="hu2019"`.
 
     Args:
         in_channels: The number of channels of the LR image.
@@ -82,8 +82,8 @@ PRESETS = {
         MetaRDN,
         {},
         22_121_856,
-        remark="by hand for one channel; with three, the authors' program counts 22,419,096, 24 of them its constant "
-        "intensity shifts",
+        remark="counted by hand for one channel; with three, the authors' program counts 22,419,096, of which 24 are "
+        "its constant intensity shifts",
         also=(({"in_channels": 3}, 22_419_072),),
     ),
     "metardn-zhu2022": Preset(

@@ -1,10 +1,10 @@
-"""The one list of methods: the package's exports, the presets, the tables and the tests all come from it.
+"""The list of methods, from which the exports of the package, the presets, the tables and the tests are derived.
 
 It imports nothing, so that `medsr.networks` knows its names without importing torch.
 """
 
-# One line a method: its file in this package, and what the package exports of it. The file has a `PRESETS` with a
-# published configuration, or several, of each network that is named here.
+# One line per method: its file in this package, and the names that the package exports from it. The `PRESETS` of the
+# file contain at least one published configuration of each network that is named here.
 METHODS: dict[str, tuple[str, ...]] = {
     "convnet": ("ConvNetSR",),
     "discriminators": ("SRGANDiscriminator", "MSGANDiscriminator", "MetaSRGANDiscriminator"),

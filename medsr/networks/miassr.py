@@ -11,25 +11,26 @@ from medsr.networks.blocks.dense import RRDB
 from medsr.networks.blocks.residual import NormalisedBlock, ResidualBlock, check_sizes, convolution
 from medsr.networks.preset import Preset
 
-BLOCKS = {"residual": 2, "normalised": 2, "rrdb": 15}  # convolutions one after the other in each
-_GROWTH = 32  # of ESRGAN's blocks
+BLOCKS = {"residual": 2, "normalised": 2, "rrdb": 15}  # the number of successive convolutions in each block
+_GROWTH = 32  # the growth of ESRGAN's blocks
 
 
 class MIASSR(ArbitraryScaleNetwork):
-    """EDSR's residual blocks under one skip connection, then the meta-upscale module.
+    """EDSR's residual blocks under one skip connection and the meta-upscale module.
 
-    Zhu 2022, section 4.2, equations 4.5 to 4.11. The defaults are the dissertation's EDSR-lite; with the sizes of EDSR
-    it is the Meta-EDSR of its figure 4.8, whose other blocks are offered by name. State dicts of the author's program
-    fit; to use its weights, count positions as it does (`positions="hu2019"`).
+    Zhu 2022, section 4.2, equations 4.5 to 4.11. The defaults are the dissertation's EDSR-lite. With the sizes of EDSR
+    the network is the Meta-EDSR of figure 4.8, whose other blocks can be chosen by name. State dicts of the author's
+    program fit; its weights need `positions="hu2019"`.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
-        blocks: residual blocks b.
-        features: channels w.
-        res_scale: factor of each block's residual.
+        blocks: The number of residual blocks (b).
+        features: The number of channels (w).
+        res_scale: The factor of each block's residual.
         act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
-        block: "residual" (EDSR), "normalised" (SRResNet, with its own PReLU), "rrdb" (ESRGAN).
+        block: The kind of the blocks: "residual" (EDSR), "normalised" (SRResNet, each with its own PReLU) or "rrdb"
+            (ESRGAN).
         spatial_dims: The number of spatial axes, 2 or 3.
         options: The arguments of `MetaOptions`: scale, mean, std, anisotropic, positions, largest_scale.
 
@@ -89,12 +90,12 @@ class MIASSR(ArbitraryScaleNetwork):
 
 
 def unused_tail(features: int) -> int:
-    """Parameters of the x2 sub-pixel layer for one channel that the dissertation's program builds and never uses."""
+    """Return the parameters of the x2 sub-pixel layer that the dissertation's program builds and never uses."""
     return 4 * features * (9 * features + 1) + 9 * features + 1
 
 
 def _swept(parameters: int, printed: str, **sizes: int) -> Preset:
-    """A column of the dissertation's tables 4.3 (width) and 4.4 (depth)."""
+    """Return the preset of a column of the dissertation's tables 4.3 (width) and 4.4 (depth)."""
     tail = unused_tail(sizes.get("features", 64))
     remark = f"the table counts an upsampling layer of {tail:,} parameters that the program builds and never uses"
     return Preset(MIASSR, sizes, parameters, left_out=tail, published=printed, remark=remark)
@@ -112,7 +113,9 @@ PRESETS = {
         published="1.5 M (Zhu 2022, tables 4.1, 4.3 and 4.4)",
         remark="the tables count an upsampling layer of 148,289 parameters that the program builds and never uses",
     ),
-    "meta-edsr": Preset(MIASSR, _EDSR, 38_950_912, remark="no count is published; EDSR without its upsampler, by hand"),
+    "meta-edsr": Preset(
+        MIASSR, _EDSR, 38_950_912, remark="no count is published; counted by hand as EDSR without its upsampler"
+    ),
     "miassr-w4": _swept(15_829, "0.016 M (Zhu 2022, table 4.3)", features=4),
     "miassr-w8": _swept(41_289, "0.041 M (Zhu 2022, table 4.3)", features=8),
     "miassr-w16": _swept(124_177, "0.12 M (Zhu 2022, table 4.3)", features=16),

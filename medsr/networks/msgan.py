@@ -1,4 +1,4 @@
-"""Generators that make every power of two on the way to their scale: MS-SRResNet and MS-GAN (Zhu 2022, chapter 3)."""
+"""Generators that also make the images of all smaller powers of two: MS-SRResNet and MS-GAN (Zhu 2022, chapter 3)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,15 +14,15 @@ from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 
 _CHOICES = (
-    "no program is public; chosen here: 3x3 kernels everywhere, a skip connection over the blocks as Ledig et al. 2017 "
-    "have it, ReLU after the first convolution and after every shuffle, weights as torch draws them"
+    "chosen here, because no program is public: 3x3 kernels everywhere, a skip connection over the blocks as in Ledig "
+    "et al. 2017, ReLU after the first convolution and after every shuffle, torch's default initialisation"
 )
 
 
 class FeatureExtractor(nn.Module):
-    """Residual blocks, a closing convolution with batch norm, plus the input (Zhu 2022, equations 3.3 and 3.4).
+    """Residual blocks and a closing convolution with batch norm, plus the input (Zhu 2022, equations 3.3 and 3.4).
 
-    Unlike Ledig's, the blocks have a second activation, after the second batch norm and before the sum.
+    Unlike those of Ledig et al., the blocks have a second activation, after the second batch norm and before the sum.
     """
 
     def __init__(self, spatial_dims: int, features: int, blocks: int) -> None:
@@ -40,11 +40,11 @@ class FeatureExtractor(nn.Module):
 
 
 class _Progressive(nn.Module):
-    """Stages that each double the size of the feature maps, and a convolution per stage that makes an image of them.
+    """Stages that each double the size of the feature maps, and one convolution per stage that makes an image.
 
     Args:
-        stages: the first takes the image.
-        images: convolutions, one per stage.
+        stages: The stages; the first one takes the image.
+        images: The convolutions, one per stage.
     """
 
     def __init__(self, stages: Sequence[nn.Module], images: Sequence[nn.Module]) -> None:
@@ -53,7 +53,7 @@ class _Progressive(nn.Module):
         self.images = nn.ModuleList(images)
 
     def forward(self, lr: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
-        """Enlarge an image by the whole scale; the smaller images are not made.
+        """Enlarge an image by the full scale; the smaller images are not made.
 
         Args:
             lr: The LR image, (B, in_channels, *spatial), of any size.
@@ -68,13 +68,13 @@ class _Progressive(nn.Module):
         return self.images[-1](x)
 
     def outputs(self, lr: torch.Tensor) -> list[torch.Tensor]:
-        """The images of all stages, that of twice the size first: for the loss of equation 3.21.
+        """Return the images of all stages, the smallest first, for the loss of equation 3.21.
 
         Args:
             lr: The LR image, (B, in_channels, *spatial), of any size.
 
         Returns:
-            One (B, out_channels, *spatial times 2, 4, ...) per stage.
+            One image per stage, (B, out_channels, *spatial times 2, 4, ...).
         """
         made, x = [], lr
         for stage, image in zip(self.stages, self.images, strict=True):
@@ -84,10 +84,10 @@ class _Progressive(nn.Module):
 
 
 def _doublings(network: str, scale: int) -> int:
-    """How often a scale doubles.
+    """Return how many times the scale doubles the image.
 
     Raises:
-        MedsrError: not a power of two.
+        MedsrError: If the scale is not a power of two.
     """
     if scale == 3:
         raise MedsrError(f"{network} enlarges by a power of two, got 3")
@@ -95,11 +95,11 @@ def _doublings(network: str, scale: int) -> int:
 
 
 class MSSRResNet(_Progressive):
-    """SRResNet whose upsampler also puts out the image after its first stage (section 3.2.3, figure 3.3, top).
+    """SRResNet that also outputs the image of each intermediate stage (section 3.2.3, figure 3.3, top).
 
-    One feature extractor on the LR grid, then a x2 sub-pixel stage for every factor 2 of the scale, each followed by
-    a convolution that makes an image. `outputs` has all of them, `forward` the last. See `spec.deviations` for what
-    the dissertation leaves open.
+    One feature extractor works on the LR grid; a x2 sub-pixel stage follows for every factor 2 of the scale, each with
+    a convolution that makes an image. `outputs` returns all images, `forward` the last one. `spec.deviations` lists the
+    choices that the dissertation leaves open.
 
     Args:
         in_channels: The number of channels of the LR image.
@@ -148,20 +148,20 @@ class MSSRResNet(_Progressive):
 
 
 class MSGANGenerator(_Progressive):
-    """Generator of MS-GAN: one SRResNet for every factor 2 (section 3.2.3, equation 3.13, figure 3.3, bottom).
+    """The generator of MS-GAN: one SRResNet for every factor 2 (section 3.2.3, equation 3.13, figure 3.3, bottom).
 
-    Each has its own feature extractor and sub-pixel stage, and a convolution that makes an image. The next one
-    continues with the enlarged feature maps, not with the image. `outputs` has all images, `forward` the last. See
-    `spec.deviations` for what the dissertation leaves open.
+    Each SRResNet has its own feature extractor and sub-pixel stage, and a convolution that makes an image. The next one
+    continues with the enlarged feature maps, not with the image. `outputs` returns all images, `forward` the last one.
+    `spec.deviations` lists the choices that the dissertation leaves open.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR images, the first ones of the LR image; all by default.
         scale: The scale, a power of two.
-        blocks: residual blocks of each network.
+        blocks: The number of residual blocks in each SRResNet.
         features: The number of channels.
-        second_head: let the second and later networks begin with a convolution and ReLU, too, as a literal "two
-            SRResNets" would; equation 3.13 has none.
+        second_head: Whether the second and later SRResNets also begin with a convolution and a ReLU, as a literal
+            reading of "two SRResNets" would have it; equation 3.13 has none.
         spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
@@ -205,12 +205,14 @@ class MSGANGenerator(_Progressive):
 
 
 PRESETS = {
-    "ms-srresnet": Preset(MSSRResNet, {}, 1_520_066, remark="no count is published; of section 3.2.3 read literally"),
+    "ms-srresnet": Preset(
+        MSSRResNet, {}, 1_520_066, remark="no count is published; it follows from a literal reading of section 3.2.3"
+    ),
     "ms-gan": Preset(
         MSGANGenerator,
         {},
         2_742_914,
-        remark="no count is published; of section 3.2.3 read literally",
+        remark="no count is published; it follows from a literal reading of section 3.2.3",
         also=(({"second_head": True}, 2_779_842),),
     ),
 }

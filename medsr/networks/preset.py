@@ -1,4 +1,4 @@
-"""A published configuration of a network and the numbers that prove it."""
+"""Published configurations of networks, with the counts that verify them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,20 +11,20 @@ from torch import nn
 class Preset:
     """A published configuration of a network.
 
-    Counts follow `medsr.networks.complexity`. Multiply-adds are in G for one LR image of 40x32 pixels.
+    The counts follow `medsr.networks.complexity`. Multiply-adds are in G for one LR image of 40x32 pixels.
 
     Attributes:
-        network: class.
-        arguments: constructor arguments that differ from its defaults.
-        parameters: trainable parameters of the published program, to the last digit.
-        left_out: how many of them this implementation knowingly does not have or does not train; `remark` says
-            why.
-        leaf_parameters: the count of the `thop` tool, where a publication used it.
-        multiply_adds: by convention: "conv", "thop", "all".
-        multiply_adds_per_voxel: of the convolutions per output voxel, for volumetric networks.
-        published: the figures as printed, and where.
-        remark: why a figure differs from the printed one; empty if none does.
-        also: further argument sets, with their parameters.
+        network: The class of the network.
+        arguments: The arguments of the constructor that differ from its defaults.
+        parameters: The exact number of trainable parameters of the published program.
+        left_out: The number of those parameters that this implementation deliberately does not have or does not train;
+            `remark` says why.
+        leaf_parameters: The count of the `thop` tool, if a publication used it.
+        multiply_adds: The multiply-adds by convention: "conv", "thop", "all".
+        multiply_adds_per_voxel: The multiply-adds of the convolutions per output voxel, for volumetric networks.
+        published: The figures as printed, and their source.
+        remark: The reason why a figure differs from the printed one; empty if none does.
+        also: Further sets of arguments, with their numbers of parameters.
     """
 
     network: type[nn.Module]

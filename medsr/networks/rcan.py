@@ -14,21 +14,21 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class RCAN(nn.Module):
-    """Residual channel attention network (Zhang et al. 2018, section 3).
+    """The residual channel attention network (Zhang et al. 2018, section 3).
 
-    A convolution, residual groups of residual blocks with channel attention ("residual in residual"), a
-    convolution, the skip connection over all of it, a sub-pixel upsampler and an output convolution. Weights are
-    drawn as torch does by default, as published. The attention averages over the whole image, so an image in
-    tiles is not quite the whole image.
+    A convolution, residual groups of residual blocks with channel attention ("residual in residual"), a convolution, a
+    skip connection over these groups, a sub-pixel upsampler and an output convolution. The weights have torch's
+    default initialisation, as published. The attention averages over the whole image, so that a tiled result differs
+    slightly from the whole-image result.
 
     Args:
         in_channels: The number of channels of the image.
         out_channels: The number of channels to restore, the first ones of the image; all by default.
         scale: The scale, a power of two or 3.
-        features: channels C of all layers (64, section 3.5).
-        groups: residual groups G (10).
-        blocks: attention blocks B in each (20).
-        reduction: r of the channel attention (16).
+        features: The number of channels of all layers (C, 64 in section 3.5).
+        groups: The number of residual groups (G, 10 in the paper).
+        blocks: The number of attention blocks in each group (B, 20 in the paper).
+        reduction: The reduction of the channel attention (r, 16 in the paper).
         mean: The mean that is subtracted from the image and added to the result, one number or one per channel.
         std: The standard deviation that the image is divided by, one number or one per channel. The authors'
             checkpoints contain the means of their RGB images, for intensities 0..255.
@@ -82,7 +82,7 @@ class RCAN(nn.Module):
             scale: Ignored.
 
         Returns:
-            (B, out_channels, *spatial times the network's scale).
+            The SR image, (B, out_channels, *spatial times the scale).
         """
         x = self.head(self.sub_mean(lr))
         return self.add_mean(self.tail(x + self.body(x)))
@@ -94,8 +94,8 @@ PRESETS = {
         {},
         parameters=15_590_049,
         published="32.03 M, 41.34 G (Zhu 2022, table 5.1)",
-        remark="the dissertation ran another network: in place of each 3x3 convolution of a block, two, blended by a "
-        "hard mask that is never trained and that scrambles the pixels of images that are not square; that fault is "
+        remark="the dissertation ran another network: each 3x3 convolution of a block is replaced by two, blended by a "
+        "hard mask that is never trained and that scrambles the pixels of images that are not square; this fault is "
         "not reproduced",
     ),
     "rcan-rgb": Preset(

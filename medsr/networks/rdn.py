@@ -1,4 +1,4 @@
-"""RDN: residual dense network (Zhang et al. 2018)."""
+"""RDN: the residual dense network (Zhang et al. 2018)."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -23,16 +23,16 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class RDN(RDNFeatures):
-    """Two convolutions, residual dense blocks whose outputs are all fused, a sub-pixel upsampler.
+    """Two convolutions, residual dense blocks whose outputs are all fused, and a sub-pixel upsampler.
 
-    Zhang et al. 2018, figure 2; the names of the parts are the paper's: shallow feature extraction (SFENet, section
+    Zhang et al. 2018, figure 2. The parts have the names of the paper: shallow feature extraction (SFENet, section
     3.1), residual dense blocks (RDBs) with local feature fusion (LFF, section 3.2), global feature fusion (GFF) and
     the skip connection from the first convolution (section 3.3), upsampling (UPNet, section 3.4). All convolutions
-    are 3x3 (3x3x3) except the first of each fusion, zero-padded, with weights as torch draws them. The defaults are
-    what the authors' program calls configuration B.
+    are 3x3 (3x3x3), except the first of each fusion, and zero-padded, with torch's default initialisation. The
+    defaults are configuration B of the authors' program.
 
-    The paper's UPNet has G channels between its stages; the dissertation's keeps G0 and follows every dense layer by
-    LeakyReLU (Zhu 2022, tables 4.1 and 5.1). State dicts of both programs fit.
+    The paper's UPNet has G channels between its stages. The dissertation's network keeps G0 there, and a LeakyReLU
+    follows every dense layer (Zhu 2022, tables 4.1 and 5.1). State dicts of both programs fit.
 
     Args:
         in_channels: The number of channels of the LR image.
@@ -43,7 +43,7 @@ class RDN(RDNFeatures):
         layers: The number of convolutions in each block (C).
         growth: The number of channels that each convolution adds (G).
         act: The activation within the blocks, see `medsr.networks.blocks.residual.activation`.
-        upsampling: "zhang2018" or "zhu2022".
+        upsampling: The upsampler, "zhang2018" or "zhu2022".
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
@@ -54,7 +54,7 @@ class RDN(RDNFeatures):
     """
 
     SMALL = {"features": 8, "blocks": 2, "layers": 2, "growth": 4}  # a small one, for trials and tests
-    PUBLISHED_KEYS = (  # of the dissertation's program; the authors' names are ours
+    PUBLISHED_KEYS = (  # of the dissertation's program; the authors' keys are the same as ours
         (r"^head\.0\.", "SFENet1."),
         (r"^F0\.", "SFENet2."),
         (r"^body\.(\d+)\.body\.(\d+)\.body\.0\.", r"RDBs.\1.convs.\2.conv.0."),
@@ -119,7 +119,7 @@ class RDN(RDNFeatures):
 
 
 def _upnet(spatial_dims: int, features: int, growth: int, out_channels: int, scale: int) -> nn.Sequential:
-    """The paper's upsampler, numbered as its authors do: stages that narrow to G channels, an output convolution."""
+    """Return the paper's upsampler with its authors' numbering: stages with G channels and an output convolution."""
     layers: list[nn.Module] = []
     for factor in subpixel_stages(scale):
         layers.append(convolution(spatial_dims, features, growth * factor**spatial_dims))

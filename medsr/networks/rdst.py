@@ -1,4 +1,4 @@
-"""RDST: residual dense Swin transformer (Zhu 2022, chapter 5)."""
+"""RDST: the residual dense Swin transformer (Zhu 2022, chapter 5)."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class DSTB(nn.Module):
-    """Dense Swin transformer block: layers and a bottleneck, whose output joins the input (section 5.2).
+    """A dense Swin transformer block: layers and a bottleneck, whose output is appended to the input (section 5.2).
 
     Args:
         layers: The transformer layers.
         features: The number of channels of the input.
-        growth: channels that are added.
-        pre_norm: normalise before the bottleneck, not behind it.
+        growth: The number of channels that are added.
+        pre_norm: Whether the norm is before the bottleneck instead of after it.
     """
 
     def __init__(self, layers: TransformerLayers, features: int, growth: int, pre_norm: bool) -> None:
@@ -39,17 +39,17 @@ class DSTB(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """(windows, B, N, features) to the same with features plus growth."""
+        """Map (windows, B, N, features) to (windows, B, N, features + growth)."""
         new = self.tail(self.body(x, plan))
         return torch.cat([x, to_windows(new, plan, self.end)], dim=-1)
 
 
 class RDSTB(nn.Module):
-    """Residual dense Swin transformer block: DSTBs, a convolution that fuses them, plus the input (section 5.2).
+    """A residual dense Swin transformer block: DSTBs and a convolution that fuses them, plus the input (section 5.2).
 
     Args:
-        body: the DSTBs.
-        conv: from all features to those of the input.
+        body: The DSTBs.
+        conv: The convolution from all features to those of the input.
     """
 
     def __init__(self, body: Sequence[DSTB], conv: nn.Module) -> None:
@@ -69,9 +69,9 @@ class GlobalFusion(nn.Module):
     """Two layers without activation that fuse the outputs of all blocks (section 5.4.2, figure 5.8).
 
     Args:
-        joined: features of all outputs together.
-        features: of the result.
-        mlp: linear layers, else a 1x1 and a 3x3 convolution.
+        joined: The number of features of all outputs together.
+        features: The number of features of the result.
+        mlp: Whether the layers are linear layers instead of a 1x1 and a 3x3 convolution.
     """
 
     def __init__(self, joined: int, features: int, mlp: bool) -> None:
@@ -84,36 +84,37 @@ class GlobalFusion(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, joined, H, W) to (B, features, H, W)."""
+        """Map (B, joined, H, W) to (B, features, H, W)."""
         if self.mlp:
             return self.layers(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.layers(x)
 
 
 class RDST(nn.Module):
-    """Convolution, residual dense Swin transformer blocks under one skip connection, sub-pixel upsampling.
+    """A convolution, residual dense Swin transformer blocks under one skip connection, and sub-pixel upsampling.
 
     Zhu 2022, sections 5.2.1 to 5.2.3, and the author's program where the text is silent. Linear layers and bias
-    tables start from a truncated normal distribution of deviation 0.02, convolutions as torch draws them. Stochastic
-    depth, which the published configuration asks for, never reached the published network and is left out.
+    tables start from a truncated normal distribution with standard deviation 0.02, convolutions with torch's default
+    initialisation. Stochastic depth, which the published configuration sets, never reaches the published network and is
+    left out.
 
-    With `fusion`, the outputs of all blocks are joined and fused, as in RDN; the final norm and convolution, which
-    the author's program builds in this variant too, are never used there and do not exist here.
+    With `fusion`, the outputs of all blocks are concatenated and fused, as in RDN. The author's program also builds the
+    final norm and convolution in this variant but never uses them; they do not exist here.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
         scale: The scale, a power of two or 3.
-        features: C of a token, a multiple of the heads.
-        growth: features that each dense block adds, a multiple of the heads.
-        blocks: residual dense Swin transformer blocks; RDST-E has 4.
-        dense_blocks: dense blocks in each of them.
-        layers: transformer layers in each dense block.
-        heads: of the attention, at every width.
+        features: The number of features of a token (C), a multiple of the heads.
+        growth: The number of features that each dense block adds, a multiple of the heads.
+        blocks: The number of residual dense Swin transformer blocks; RDST-E has 4.
+        dense_blocks: The number of dense blocks in each of them.
+        layers: The number of transformer layers in each dense block.
+        heads: The number of attention heads, at every width.
         window: The side of the attention windows, in pixels.
-        mlp_ratio: hidden features of the MLPs relative to those of the layer.
-        pre_norm: normalise before the bottleneck of a dense block, as published, or behind it.
-        fusion: of the outputs of all blocks: None, "mlp" (two linear layers, as published), or "conv".
+        mlp_ratio: The number of hidden features of the MLPs relative to the features of the layer.
+        pre_norm: Whether the norm is before the bottleneck of a dense block, as published, instead of after it.
+        fusion: The fusion of the outputs of all blocks: None, "mlp" (two linear layers, as published) or "conv".
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
@@ -193,14 +194,14 @@ class RDST(nn.Module):
             halo=reach(window, stages, subpixel_tail_radii(scale)),
             bytes_per_voxel=max(4 * 9 * widths[-1], 4 * 3 * features + subpixel_tail_bytes(2, features, scale)),
             paper="Zhu 2022, section 5.2",
-            deviations="any input size, by reflection; stochastic depth, which the published program lost, is left out",
+            deviations="takes any input size by reflection; has no stochastic depth, which the published program lost",
         )
 
     def forward(self, lr: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
         """Enlarge an image.
 
         Args:
-            lr: (B, in_channels, H, W), any size: what is no multiple of the window is continued by reflection.
+            lr: The LR image, (B, in_channels, H, W), of any size; reflection pads it to multiples of the window.
             scale: Ignored; the scale is built in.
 
         Returns:

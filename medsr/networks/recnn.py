@@ -1,4 +1,4 @@
-"""ReCNN: residual 3D CNN on the spline-interpolated image (Pham et al. 2017, hal-01635455v1)."""
+"""ReCNN: a residual 3D CNN on the spline-interpolated image (Pham et al. 2017, hal-01635455v1)."""
 
 from math import sqrt
 from typing import Optional
@@ -13,28 +13,28 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class ReCNN(nn.Module):
-    """Plain stack of convolutions that predicts the residual between the HR and the interpolated LR image.
+    """A plain stack of convolutions that predicts the residual between the HR and the interpolated LR image.
 
-    Section 2.2, equation 6, with the skip connection of section 3.5: `depth` zero-padded convolutions, ReLU
-    after all but the last. Guidance images (section 5) are further input channels on the HR grid; only the
-    first `out_channels` channels, the interpolated LR image, are added to the residual.
+    Section 2.2, equation 6, with the skip connection of section 3.5: `depth` zero-padded convolutions, with a ReLU
+    after all but the last. Guidance images (section 5) are further input channels on the HR grid. Only the first
+    `out_channels` channels, which are the interpolated LR image, are added to the residual.
 
-    The weights are drawn from N(0, 2 / fan_in) and biases are zero (section 3.4, He et al. 2015).
+    The weights are drawn from N(0, 2 / fan_in), and the biases are zero (section 3.4, He et al. 2015).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
-        in_channels: interpolated LR image plus guidance images.
-        out_channels: channels restored, at most `in_channels`.
-        depth: number of convolutions L, at least 2. The paper's networks have 10 and 20.
-        features: filters per hidden layer n.
-        kernel_size: filter size f, odd.
-        residual: add the interpolated image (False gives the paper's non-residual CNN of figure 4).
+        in_channels: The number of channels of the interpolated LR image and the guidance images together.
+        out_channels: The number of channels to restore, at most `in_channels`.
+        depth: The number of convolutions (L), at least 2. The paper's networks have 10 and 20.
+        features: The number of filters of each hidden layer (n).
+        kernel_size: The size of the filters (f), odd.
+        residual: Whether the interpolated image is added (False gives the paper's non-residual CNN of figure 4).
 
     Raises:
         MedsrError: If the arguments do not describe a network.
     """
 
-    # Published programs number the convolutions; here they lie in a sequence with the ReLUs between them.
+    # Published programs number the convolutions alone; here they are in one sequence with the ReLUs.
     PUBLISHED_KEYS = ((r"^convs\.(\d+)\.", lambda match: f"layers.{2 * int(match[1])}."),)
     SMALL = {"features": 4}  # a small one, for trials and tests
 
@@ -78,8 +78,8 @@ class ReCNN(nn.Module):
         """Restore an interpolated image.
 
         Args:
-            image: (B, in_channels, *spatial) on the HR grid, intensities about [0, 1], any size.
-            scale: ignored; one network serves all scales (section 4).
+            image: The image, (B, in_channels, *spatial) on the HR grid, of any size, with intensities about [0, 1].
+            scale: Ignored; one network serves all scales (section 4).
 
         Returns:
             The restored image, (B, out_channels, *spatial).

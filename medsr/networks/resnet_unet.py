@@ -1,4 +1,4 @@
-"""U-Net of a ResNet-34 encoder and a sub-pixel decoder: fastai's "dynamic U-Net", as in van der Meer's report."""
+"""A U-Net with a ResNet-34 encoder and a sub-pixel decoder: fastai's "dynamic U-Net", as in van der Meer's report."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -13,14 +13,14 @@ from medsr.networks.blocks.unet_decoder import NORMS, SubpixelShuffle, UnetBlock
 from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 
-_PUBLISHED = (  # places in fastai's list of layers, the encoder's first, and ours
+_PUBLISHED = (  # the positions in fastai's list of layers, those of the encoder first, and our names
     (r"layers\.0\.0(?=\.weight$)", "encoder.conv1"),
     (r"layers\.0\.1(?=\.\w+$)", "encoder.bn1"),
     (r"layers\.0\.4(?=\.\d+\.(?:conv|bn|down))", "encoder.layer1"),
     (r"layers\.0\.5(?=\.\d+\.(?:conv|bn|down))", "encoder.layer2"),
     (r"layers\.0\.6(?=\.\d+\.(?:conv|bn|down))", "encoder.layer3"),
     (r"layers\.0\.7(?=\.\d+\.(?:conv|bn|down))", "encoder.layer4"),
-    (r"layers\.0", "encoder"),  # one that is not a ResNet
+    (r"layers\.0", "encoder"),  # an encoder that is not a ResNet
     (r"layers\.1", "norm"),
     (r"layers\.3", "middle"),
     (r"layers\.4(?=\.(?:shuf|bn|conv\d)\.)", "blocks.0"),
@@ -34,31 +34,33 @@ _PUBLISHED = (  # places in fastai's list of layers, the encoder's first, and ou
 
 
 class ResNetUNet(nn.Module):
-    """ResNet-34 encoder, sub-pixel decoder, and the image itself joined before the last two convolutions.
+    """A ResNet-34 encoder and a sub-pixel decoder; the image itself is concatenated before the last two convolutions.
 
     van der Meer, section III-B, with the details of the program that the report names (fastai 1.0.61, `unet_learner`
     as in its course's super-resolution lesson). The output is not bounded.
 
-    Weights start as He-normal, sub-pixel convolutions by ICNR. The report says so too, but in its program weight
-    normalisation undoes ICNR at the first forward pass; here the four sub-kernels are equal until training parts them.
+    The weights start as He-normal, sub-pixel convolutions with ICNR. The report says so too, but in its program weight
+    normalisation undoes ICNR at the first forward pass; here the four sub-kernels are equal until training changes
+    them.
 
-    The program standardises images outside of the network, by ImageNet's statistics; `mean` and `std` do it within.
+    The program standardises images outside the network, by ImageNet's statistics; `mean` and `std` do it inside.
 
     Args:
-        in_channels: channels of the image; 3 in the report.
-        out_channels: channels restored, at most `in_channels`, which it is by default.
+        in_channels: The number of channels of the image; 3 in the report.
+        out_channels: The number of channels to restore, at most `in_channels`; all by default.
         features: The number of channels of the encoder's stem.
         blocks: The number of basic blocks in each stage of the encoder, see `ResNetEncoder`.
-        blur: average after each sub-pixel convolution but the last.
-        norm: of the decoder's convolutions: "weight", "batch" (convolution, ReLU, batch normalisation) or "none".
-        self_attention: in the third block from the end (Zhang et al. 2019); its memory grows with the square of the
-            number of pixels there, one in 64.
-        last_cross: join the image.
-        bottle: half the channels between the last two convolutions.
-        mean: of the training images, one number or one a channel; subtracted, and added to the output.
-        std: of the training images, likewise.
-        encoder: another one, with the attributes `channels` and `in_channels` and the output of `ResNetEncoder`:
-            features of half the size each, rounded up. `features`, `blocks` and `in_channels` are then not used.
+        blur: Whether a 2x2 average follows each sub-pixel convolution but the last.
+        norm: The normalisation of the decoder's convolutions: "weight", "batch" (convolution, ReLU, batch
+            normalisation) or "none".
+        self_attention: Whether the third block from the end has self-attention (Zhang et al. 2019); its memory grows
+            with the square of the number of pixels there, 1/64 of all.
+        last_cross: Whether the image is concatenated before the last convolutions.
+        bottle: Whether there are only half the channels between the last two convolutions.
+        mean: The mean of the training images, one number or one per channel; subtracted, and added to the output.
+        std: The standard deviation of the training images, one number or one per channel.
+        encoder: Another encoder with the attributes `channels` and `in_channels` and the output of `ResNetEncoder`:
+            features that halve the size each time, rounded up. `features`, `blocks` and `in_channels` are then ignored.
 
     Raises:
         MedsrError: If the arguments do not describe a network.
@@ -108,7 +110,7 @@ class ResNetUNet(nn.Module):
                 nn.init.zeros_(second[-1].weight)  # type: ignore[arg-type]
             self.residual = nn.Sequential(nn.Sequential(*first), nn.Sequential(*second))
         self.last = nn.Sequential(*conv_layer(width, self.out_channels, 1, norm, relu=False))
-        # In the residual: its input, both convolutions' outputs, and oneDNN's copy of one in blocks of 16 channels.
+        # The residual holds its input, the outputs of both convolutions, and oneDNN's copy in blocks of 16 channels.
         at_once = 3 * width + -(-width // 16) * 16 + sum(n // 4 ** (i + 1) for i, n in enumerate(channels))
         self.spec = NetworkSpec(
             family=Family.RESTORE,
@@ -124,7 +126,7 @@ class ResNetUNet(nn.Module):
         )
 
     def _build_decoder(self, channels: list[int], norm: str, blur: bool, self_attention: bool) -> int:
-        """All of it up to the image's size; how many channels it ends with."""
+        """Build the decoder up to the size of the image and return the number of its output channels."""
         width, skips = channels[-1], channels[-2::-1]
         self.norm = barely_shifted_norm(width)
         self.middle = nn.Sequential(
@@ -143,16 +145,16 @@ class ResNetUNet(nn.Module):
     def _register_statistics(
         self, channels: int, mean: Union[float, Sequence[float]], std: Union[float, Sequence[float]]
     ) -> None:
-        """Mean and std as (channels, 1, 1) that travel with the network, but are no weights."""
+        """Register mean and std as (channels, 1, 1) buffers that move with the network but are not saved."""
         self.standardise = not (mean == 0 and std == 1)
         for name, value in (("mean", mean), ("std", std)):
             values = [float(v) for v in ([value] * channels if isinstance(value, int | float) else value)]
             if len(values) != channels or (name == "std" and min(values) <= 0):
-                raise MedsrError(f"ResNetUNet needs {channels} {name}(s), deviations above zero; got {values}")
+                raise MedsrError(f"ResNetUNet needs {channels} {name}(s), each std above zero; got {values}")
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1), persistent=False)
 
     def _halo(self) -> int:
-        """Pixels around an aligned tile that its output depends on."""
+        """Return the number of pixels around an aligned tile on which its output depends."""
         step = 2 ** len(self.encoder.channels)
         margin = 2 if self.last_cross else 0
         low, high = -margin, step - 1 + margin
@@ -167,7 +169,7 @@ class ResNetUNet(nn.Module):
         return int(max(-min(pixels[0], seen[0]), max(pixels[1], seen[1]) - (step - 1)))
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """Early encoder, late encoder, decoder: to be trained at growing learning rates (section III-C3)."""
+        """Return the parameters of early encoder, late encoder and decoder, for rising learning rates (III-C3)."""
         encoder = {id(p) for p in self.encoder.parameters()}
         return [*self.encoder.parameter_groups(), [p for p in self.parameters() if id(p) not in encoder]]
 
@@ -175,11 +177,11 @@ class ResNetUNet(nn.Module):
         """Restore an interpolated image.
 
         Args:
-            image: (B, in_channels, H, W) on the HR grid, any size. While training, see `ResNetEncoder`.
-            scale: ignored; one network serves all scales.
+            image: The image, (B, in_channels, H, W) on the HR grid, of any size. For training, see `ResNetEncoder`.
+            scale: Ignored; one network serves all scales.
 
         Returns:
-            (B, out_channels, H, W).
+            The restored image, (B, out_channels, H, W).
         """
         if self.standardise:
             image = (image - self.mean) / self.std

@@ -23,25 +23,26 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class RRDBNet(nn.Module):
-    """Residual in residual dense blocks without batch norm under one skip connection, then upsampling.
+    """Residual in residual dense blocks without batch norm under one skip connection, and upsampling.
 
-    "wang2018" (section 3.1, figures 3 and 4) enlarges by nearest-neighbour interpolation and a convolution with
-    LeakyReLU (slope 0.2), twice, as the authors' program does; weights of the dense blocks are drawn from 0.1 times
-    He's normal distribution, with zero biases, all others as torch draws them. The program is built for x4; for x2
-    and x1 it takes the LR image apart into 2x2 and 4x4 times the channels on a coarser grid. Sizes that are no
-    multiples of 2 or 4 are continued by their last voxels here, and the result is cut to size.
+    "wang2018" (section 3.1, figures 3 and 4) enlarges twice by nearest-neighbour interpolation and a convolution with
+    LeakyReLU (slope 0.2), as in the authors' program. The weights of the dense blocks are drawn from 0.1 times He's
+    normal distribution, with zero biases; all others have torch's default initialisation. The program is built for x4.
+    For x2 and x1 it rearranges the LR image into 2x2 and 4x4 times the channels on a coarser grid. Here, images whose
+    sizes are not multiples of 2 or 4 are padded with their last voxels, and the result is cropped.
 
-    "zhu2022" is what the dissertation ran as ESRGAN-L1 (table 4.1): the last convolution of each dense block is 1x1,
-    the tail is sub-pixel convolution, all weights are as torch draws them, intensities may be shifted.
+    "zhu2022" is the network that the dissertation ran as ESRGAN-L1 (table 4.1): the last convolution of each dense
+    block is 1x1, the tail is a sub-pixel convolution, all weights have torch's default initialisation, and intensities
+    may be shifted.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
-        scale: 1, 2 or 4; of "zhu2022" a power of two, or 3.
-        features: channels between the blocks.
-        blocks: residual in residual dense blocks.
+        scale: The scale: 1, 2 or 4; for "zhu2022" a power of two or 3.
+        features: The number of channels between the blocks.
+        blocks: The number of residual in residual dense blocks.
         growth: The number of channels that each dense layer adds.
-        definition: "wang2018" or "zhu2022".
+        definition: The definition of the network, "wang2018" or "zhu2022".
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
@@ -53,7 +54,7 @@ class RRDBNet(nn.Module):
 
     SMALL = {"features": 8, "blocks": 1, "growth": 4}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
-        # The authors' program names what ours and the dissertation's number from zero.
+        # The authors' program names the layers that ours and the dissertation's number from zero.
         (r"^body\.(\d+)\.rdb(\d)\.conv5\.", lambda match: f"body.{match[1]}.body.{int(match[2]) - 1}.LFF."),
         (
             r"^body\.(\d+)\.rdb(\d)\.conv(\d)\.",
@@ -93,7 +94,7 @@ class RRDBNet(nn.Module):
         self.scale = scale
         self.step = 4 // scale if wang else 1
         fusion = 3 if wang else 1
-        self.sub_mean: nn.Module = nn.Identity()  # the authors' program has no shifts, nor have its state dicts
+        self.sub_mean: nn.Module = nn.Identity()  # neither the authors' program nor its state dicts have shifts
         self.add_mean: nn.Module = nn.Identity()
         if not wang or mean != 0.0 or std != 1.0:
             self.sub_mean, self.add_mean = mean_shifts(spatial_dims, in_channels, mean, std, out)
@@ -105,7 +106,7 @@ class RRDBNet(nn.Module):
             draw_he_normal(self.body, 0.1)
             self.tail = _nearest_tail(spatial_dims, features, out)
             after = [(2, 1), (4, 3)]
-            maps = 3 if spatial_dims == 2 else 5  # at four times the size of its input, held at a time (measured)
+            maps = 3 if spatial_dims == 2 else 5  # maps at four times the input size, held at one time (measured)
             peak = 4 * features * (maps * 4**spatial_dims + 4)
         else:
             self.tail = nn.Sequential(
@@ -113,7 +114,7 @@ class RRDBNet(nn.Module):
             )
             after = subpixel_tail_radii(scale)
             peak = subpixel_tail_bytes(spatial_dims, features, scale)
-        peak = max(peak, 3 * 4 * (features + DENSE_LAYERS * growth))  # by the voxel of the coarser grid
+        peak = max(peak, 3 * 4 * (features + DENSE_LAYERS * growth))  # per voxel of the coarser grid
         body = 2 + 3 * blocks * (DENSE_LAYERS + fusion // 2)
         self.spec = NetworkSpec(
             family=Family.FIXED,
@@ -151,7 +152,7 @@ class RRDBNet(nn.Module):
         return sr
 
     def continued(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, *spatial) to the next multiples of `step`, by repeating the last voxel of every axis."""
+        """Pad (B, C, *spatial) to the next multiples of `step` by repeating the last voxel of every axis."""
         missing: list[int] = []
         for axis in range(image.dim() - 1, 1, -1):
             missing += [0, -image.shape[axis] % self.step]
@@ -159,7 +160,7 @@ class RRDBNet(nn.Module):
 
 
 def _nearest_tail(spatial_dims: int, features: int, out_channels: int) -> nn.Sequential:
-    """The authors' upsampling by 4 and the two convolutions after it."""
+    """Return the authors' upsampling by 4 and the two convolutions after it."""
     layers: list[nn.Module] = []
     for _ in range(2):
         layers.append(nn.Upsample(scale_factor=2, mode="nearest"))

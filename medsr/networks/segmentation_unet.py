@@ -1,4 +1,4 @@
-"""U-Net that segments, and whose features compare SR with HR images (Zhu 2022, chapter 5)."""
+"""A segmentation U-Net, whose features also serve to compare SR and HR images (Zhu 2022, chapter 5)."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -16,18 +16,18 @@ TAPS = ("E1", "E2", "E3", "E4", "E5", "D")
 
 
 def conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    """A 3x3 convolution, batch normalisation, ReLU; weights start He-uniform (as segmentation_models_pytorch's)."""
+    """Return a 3x3 convolution, batch norm and ReLU; the weights start He-uniform as in segmentation_models_pytorch."""
     convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_uniform_(convolution.weight, mode="fan_in", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 class DecoderBlock(nn.Module):
-    """Enlarge by repeating pixels, join the encoder's features of that size, two convolutions.
+    """Nearest-neighbour enlargement, concatenation with the encoder's features of that size, and two convolutions.
 
     Args:
         in_channels: The number of channels of the coarser input.
-        skip_channels: of the encoder's features; 0 where there are none.
+        skip_channels: The number of channels of the encoder's features; 0 if there are none.
         features: The number of channels of the output.
     """
 
@@ -37,7 +37,7 @@ class DecoderBlock(nn.Module):
         self.conv2 = conv_norm_relu(features, features)
 
     def forward(self, x: torch.Tensor, skip: Optional[torch.Tensor]) -> torch.Tensor:
-        """(B, in_channels, H, W) and (B, skip_channels, 2 H, 2 W) to (B, features, 2 H, 2 W)."""
+        """Map (B, in_channels, H, W) and (B, skip_channels, 2 H, 2 W) to (B, features, 2 H, 2 W)."""
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         if skip is not None:
             x = torch.cat([x, skip], dim=1)
@@ -45,11 +45,11 @@ class DecoderBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the encoder's features to the size of the image.
+    """The decoder, which enlarges the encoder's features to the size of the image.
 
     Args:
-        channels: of the encoder's features, finest first.
-        widths: channels of the blocks, coarsest first, one for each of the features.
+        channels: The numbers of channels of the encoder's features, finest first.
+        widths: The numbers of channels of the blocks, coarsest first, one for each of the features.
     """
 
     def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
@@ -58,7 +58,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(map(DecoderBlock, inputs, skips, widths))
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """The encoder's features to (B, widths[-1], H, W)."""
+        """Map the encoder's features to (B, widths[-1], H, W)."""
         x = features[-1]
         for i, block in enumerate(self.blocks):
             skip: Optional[torch.Tensor] = None
@@ -69,27 +69,27 @@ class Decoder(nn.Module):
 
 
 class SegmentationUNet(nn.Module):
-    """ResNet-34 encoder, nearest-neighbour decoder, one logit per class and pixel (Zhu 2022, sections 5.2.2 and 5.3.3).
+    """A ResNet-34 encoder and a nearest-neighbour decoder, which gives one logit per class and pixel.
 
-    `smp.Unet` with all its defaults, which is what the dissertation trained: its text speaks of channels that double
-    after each encoder block, ResNet-34's first two are equal. The keys of the state dict are those of
-    segmentation_models_pytorch, whose checkpoints load as they are.
+    Zhu 2022, sections 5.2.2 and 5.3.3. The dissertation trained `smp.Unet` with all its defaults. (Its text mentions
+    channels that double after each encoder block, but the first two of ResNet-34 are equal.) The keys of the state dict
+    are those of segmentation_models_pytorch, whose checkpoints load without renaming.
 
-    Images whose sides are no multiples of 32 are extended by their last row and column, and what comes out is cropped
-    (`smp.Unet` refuses them).
+    Images whose sides are not multiples of 32 are extended by their last row and column, and the result is cropped
+    (`smp.Unet` refuses such images).
 
     Args:
-        in_channels: modalities: 1, for BraTS 4.
-        out_channels: classes, background included; 4 in the dissertation.
+        in_channels: The number of modalities, 1, or 4 for BraTS.
+        out_channels: The number of classes including the background; 4 in the dissertation.
         features: The number of channels of the encoder's stem.
         blocks: The number of basic blocks in each stage of the encoder, see `ResNetEncoder`.
-        decoder: channels of the decoder's five blocks, coarsest first.
+        decoder: The numbers of channels of the decoder's five blocks, coarsest first.
 
     Raises:
         MedsrError: If the arguments do not describe a network.
     """
 
-    PUBLISHED_KEYS = ((r"^encoder\.fc\.", None),)  # the classifier, in checkpoints of old versions
+    PUBLISHED_KEYS = ((r"^encoder\.fc\.", None),)  # the classifier in checkpoints of old versions
     SMALL = {"features": 4, "blocks": (1, 1, 1, 1), "decoder": (16, 8, 4, 4, 4)}
 
     def __init__(
@@ -112,7 +112,7 @@ class SegmentationUNet(nn.Module):
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         self.segmentation_head = nn.Sequential(head)
-        widest = max(decoder[-1], decoder[-2])  # at full size: enlarged input, output, and the library's copy
+        widest = max(decoder[-1], decoder[-2])  # at full size: the enlarged input, the output and oneDNN's copy
         self.spec = NetworkSpec(
             family=Family.SEGMENTATION,
             spatial_dims=2,
@@ -126,8 +126,8 @@ class SegmentationUNet(nn.Module):
         )
 
     def _halo(self) -> int:
-        """Pixels around an aligned tile that its logits depend on."""
-        low, high = -1, 32  # of the head
+        """Return the number of pixels around an aligned tile on which its logits depend."""
+        low, high = -1, 32  # the pixels that the head reads
         wanted = []
         for _ in range(5):
             low, high = (low - 2) // 2, (high + 2) // 2
@@ -136,18 +136,19 @@ class SegmentationUNet(nn.Module):
         return max(-seen[0], seen[1] - 31)
 
     def features(self, image: torch.Tensor, taps: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Features by name, to compare images by (Zhu 2022, equations 5.10 and 5.11); nothing more is computed.
+        """Return the named features, to compare images by (Zhu 2022, equations 5.10 and 5.11); no others are computed.
 
         Args:
             image: The image, (B, in_channels, H, W), of any size. For training, see `ResNetEncoder`.
-            taps: some of "E1" (stem: convolution, batch normalisation, ReLU), "E2" to "E5" (the four stages of the
-                encoder) and "D" (the decoder, before the head).
+            taps: The names: "E1" (the stem: convolution, batch normalisation, ReLU), "E2" to "E5" (the four stages of
+                the encoder) and "D" (the decoder, before the head).
 
         Returns:
-            E1 to E5 with 64, 64, 128, 256, 512 channels and sides ceil(H / 2^i); D with 16 and the image's size.
+            The features by name: E1 to E5 with 64, 64, 128, 256 and 512 channels and sides ceil(H / 2^i), D with 16
+            channels and the size of the image.
 
         Raises:
-            MedsrError: no such tap, or none.
+            MedsrError: If there is no such tap, or none is named.
         """
         if not taps or not set(taps) <= set(TAPS):
             raise MedsrError(f"taps are some of {', '.join(TAPS)}; got {list(taps)}")
@@ -161,21 +162,21 @@ class SegmentationUNet(nn.Module):
         return found
 
     def forward(self, image: torch.Tensor, scale: Optional[list[float]] = None) -> torch.Tensor:
-        """Class logits.
+        """Return the class logits of an image.
 
         Args:
             image: The image, (B, in_channels, H, W), of any size. For training, see `ResNetEncoder`.
             scale: Ignored.
 
         Returns:
-            (B, out_channels, H, W), before softmax.
+            The logits before softmax, (B, out_channels, H, W).
         """
         logits = self.segmentation_head(self.decoder(self.encoder(extended(image, 32))))
         return logits[..., : image.shape[-2], : image.shape[-1]]
 
 
 def extended(image: torch.Tensor, multiple: int) -> torch.Tensor:
-    """The last row and column repeated until the sides are multiples."""
+    """Return the image with its last row and column repeated until its sides are multiples of a number."""
     return F.pad(image, [0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple], mode="replicate")
 
 

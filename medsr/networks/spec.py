@@ -1,4 +1,4 @@
-"""What callers must know about a network, so that they never ask for a class name."""
+"""The facts that callers need about a network, so that they never depend on its class name."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -6,14 +6,14 @@ from typing import Optional
 
 
 class Family(str, Enum):
-    """How a network's input and output relate. The first three are generators: they make the SR image."""
+    """The relation between a network's input and output. The first three are generators, which make the SR image."""
 
     FIXED = "fixed"  # an integer scale is built in
     ARBITRARY = "arbitrary"  # features on the LR grid, then upsampling to any query of output voxels
     RESTORE = "restore"  # works on the image interpolated to the HR grid; input and output sizes agree
     SEGMENTATION = "segmentation"  # class logits on the grid of the input
     DISCRIMINATOR = "discriminator"  # one score per image, (B, 1)
-    DETECTOR = "detector"  # coordinates of a point per image, (B, spatial_dims)
+    DETECTOR = "detector"  # the coordinates of one point per image, (B, spatial_dims)
 
     @property
     def generates(self) -> bool:
@@ -26,23 +26,22 @@ class NetworkSpec:
     """Facts about a network that callers rely on.
 
     Attributes:
-        family: see `Family`.
+        family: The family, see `Family`.
         spatial_dims: The number of spatial axes, 2 or 3.
-        in_channels: channels of the input, guidance images included.
-        out_channels: channels of the output; a generator's correspond to the first input channels. Of a
-            discriminator and a detector: numbers per image.
-        paper: source of the definition (authors, year, section).
-        scales: integer scales that a fixed network enlarges by, per axis; None where any scale is taken.
-        largest_scale: that an arbitrary network takes along an axis; the smallest is 1.
-        other_scales: further scales that a fixed network was built for; `forward` chooses by its `scale`.
-        size_multiple: tiles of the input must start and end at multiples of this (attention windows).
-        halo: input voxels of context on either side that influence an output voxel; None if it is the whole
-            image. With a `size_multiple`, of a tile that starts and ends at its multiples.
-        input_sizes: smallest and largest side of the input where not every size is taken.
-        interpolation: kernel of `medsr.interpolation` with which a restore network's input is made.
-        bytes_per_voxel: peak memory of a float32 forward pass per input voxel, without the output, to plan
-            tiles.
-        deviations: where the implementation knowingly differs from the paper; empty if nowhere.
+        in_channels: The number of input channels, including guidance images.
+        out_channels: The number of output channels; those of a generator correspond to the first input channels. For a
+            discriminator or a detector it is the number of values per image.
+        paper: The source of the definition (authors, year, section).
+        scales: The integer scale of each axis by which a fixed network enlarges; None if the network takes any scale.
+        largest_scale: The largest scale that an arbitrary network takes along an axis; the smallest is 1.
+        other_scales: Further scales that a fixed network was built for; `forward` chooses by its argument `scale`.
+        size_multiple: The number at whose multiples the tiles of the input must start and end (attention windows).
+        halo: The number of input voxels on either side that influence an output voxel; None if the whole image does.
+            With a `size_multiple` it is the halo of a tile that starts and ends at its multiples.
+        input_sizes: The smallest and the largest side of the input, if the network does not take every size.
+        interpolation: The kernel of `medsr.interpolation` that makes the input of a restore network.
+        bytes_per_voxel: The peak memory of a float32 forward pass per input voxel, without the output, to plan tiles.
+        deviations: The deliberate differences from the paper; empty if there are none.
     """
 
     family: Family

@@ -16,17 +16,17 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class SRCNN(nn.Module):
-    """Patch extraction, non-linear mapping, reconstruction: convolutions with ReLUs between, no skip connection.
+    """Patch extraction, non-linear mapping and reconstruction: convolutions with ReLUs between, no skip connection.
 
-    Dong et al. 2016, section 3.1, equations 1 to 3, on the bicubically interpolated image. The network is trained
-    with convolutions that pad nothing (section 3.3); the authors' test program repeats the edge values before each
-    of them, which keeps the size, and so does this. Weights are drawn from N(0, 0.001), biases are zero.
+    Dong et al. 2016, section 3.1, equations 1 to 3, on the bicubically interpolated image. The paper trains with
+    unpadded convolutions (section 3.3). The authors' test program repeats the edge values before each convolution,
+    which keeps the size; the same is done here. The weights have standard deviation 0.001, and the biases are zero.
 
     Args:
         in_channels: The number of channels of the interpolated image.
         out_channels: The number of channels to restore, the first ones of the image; all by default.
-        features: filters n1 and n2 of the first two layers.
-        kernel_sizes: filter sizes f1, f2, f3, odd; the paper also has (9, 3, 5) and (9, 5, 5).
+        features: The numbers of filters of the first two layers (n1, n2).
+        kernel_sizes: The sizes of the filters (f1, f2, f3), odd; the paper also has (9, 3, 5) and (9, 5, 5).
         spatial_dims: The number of spatial axes, 2 or 3.
 
     Raises:
@@ -47,7 +47,7 @@ class SRCNN(nn.Module):
         out = in_channels if out_channels is None else out_channels
         if len(features) != 2 or len(kernel_sizes) != 3 or any(size < 1 or size % 2 == 0 for size in kernel_sizes):
             raise MedsrError(
-                "SRCNN has the features of two layers and three odd kernel sizes, "
+                "SRCNN needs the features of two layers and three odd kernel sizes, "
                 f"got {list(features)} and {list(kernel_sizes)}"
             )
         check_sizes(type(self).__name__, spatial_dims, in_channels, out, features=min(features))
@@ -74,7 +74,7 @@ class SRCNN(nn.Module):
         """Restore an interpolated image.
 
         Args:
-            image: (B, in_channels, *spatial) on the HR grid, any size.
+            image: The image, (B, in_channels, *spatial) on the HR grid, of any size.
             scale: Ignored.
 
         Returns:
@@ -85,20 +85,20 @@ class SRCNN(nn.Module):
         return self.conv3(self.continued(x, self.padding[2]))
 
     def continued(self, x: torch.Tensor, width: int) -> torch.Tensor:
-        """The edge values repeated on all sides, `width` times."""
+        """Return the image with its edge values repeated `width` times on all sides."""
         return F.pad(x, [width] * (2 * x.dim() - 4), mode="replicate") if width > 0 else x
 
 
 class SRCNN3D(SRCNN):
     """SRCNN in 3D on the spline-interpolated image (Pham et al. 2017 ISBI, the baseline of hal-01635455v1).
 
-    The published network uses convolutions that pad nothing on 33^3 patches and continues the test volume by its
-    edge values once, before the first layer; that is part of the forward pass here.
+    The published network trains with unpadded convolutions on 33^3 patches and repeats the edge values of a test
+    volume once, before the first layer; here this is part of the forward pass.
 
     Args:
         in_channels: The number of channels of the interpolated image.
         out_channels: The number of channels to restore, the first ones of the image; all by default.
-        features: filters of the first and second layer.
+        features: The numbers of filters of the first and the second layer.
     """
 
     PUBLISHED_KEYS = ((r"^c(\d)\.", r"conv\1."),)
@@ -119,7 +119,7 @@ PRESETS = {
         {},
         8_129,
         published="8,032 (Dong et al. 2016, section 4.3.2)",
-        remark="the paper counts no biases, of which there are 97",
+        remark="the paper does not count the 97 biases",
         also=(({"kernel_sizes": (9, 3, 5)}, 24_513), ({"kernel_sizes": (9, 5, 5)}, 57_281)),
     ),
     "srcnn3d": Preset(SRCNN3D, {}, 52_801, multiply_adds_per_voxel=52_704),

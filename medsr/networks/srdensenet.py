@@ -1,4 +1,4 @@
-"""SRDenseNet: densely connected blocks that are densely connected (Tong et al. 2017)."""
+"""SRDenseNet: dense blocks that are themselves densely connected (Tong et al. 2017)."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -24,7 +24,7 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class CumulativeBlock(nn.Module):
-    """Dense layers that each see the block's input too, all of it returned with what they add (Zhu 2022).
+    """Dense layers that also read the input of the block; the output is the input and all that they add (Zhu 2022).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
@@ -41,10 +41,10 @@ class CumulativeBlock(nn.Module):
         self.layers = nn.ModuleList(convolution(spatial_dims, in_channels + i * growth, growth) for i in range(layers))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, *spatial) to (B, in_channels + layers * growth, *spatial)."""
-        # A convolution of joined channels is the sum of convolutions of its parts. What all layers take from the
-        # input, the widest part by far, is one convolution with many filters: a CPU does these much faster than many
-        # with few, and the input is not copied for every layer.
+        """Map (B, in_channels, *spatial) to (B, in_channels + layers * growth, *spatial)."""
+        # A convolution of concatenated channels is the sum of the convolutions of its parts. The parts that read the
+        # input, by far the widest, are done as one convolution with many filters: on a CPU this is much faster than
+        # many convolutions with few filters, and the input is not copied for every layer.
         kernels, biases = [], []
         for layer in self.layers:
             kernels.append(layer.weight[:, : self.in_channels])  # type: ignore[index]
@@ -59,42 +59,42 @@ class CumulativeBlock(nn.Module):
         return torch.cat([x, added], 1)
 
     def convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: Optional[torch.Tensor]) -> torch.Tensor:
-        """A zero-padded 3x3 (3x3x3) convolution."""
+        """Apply a zero-padded 3x3 (3x3x3) convolution."""
         if self.spatial_dims == 2:
             return F.conv2d(x, weight, bias, padding=1)
         return F.conv3d(x, weight, bias, padding=1)
 
     def products_per_voxel(self) -> int:
-        """Multiply-adds that no layer's own call shows, for `medsr.networks.complexity`."""
+        """Return the multiply-adds that no call of a layer shows, for `medsr.networks.complexity`."""
         return sum(parameter.numel() for key, parameter in self.named_parameters() if key.endswith("weight"))
 
 
 class SRDenseNet(nn.Module):
-    """Dense blocks, a 1x1 convolution ("bottleneck") of what they made, upsampling, a convolution.
+    """Dense blocks, a 1x1 convolution ("bottleneck") of their outputs, upsampling and a convolution.
 
-    "tong2017" (sections 3.1 to 3.5): a layer in a block sees what the layers before it in that block made, the first
-    one also what came before the block; every convolution but the last is followed by ReLU; deconvolutions enlarge
-    by 2 each. Which feature maps the bottleneck gets has three variants (section 3.4, figure 2): "h", those of the
-    last block; "hl", of the first convolution too; "all", of the first convolution and all blocks, which every block
-    also gets from those before it. The paper leaves open how many feature maps the first convolution makes; public
-    programs differ, and 128, as many as a block, fits the weights of the one in PyTorch by "yjn870". Weights are
-    drawn as He et al. 2015 do.
+    "tong2017" (sections 3.1 to 3.5): a layer of a block reads the outputs of the layers before it in that block, and
+    the first layer reads the input of the block. A ReLU follows every convolution but the last. Deconvolutions enlarge
+    by 2 each. The input of the bottleneck has three variants (section 3.4, figure 2): "h" takes the maps of the last
+    block; "hl" also those of the first convolution; "all" those of the first convolution and of all blocks, and every
+    block then also reads the maps of those before it. The paper does not say how many maps the first convolution makes,
+    and public programs differ; 128, as many as a block, fits the weights of the PyTorch program by "yjn870". The
+    weights are drawn as in He et al. 2015.
 
-    "zhu2022" is what the dissertation ran (table 4.1): all layers of a block see its input, and its output contains
-    it, so that "all" gives the bottleneck the same maps several times; no ReLU at both ends; sub-pixel convolutions;
-    weights as torch draws them.
+    "zhu2022" is the network that the dissertation ran (table 4.1): all layers of a block read its input, and its output
+    contains its input, so that with "all" the bottleneck gets the same maps several times. There is no ReLU at both
+    ends, upsampling is by sub-pixel convolutions, and the weights have torch's default initialisation.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
-        scale: a power of two; of "zhu2022" also 3.
+        scale: The scale, a power of two; for "zhu2022" also 3.
         features: The number of channels of the first convolution.
-        blocks: dense blocks.
-        layers: convolutions of each.
-        growth: channels k that each of them adds.
-        width: channels after the bottleneck.
-        connections: "h", "hl" or "all".
-        definition: "tong2017" or "zhu2022".
+        blocks: The number of dense blocks.
+        layers: The number of convolutions in each block.
+        growth: The number of channels that each convolution adds (k).
+        width: The number of channels after the bottleneck.
+        connections: The input of the bottleneck, "h", "hl" or "all".
+        definition: The definition of the network, "tong2017" or "zhu2022".
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
@@ -106,7 +106,7 @@ class SRDenseNet(nn.Module):
 
     SMALL = {"features": 6, "blocks": 2, "layers": 3, "growth": 4, "width": 8}  # a small one, for trials and tests
     PUBLISHED_KEYS = (
-        # The dissertation's program. Neither activations nor, in its blocks, anything else but convolutions has keys.
+        # The dissertation's program. Activations have no keys, and in its blocks only convolutions have keys.
         (r"^body\.(\d+)\.body\.(\d+)\.body\.0\.", r"body.\1.layers.\2."),
         (r"^bottleneck\.(weight|bias)$", r"bottleneck.0.\1"),
         # A public program for the paper.
@@ -145,7 +145,7 @@ class SRDenseNet(nn.Module):
         tong = definition == "tong2017"
         self.connections = connections
         self.cumulative = not tong
-        self.widths = [features + i * layers * growth for i in range(blocks + 1)]  # of all maps so far
+        self.widths = [features + i * layers * growth for i in range(blocks + 1)]  # the number of maps so far
         self.sub_mean: nn.Module = nn.Identity()  # no program for the paper has shifts
         self.add_mean: nn.Module = nn.Identity()
         if not tong or mean != 0.0 or std != 1.0:
@@ -172,7 +172,7 @@ class SRDenseNet(nn.Module):
             after = [*((2 ** (i + 1), 1) for i in range(len(subpixel_stages(scale)))), (scale, 1)]
         else:
             after = subpixel_tail_radii(scale)
-        joining = 4 * (self.widths[-1] + 2 * gathered)  # all maps, what is gathered of them, oneDNN's copy of that
+        joining = 4 * (self.widths[-1] + 2 * gathered)  # all maps, the concatenated ones and oneDNN's copy of these
         self.spec = NetworkSpec(
             family=Family.FIXED,
             spatial_dims=spatial_dims,
@@ -204,21 +204,21 @@ class SRDenseNet(nn.Module):
                 x = block(x)
         if self.connections == "hl":
             x = torch.cat([first, x], 1)
-        elif self.connections == "all" and self.cumulative:  # what each block returned is the beginning of the last
+        elif self.connections == "all" and self.cumulative:  # the output of each block is the beginning of the last
             x = torch.cat([x[:, :width] for width in self.widths], 1)
         return self.add_mean(self.tail(quickest_layout(self.bottleneck(x))))
 
 
 def _dense_block(spatial_dims: int, in_channels: int, growth: int, layers: int) -> nn.Sequential:
-    """Returns only what its layers make, `layers * growth` channels (section 3.2)."""
+    """Return a block whose output is only what its layers add, `layers * growth` channels (section 3.2)."""
     first = nn.Sequential(convolution(spatial_dims, in_channels, growth), nn.ReLU(inplace=True))
     return nn.Sequential(first, *[DenseLayer(spatial_dims, i * growth, growth) for i in range(1, layers)])
 
 
 def _deconvolutions(spatial_dims: int, width: int, scale: int) -> nn.Sequential:
-    """Transposed 3x3 convolutions that enlarge by 2 each, with ReLU (section 3.3)."""
+    """Return transposed 3x3 convolutions that enlarge by 2 each, with ReLU (section 3.3)."""
     if scale == 3:
-        raise MedsrError("the deconvolutions of SRDenseNet enlarge by powers of two, got 3; zhu2022 can")
+        raise MedsrError("the deconvolutions of SRDenseNet enlarge by powers of two, got 3; use definition zhu2022")
     stages: list[nn.Module] = []
     for _ in subpixel_stages(scale):
         layer = Conv[Conv.CONVTRANS, spatial_dims](width, width, 3, stride=2, padding=1, output_padding=1)

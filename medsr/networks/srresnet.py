@@ -1,4 +1,4 @@
-"""SRResNet, the generator of SRGAN (Ledig et al. 2017), and MSRResNet, its relative without batch normalisation."""
+"""SRResNet, the generator of SRGAN (Ledig et al. 2017), and MSRResNet, its variant without batch normalisation."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -23,13 +23,13 @@ from medsr.networks.spec import Family, NetworkSpec
 
 
 class SRResNet(nn.Module):
-    """Residual blocks with batch norm under one skip connection, then sub-pixel stages.
+    """Residual blocks with batch norm under one skip connection, and sub-pixel stages.
 
-    "ledig2017" (section 2.1.1, figure 4): 9x9 convolutions at both ends, a PReLU with one slope after the first
-    convolution, in every block and after every shuffle, batch norm after the convolution that closes the body.
-    "zhu2022" is what the dissertation's chapter 4 ran (table 4.1): 3x3 convolutions at both ends, no activation after
-    the first, no batch norm after the body but one after every shuffle instead of the PReLU, and a single PReLU that
-    all blocks share. Weights are as torch draws them; neither source says otherwise.
+    "ledig2017" (section 2.1.1, figure 4) has 9x9 convolutions at both ends, a PReLU with one slope after the first
+    convolution, in every block and after every shuffle, and batch norm after the convolution that closes the body.
+    "zhu2022" is the network of the dissertation's chapter 4 (table 4.1): 3x3 convolutions at both ends, no activation
+    after the first, no batch norm after the body but one after every shuffle instead of the PReLU, and a single PReLU
+    that all blocks share. The weights have torch's default initialisation; neither source says otherwise.
 
     Args:
         in_channels: The number of channels of the LR image.
@@ -37,7 +37,7 @@ class SRResNet(nn.Module):
         scale: The scale, a power of two or 3.
         blocks: The number of residual blocks.
         features: The number of channels.
-        definition: "ledig2017" or "zhu2022".
+        definition: The definition of the network, "ledig2017" or "zhu2022".
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
@@ -94,7 +94,7 @@ class SRResNet(nn.Module):
             out_channels=out_channels,
             scales=(scale,) * spatial_dims,
             halo=halo_of([(1, ends // 2 + 2 * blocks + 1), *subpixel_tail_radii(scale, after=ends // 2)]),
-            # torch may unfold what the first convolution reads, which matters for 9x9x9 filters
+            # torch may unfold the input of the first convolution, which matters for 9x9x9 filters
             bytes_per_voxel=4 * in_channels * ends**spatial_dims + subpixel_tail_bytes(spatial_dims, width, scale),
             paper="Ledig et al. 2017, section 2.1.1",
             deviations="" if ledig else "the dissertation's ends, batch norms and shared PReLU (Zhu 2022, chapter 4)",
@@ -115,11 +115,11 @@ class SRResNet(nn.Module):
 
 
 class MSRResNet(nn.Module):
-    """SRResNet without batch norm that adds to the interpolated image, as the program BasicSR defines it.
+    """SRResNet without batch norm whose output is added to the interpolated image, as in the program BasicSR.
 
-    Plain residual blocks with ReLU, sub-pixel stages with LeakyReLU (slope 0.1), one more convolution at the SR size;
-    the bilinear interpolation of the image is the only skip connection besides those of the blocks. Weights are
-    drawn from 0.1 times He's normal distribution, biases are zero.
+    It has plain residual blocks with ReLU, sub-pixel stages with LeakyReLU (slope 0.1) and one more convolution at the
+    SR size. The bilinear interpolation of the image is the only skip connection besides those of the blocks. The
+    weights are drawn from 0.1 times He's normal distribution, and the biases are zero.
 
     Args:
         in_channels: The number of channels of the LR image.
@@ -205,7 +205,7 @@ PRESETS = {
         1_519_618,
         multiply_adds={"all": 2.5134},
         published="4.5 M for x2, x3 and x4 together (Zhu 2022, table 4.1, SRGAN)",
-        remark="the three have 4,447,814, and 4,460,614 with the statistics of their batch norms",
+        remark="the three have 4,447,814 parameters, and 4,460,614 with the statistics of their batch norms",
         also=(({"scale": 2}, 1_371_778), ({"scale": 3}, 1_556_418)),
     ),
     "msrresnet": Preset(MSRResNet, {}, 1_515_265),

@@ -17,15 +17,15 @@ from medsr.networks.preset import Preset
 from medsr.networks.spec import Family, NetworkSpec
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # of RGB images; the authors use it for every three-channel network
-_TAIL = 64  # features of the heads that enlarge features
+_TAIL = 64  # the number of features of the heads that enlarge features
 
 
 class RSTB(nn.Module):
-    """Residual Swin transformer block: layers, a convolution, plus the input (section 3.2, figure 2a).
+    """A residual Swin transformer block: layers and a convolution, plus the input (section 3.2, figure 2a).
 
     Args:
         layers: The transformer layers.
-        conv: the convolution, or three of them.
+        conv: The convolution, or a sequence of three.
     """
 
     def __init__(self, layers: TransformerLayers, conv: nn.Module) -> None:
@@ -41,10 +41,10 @@ class RSTB(nn.Module):
 
 
 def closing_convolution(features: int, resi_connection: str) -> nn.Module:
-    """The convolution behind transformer layers: one, or three with a quarter of the features between them.
+    """Return the convolution after transformer layers: one, or three with a quarter of the features between them.
 
     Raises:
-        MedsrError: another name, or too few features.
+        MedsrError: If the name is unknown, or there are too few features.
     """
     if resi_connection == "1conv":
         return convolution(2, features, features)
@@ -63,28 +63,30 @@ def closing_convolution(features: int, resi_connection: str) -> nn.Module:
 
 
 class SwinIR(nn.Module):
-    """Convolution, residual Swin transformer blocks under one skip connection, reconstruction.
+    """A convolution, residual Swin transformer blocks under one skip connection, and the reconstruction.
 
-    Liang et al. 2021, section 3, figure 2, and the authors' program where the paper is silent: the image is
-    continued by reflection to multiples of the window, and the output cropped; linear layers and bias tables start
-    from a truncated normal distribution of deviation 0.02, convolutions as torch draws them; in training, residuals
-    of the layers are left out with a probability that rises linearly to `drop_path`. Checkpoints of the authors fit.
+    Liang et al. 2021, section 3, figure 2, and the authors' program where the paper is silent. The image is padded by
+    reflection to multiples of the window, and the output is cropped. Linear layers and bias tables start from a
+    truncated normal distribution with standard deviation 0.02, convolutions with torch's default initialisation. In
+    training, residuals of the layers are dropped with a probability that rises linearly to `drop_path`. The authors'
+    checkpoints fit.
 
     Args:
         in_channels: The number of channels of the LR image.
         out_channels: The number of channels of the SR image, the first ones of the LR image; all by default.
-        scale: a power of two, or 3; any with the direct head; 2 or 4 with "nearest+conv".
-        features: C of a token (the authors' embed_dim), a multiple of every number of heads.
-        depths: transformer layers of each block.
-        heads: of the attention in each block; one number holds for all.
+        scale: The scale, a power of two or 3; any integer with "pixelshuffledirect"; 2 or 4 with "nearest+conv".
+        features: The number of features of a token (C, the authors' embed_dim), a multiple of every number of heads.
+        depths: The number of transformer layers in each block.
+        heads: The number of attention heads in each block, one number or one per block.
         window: The side of the attention windows, in pixels.
         mlp_ratio: The number of hidden features of the MLPs relative to `features`.
-        upsampler: "pixelshuffle" (classical SR), "pixelshuffledirect" (lightweight SR) or "nearest+conv"
+        upsampler: The head: "pixelshuffle" (classical SR), "pixelshuffledirect" (lightweight SR) or "nearest+conv"
             (real-world SR).
-        resi_connection: "1conv", or "3conv" to save parameters.
-        drop_path: stochastic depth of the last layer, in training.
-        shifted: False leaves out the shift of every second layer's windows.
-        mean: of the training set, for all channels or each; by default that of DIV2K for three channels, else 0.
+        resi_connection: The convolution after the layers: "1conv", or "3conv" to save parameters.
+        drop_path: The stochastic depth of the last layer, in training.
+        shifted: Whether the windows of every second layer are shifted.
+        mean: The mean of the training set, one number or one per channel; by default that of DIV2K for three channels,
+            else 0.
 
     Raises:
         MedsrError: If the arguments do not describe a network.
@@ -93,7 +95,7 @@ class SwinIR(nn.Module):
     mean: torch.Tensor
 
     PUBLISHED_KEYS = ((r"\.(attn_mask|relative_position_index)$", None),)  # constants that are computed here
-    SMALL = {  # a small one, for trials and tests; they are too short for stochastic depth
+    SMALL = {  # a small one, for trials and tests, which are too short for stochastic depth
         "features": 8,
         "depths": (2, 2),
         "heads": 2,
@@ -167,7 +169,7 @@ class SwinIR(nn.Module):
     def _build_tail(
         self, upsampler: str, features: int, out_channels: int, scale: int
     ) -> tuple[list[tuple[int, int]], int]:
-        """Layers of the reconstruction; their (resolution, radius), and the memory that they take per LR pixel."""
+        """Build the reconstruction; return the (resolution, radius) of its layers and its memory per LR pixel."""
         self.conv_before_upsample: Optional[nn.Module] = None
         self.upsample: Optional[nn.Module] = None
         self.conv_up1: Optional[nn.Module] = None
@@ -233,7 +235,7 @@ class SwinIR(nn.Module):
 
 
 def _means(channels: int, mean: Union[float, Sequence[float], None]) -> torch.Tensor:
-    """(1, channels, 1, 1)."""
+    """Return the means of all channels, (1, channels, 1, 1)."""
     if mean is None:
         mean = _DIV2K_MEAN if channels == 3 else 0.0
     means = [float(mean)] * channels if isinstance(mean, (int, float)) else [float(m) for m in mean]

@@ -1,4 +1,4 @@
-"""The table of networks, of rows from `medsr.networks.descriptions`: for the command line and the documentation."""
+"""The table of networks for the command line and the documentation, from the rows of `medsr.networks.descriptions`."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ convolutions and linear layers, and M-all counts every product that is computed,
 
 
 def text(rows: list[dict[str, Any]], columns: tuple[str, ...], style: str = "simple") -> str:
-    """Return rows as an aligned table in a style of `tabulate`."""
+    """Return the rows as an aligned table in a style of `tabulate`."""
     return tabulate(
         [[_text_of(row[column]) for column in columns] for row in rows],
         headers=[COLUMNS[column] for column in columns],
@@ -45,7 +45,7 @@ def text(rows: list[dict[str, Any]], columns: tuple[str, ...], style: str = "sim
 
 
 def document(rows: list[dict[str, Any]]) -> str:
-    """Return rows as the page of the documentation, in Markdown."""
+    """Return the rows as the page of the documentation, in Markdown."""
     remarks = [f"- `{row['name']}`: {row['remark']}" for row in rows if row["remark"]]
     return "\n".join([INTRODUCTION, "", text(rows, DOCUMENT, "github"), "", "## Remarks", "", *remarks])
 

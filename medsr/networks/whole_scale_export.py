@@ -1,4 +1,4 @@
-"""Networks of any scale at one whole scale, as plain layers: what TorchScript and ONNX can hold."""
+"""Arbitrary-scale networks at one integer scale as plain layers, which TorchScript and ONNX can represent."""
 
 from fractions import Fraction
 from typing import Any
@@ -15,17 +15,17 @@ from medsr.networks.registry import create
 
 
 class WholeScale(nn.Module):
-    """A 2D network of the arbitrary family that enlarges by 2, 3 or 4 alone, with the same weights by the same keys.
+    """A 2D network of the arbitrary family at the fixed scale 2, 3 or 4, with the same weights under the same keys.
 
-    At a whole scale all input pixels are alike, and the meta-upscale module is a convolution with predicted weights
-    and a shuffle (Shi et al. 2016): no arithmetic with fractions is left, which TorchScript and ONNX lack.
+    At an integer scale all input pixels are treated alike, and the meta-upscale module is a convolution with predicted
+    weights and a shuffle (Shi et al. 2016). It needs no arithmetic with fractions, which TorchScript and ONNX lack.
 
     Args:
-        network: of features from `head` and `body`: MIASSR, Meta-SRGAN's generator.
-        scale: 2, 3 or 4.
+        network: A network that computes its features with `head` and `body`: MIASSR or Meta-SRGAN's generator.
+        scale: The scale, 2, 3 or 4.
 
     Raises:
-        MedsrError: another network or scale.
+        MedsrError: If the network or the scale is another one.
     """
 
     def __init__(self, network: nn.Module, scale: int = 2) -> None:
@@ -44,20 +44,20 @@ class WholeScale(nn.Module):
         self.add_mean = network.add_mean
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) to (B, C', H * scale, W * scale)."""
+        """Enlarge an image (B, C, H, W) to (B, C', H * scale, W * scale)."""
         x = self.head(self.sub_mean(lr))
         x = F.conv2d(self.body(x) + x, self.meta_upsampler(), padding=1)
         return self.add_mean(F.pixel_shuffle(x, self.scale))
 
 
 def _module(found: Any) -> nn.Module:
-    """An attribute that is known to be a layer."""
+    """Return an attribute that is known to be a layer, for the type checker."""
     assert isinstance(found, nn.Module)
     return found
 
 
 class _PredictedWeights(nn.Module):
-    """The filters of a whole scale, predicted from the places of its output pixels in an input pixel."""
+    """The filters of an integer scale, predicted from the positions of its output pixels within an input pixel."""
 
     def __init__(self, module: MetaUpscale, scale: int) -> None:
         super().__init__()
@@ -69,11 +69,11 @@ class _PredictedWeights(nn.Module):
         self.shape = [module.features, KERNEL, KERNEL, module.out_channels]
 
     def forward(self) -> torch.Tensor:
-        """(C' * scale * scale, features, 3, 3), in the order of `pixel_shuffle`."""
+        """Return the filters (C' * scale * scale, features, 3, 3), in the order of `pixel_shuffle`."""
         weights = self.P2W(self.places).unflatten(-1, self.shape)
         return weights.movedim(-1, 0).flatten(0, 2)
 
 
 def whole_scale(name: str, scale: int = 2, **arguments: Any) -> WholeScale:
-    """`WholeScale` of a registered network or preset, for the configs of bundles."""
+    """Return the `WholeScale` of a registered network or preset, for the configs of bundles."""
     return WholeScale(create(name, **arguments), scale)

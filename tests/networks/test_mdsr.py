@@ -137,7 +137,7 @@ def test_halo_holds_for_every_scale(perturbed):
     [
         ({"scale": 5}, r"one of its scales.*got scale 5 and scales \[2, 3, 4\]"),
         ({"scales": ()}, r"got scale 4 and scales \[\]"),
-        ({"scales": (4, 4)}, r"which differ; got scale 4 and scales \[4, 4\]"),
+        ({"scales": (4, 4)}, r"must be distinct; got scale 4 and scales \[4, 4\]"),
         ({"scales": (4, 5)}, "by 3 or by a power of two, got 5"),
         ({"blocks": 0}, "blocks of at least 1"),
         ({"out_channels": 2}, "got out_channels 2"),

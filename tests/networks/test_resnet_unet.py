@@ -286,7 +286,7 @@ def test_scripts_with_attention(perturbed):
         ({"norm": "instance"}, "norm of weight, batch, none; got 1 of 1 channel.* 'instance'"),
         ({"out_channels": 2}, "got 2 of 1 channel"),
         ({"in_channels": 3, "mean": (0.1, 0.2)}, r"needs 3 mean\(s\)"),
-        ({"std": 0}, r"needs 1 std\(s\), deviations above zero"),
+        ({"std": 0}, r"needs 1 std\(s\), each std above zero"),
         ({"blocks": (1, 1)}, "four stages"),
     ],
 )
