@@ -1,1 +1,1 @@
-"""Modules that several networks are built of."""
+"""Modules that several networks share."""

@@ -1,4 +1,4 @@
-"""What networks of the arbitrary family share: features of the LR image once, then any output voxels at any scale."""
+"""The base of the arbitrary family: features of the LR image are computed once, then any output voxels at any scale."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -12,16 +12,16 @@ from medsr.networks.blocks.output_query import Query, check_scale
 from medsr.networks.blocks.residual import mean_shifts
 from medsr.networks.spec import Family, NetworkSpec
 
-LARGEST_SCALE = 4.0  # of the published networks, whose training ends there
+LARGEST_SCALE = 4.0  # the largest scale in the training of the published networks
 
 
 class ArbitraryScaleNetwork(nn.Module):
     """A feature extractor on the LR grid and the meta-upscale module.
 
-    Subclasses define `extract`, and call `finish` at the end of their constructor.
+    Subclasses define `extract` and call `finish` at the end of their constructor.
     """
 
-    NO_TORCHSCRIPT = "finds the voxels that it reads by exact arithmetic with fractions, which TorchScript has not"
+    NO_TORCHSCRIPT = "computes the voxels that it reads with exact fractions, which TorchScript does not support"
 
     spec: NetworkSpec
 
@@ -37,26 +37,26 @@ class ArbitraryScaleNetwork(nn.Module):
         paper: str,
         options: "MetaOptions",
     ) -> None:
-        """Add what all have in common.
+        """Add the parts that all networks of the family have.
 
         Args:
             spatial_dims: The number of spatial axes, 2 or 3.
             in_channels: The number of channels of the LR image.
-            out_channels: of the SR image.
-            features: channels of the features.
-            radius: voxels to either side that a feature voxel depends on.
-            maps: float32 numbers per voxel that extracting the features takes at most.
-            paper: source of the definition.
-            options: what the constructor was told.
+            out_channels: The number of channels of the SR image.
+            features: The number of channels of the features.
+            radius: The number of voxels to either side on which a feature voxel depends.
+            maps: The peak memory of the feature extraction, in float32 numbers per voxel.
+            paper: The source of the definition.
+            options: The options given to the constructor.
 
         Raises:
-            MedsrError: a scale that is not between 1 and the largest.
+            MedsrError: If the scale is not between 1 and the largest scale.
         """
         dims, largest = spatial_dims, options.largest_scale
         self.sub_mean, self.add_mean = mean_shifts(dims, in_channels, options.mean, options.std, out_channels)
         self.meta_upsampler = MetaUpscale(dims, features, out_channels, options.anisotropic, options.positions)
         self.scale = check_scale(as_scale(options.scale, dims), largest)
-        differs = "" if options.positions == "hu2019" else "output voxels are where their centres are, by exact numbers"
+        differs = "" if options.positions == "hu2019" else "output voxels are located by their centres, exactly"
         self.spec = NetworkSpec(
             family=Family.ARBITRARY,
             spatial_dims=dims,
@@ -74,20 +74,20 @@ class ArbitraryScaleNetwork(nn.Module):
         raise NotImplementedError
 
     def features(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        """Return the features (B, features, *spatial) on the LR grid of an image (B, in_channels, *spatial)."""
         return self.extract(self.sub_mean(lr))
 
     def upsample(self, features: torch.Tensor, query: Query) -> torch.Tensor:
-        """The output voxels of a query, (B, out_channels, *query.shape), from features that reach one voxel further.
+        """Return the output voxels of a query, (B, out_channels, *query.shape), from features with a halo of a voxel.
 
         Raises:
-            MedsrError: the query's scale is out of range, or it reads beyond the features.
+            MedsrError: If the scale of the query is out of range, or the query reads beyond the features.
         """
         check_scale(query.scale, self.spec.largest_scale or LARGEST_SCALE)
         return self.add_mean(self.meta_upsampler(features, query))
 
     def query(self, shape: Sequence[int], scale: Optional[ScaleLike] = None) -> Query:
-        """All output voxels of an image of this size; by the constructor's scale, if none is given."""
+        """Return the query for all output voxels of an image of this size, by default at the constructor's scale."""
         exact = self.scale if scale is None else as_scale(scale, len(shape), shape)
         return Query.whole(shape, exact)
 
@@ -96,31 +96,33 @@ class ArbitraryScaleNetwork(nn.Module):
 
         Args:
             lr: The LR image, (B, in_channels, *spatial), of any size.
-            scale: one number, or one per axis, from 1 to the largest scale; floats become the fractions they stand
-                for (`medsr.geometry.exact_scale`). The constructor's by default.
-            query: which output voxels, and the scale, instead; all by default, round(n * s) per axis.
+            scale: The scale, one number or one per axis, from 1 to the largest scale; floats become the fractions that
+                they stand for (`medsr.geometry.exact_scale`). The constructor's scale by default.
+            query: The output voxels to compute, and their scale, instead of `scale`; all voxels by default, which are
+                round(n * s) per axis.
 
         Returns:
-            (B, out_channels, *spatial times the scale), or as the query asks.
+            The SR image, (B, out_channels, *spatial times the scale), or (B, out_channels, *query.shape).
 
         Raises:
-            MedsrError: a scale that is not between 1 and the largest, or a query that reads beyond the image.
+            MedsrError: If the scale is not between 1 and the largest scale, or the query reads beyond the image.
         """
         query = self.query(lr.shape[2:], scale) if query is None else query
         return self.upsample(self.features(lr), query)
 
 
 class MetaOptions:
-    """Arguments that all networks of the family take, besides those of their feature extractor.
+    """The arguments that all networks of the family take, besides those of their feature extractor.
 
     Args:
-        scale: used where `forward` is given none; one number or one per axis.
+        scale: The scale that `forward` uses by default, one number or one per axis.
         mean: The mean of the training set, one number or one per channel; subtracted from the input and added to
             the output.
         std: The standard deviation of the training set, one number or one per channel.
-        anisotropic: see `MetaUpscale`; for training at different scales per axis, which is no published network's.
-        positions: see `MetaUpscale`.
-        largest_scale: that is taken along an axis.
+        anisotropic: Whether the scales of the axes may differ in training, see `MetaUpscale`; no published network does
+            this.
+        positions: The way to count positions, see `MetaUpscale`.
+        largest_scale: The largest scale along an axis.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Residual groups with channel attention, of which RCAN and HAN are built (Zhang et al. 2018)."""
+"""Residual groups with channel attention, the building blocks of RCAN and HAN (Zhang et al. 2018)."""
 
 import torch
 from torch import nn
@@ -8,12 +8,12 @@ from medsr.networks.blocks.residual import convolution
 
 
 class ChannelAttention(nn.Module):
-    """How much of each channel to keep, from the means of all of them (section 3.3).
+    """The factor of each channel, computed from the means of all channels (section 3.3).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
         features: The number of channels.
-        reduction: r; the hidden layer has `features // r` channels.
+        reduction: The reduction (r); the hidden layer has `features // r` channels.
     """
 
     def __init__(self, spatial_dims: int, features: int, reduction: int) -> None:
@@ -27,12 +27,12 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to factors in (0, 1), (B, features, 1, ...)."""
+        """Map (B, features, *spatial) to factors in (0, 1), (B, features, 1, ...)."""
         return self.conv_du(self.avg_pool(x))
 
 
 class ResidualChannelAttentionBlock(nn.Module):
-    """Convolution, ReLU, convolution, scaled by channel attention, plus the input (section 3.4)."""
+    """A convolution, a ReLU and a convolution, scaled by channel attention, plus the input (section 3.4)."""
 
     def __init__(self, spatial_dims: int, features: int, reduction: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class ResidualChannelAttentionBlock(nn.Module):
 
 
 class ResidualGroup(nn.Module):
-    """Blocks and a convolution, plus the input (section 3.2)."""
+    """Attention blocks and a convolution, plus the input (section 3.2)."""
 
     def __init__(self, spatial_dims: int, features: int, blocks: int, reduction: int) -> None:
         super().__init__()
@@ -67,10 +67,10 @@ class ResidualGroup(nn.Module):
 
 
 def check_reduction(network: str, features: int, reduction: int) -> None:
-    """Refuse an attention without hidden channels.
+    """Refuse a reduction that leaves the attention without hidden channels.
 
     Raises:
-        MedsrError: `reduction` is not 1 to `features`.
+        MedsrError: If `reduction` is not between 1 and `features`.
     """
     if not 1 <= reduction <= features:
         raise MedsrError(f"{network} needs a reduction of 1 to its {features} features, got {reduction}")

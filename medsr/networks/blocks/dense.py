@@ -1,21 +1,21 @@
-"""Densely connected layers and what is built of them: residual dense blocks, RRDB, the features of RDN."""
+"""Densely connected layers and the blocks built from them: residual dense blocks, RRDB and the features of RDN."""
 
 import torch
 from torch import nn
 
 from medsr.networks.blocks.residual import activation, convolution
 
-DENSE_LAYERS = 4  # of a block of an RRDB, besides its last convolution
-RES_SCALE = 0.2  # of all residuals of an RRDB
+DENSE_LAYERS = 4  # the number of layers of a block of an RRDB, besides its last convolution
+RES_SCALE = 0.2  # the factor of all residuals of an RRDB
 
 
 class DenseLayer(nn.Module):
-    """Convolution and activation, whose result joins the input (Huang et al. 2017).
+    """A convolution and an activation, whose result is appended to the input (Huang et al. 2017).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
         in_channels: The number of channels of the input.
-        growth: channels that join it.
+        growth: The number of channels that are appended.
         act: The activation, see `activation`.
     """
 
@@ -24,15 +24,15 @@ class DenseLayer(nn.Module):
         self.conv = nn.Sequential(convolution(spatial_dims, in_channels, growth), activation(act))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, *spatial) to (B, in_channels + growth, *spatial), the input first."""
-        # On a CPU, a buffer that the layers fill is as fast as these copies, to 5 %: convolutions read far more.
+        """Map (B, in_channels, *spatial) to (B, in_channels + growth, *spatial), the input first."""
+        # On a CPU, a buffer that the layers fill is not faster than these copies (within 5 %): convolutions read more.
         return torch.cat([x, self.conv(x)], 1)
 
 
 class ResidualDenseBlock(nn.Module):
-    """Densely connected layers, fused by a convolution, times `res_scale`, plus the input.
+    """Densely connected layers, fused by a convolution and multiplied by `res_scale`, plus the input.
 
-    Zhang et al. 2018, section 3.2, figure 3 fuse by 1x1; Wang et al. 2018, figure 4, by 3x3 and scale.
+    Zhang et al. 2018 (section 3.2, figure 3) fuse with 1x1; Wang et al. 2018 (figure 4) fuse with 3x3 and scale.
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
@@ -40,8 +40,8 @@ class ResidualDenseBlock(nn.Module):
         growth: The number of channels that each layer adds.
         layers: The number of layers.
         act: The activation, see `activation`.
-        fusion: kernel size of the last convolution.
-        res_scale: factor of the residual.
+        fusion: The kernel size of the last convolution.
+        res_scale: The factor of the residual.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ResidualDenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Residual in residual dense block: three residual dense blocks, times 0.2, plus the input.
+    """A residual in residual dense block: three residual dense blocks, multiplied by 0.2, plus the input.
 
     Wang et al. 2018, figure 4.
 
@@ -75,7 +75,7 @@ class RRDB(nn.Module):
         spatial_dims: The number of spatial axes, 2 or 3.
         features: The number of channels of the input and of the output.
         growth: The number of channels that each dense layer adds.
-        fusion: kernel size of each block's last convolution.
+        fusion: The kernel size of the last convolution of each block.
     """
 
     def __init__(self, spatial_dims: int, features: int, growth: int, fusion: int) -> None:
@@ -94,7 +94,7 @@ class RRDB(nn.Module):
 
 
 class RDNFeatures(nn.Module):
-    """All of RDN but its upsampler, for RDN and Meta-RDN; `medsr.networks.rdn.RDN` explains the names of the parts.
+    """RDN without its upsampler, for RDN and Meta-RDN; `medsr.networks.rdn.RDN` explains the names of the parts.
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
@@ -120,7 +120,7 @@ class RDNFeatures(nn.Module):
         )
 
     def features(self, lr: torch.Tensor) -> torch.Tensor:
-        """Features on the LR grid, (B, in_channels, *spatial) to (B, features, *spatial)."""
+        """Return the features (B, features, *spatial) on the LR grid of an image (B, in_channels, *spatial)."""
         first = self.SFENet1(lr)
         x = self.SFENet2(first)
         outputs = []
@@ -131,5 +131,5 @@ class RDNFeatures(nn.Module):
 
 
 def rdn_bytes(blocks: int, features: int) -> int:
-    """Peak memory of a float32 forward pass up to the features, per input voxel."""
-    return 3 * 4 * blocks * features  # the blocks' outputs, those together, and oneDNN's reordered copy of that
+    """Return the peak memory of a float32 forward pass up to the features, in bytes per input voxel."""
+    return 3 * 4 * blocks * features  # the outputs of the blocks, their concatenation and oneDNN's reordered copy

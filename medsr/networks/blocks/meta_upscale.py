@@ -1,9 +1,9 @@
-"""Meta-upscale: one layer that enlarges features to an image by any scale (Hu et al. 2019, Zhu 2022, section 4.2.2).
+"""Meta-upscale: one layer that enlarges features to an image at any scale (Hu et al. 2019, Zhu 2022, section 4.2.2).
 
-Every output voxel is a weighted sum of the features around the input voxel in which it lies. The weights are predicted
-by a small network from the scale and from where in that voxel it lies, of which there are few: p per axis for a scale
-of p/q. This is exact (`blocks.output_query`), while the authors' programs multiply floats and so attach some voxels
-to the wrong neighbour (at 2.3 from row 69 on, at 2.7 from 81).
+Every output voxel is a weighted sum of the features around the input voxel in which it lies. A small network predicts
+the weights from the scale and from the offset within that voxel. There are few distinct offsets: p per axis for a scale
+of p/q. Positions are exact (`blocks.output_query`), while the authors' programs multiply floats and so assign some
+voxels to the wrong neighbour (at 2.3 from row 69 on, at 2.7 from row 81 on).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,36 +21,36 @@ from medsr.errors import MedsrError
 from medsr.networks.blocks.output_query import Axis, Query, axis_of, beyond, check_positions, one_voxel
 from medsr.networks.blocks.upsamplers import quickest_layout
 
-KERNEL = 3  # voxels per axis that an output voxel reads
+KERNEL = 3  # the number of voxels per axis that an output voxel reads
 HIDDEN = 256
-_MOST = 2**22  # numbers in an intermediate tensor, whatever the size of the image and the scale: 16 MiB
-META_UPSCALE_BYTES = 3 * 4 * _MOST  # of all of them together
+_MOST = 2**22  # numbers in an intermediate tensor (16 MiB), for any size of the image and any scale
+META_UPSCALE_BYTES = 3 * 4 * _MOST  # the memory of all intermediate tensors together
 
 Evaluate = Callable[[torch.Tensor, Sequence[int], Sequence[Axis]], torch.Tensor]
 
 
 class MetaUpscale(nn.Module):
-    """Features on the LR grid to any voxels of the SR grid, at any scale.
+    """The map from features on the LR grid to any voxels of the SR grid, at any scale.
 
-    Two ways to evaluate the same sum. Where few offsets repeat over many voxels, as for scales with a small
-    denominator, weights are predicted once for each and applied to all voxels that share them: a convolution and a
-    shuffle for integer scales, matrix products over the voxels of equal phase for others. Where the offsets hardly
-    repeat, which would take as many predictions as there are output voxels, the last layer of the weight prediction is
-    applied to the features first, which it commutes with, and then summed with the hidden values of each offset.
-    Either way intermediate tensors are a few times the features and some 16 MiB, whatever the scale.
+    There are two ways to evaluate the same sum. If few offsets repeat over many voxels, as for scales with a small
+    denominator, the weights are predicted once per offset and applied to all voxels that share it: with a convolution
+    and a shuffle for integer scales, with matrix products over the voxels of equal phase for other scales. If the
+    offsets hardly repeat, there would be as many predictions as output voxels; then the last layer of the weight
+    prediction, which is linear, is applied to the features first, and the result is summed with the hidden values of
+    each offset. Both ways need intermediate tensors of a few times the features and about 16 MiB, at any scale.
 
-    Positions are of "centre": an output voxel lies in the input voxel that holds its centre, (i + 1/2) / s; edges
+    With the positions "centre", an output voxel lies in the input voxel that contains its centre, (i + 1/2) / s; edges
     coincide, as everywhere in this package. "hu2019" counts as the published programs do, from i / s without the half
-    voxel, so that their weights can be used; SR voxels lie at the same places, only the numbers that the prediction
-    sees differ.
+    voxel, so that their weights can be used; the SR voxels lie at the same places, and only the numbers that the
+    prediction sees differ.
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
         features: The number of channels of the input.
-        out_channels: of the image.
-        anisotropic: the prediction sees 1/s of every axis instead of their mean, which is the published 1/s where all
-            are equal.
-        positions: "centre" or "hu2019".
+        out_channels: The number of channels of the image.
+        anisotropic: Whether the prediction sees 1/s of every axis instead of their mean; the mean is the published 1/s
+            if all scales are equal.
+        positions: The way to count positions, "centre" or "hu2019".
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class MetaUpscale(nn.Module):
         self.spatial_dims, self.features, self.out_channels = spatial_dims, features, out_channels
         self.anisotropic, self.positions = anisotropic, check_positions(positions)
         inputs = spatial_dims + (spatial_dims if anisotropic else 1)
-        self.P2W = nn.Sequential(  # "position to weight"; the weights of an output channel lie side by side
+        self.P2W = nn.Sequential(  # "position to weight"; the output channel is the last axis of the weights
             nn.Linear(inputs, HIDDEN),
             nn.ReLU(inplace=True),
             nn.Linear(HIDDEN, features * KERNEL**spatial_dims * out_channels),
@@ -73,22 +73,22 @@ class MetaUpscale(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Input voxels to either side that the output voxels of one input voxel depend on."""
-        return KERNEL // 2 + (self.positions == "hu2019")  # whose output voxels may be those of the voxel before
+        """The number of input voxels to either side on which the output voxels of one input voxel depend."""
+        return KERNEL // 2 + (self.positions == "hu2019")  # there an output voxel may belong to the previous voxel
 
     def forward(self, features: torch.Tensor, query: Query) -> torch.Tensor:
         """Enlarge features.
 
         Args:
-            features: (B, features, *spatial) on the LR grid; its first voxel is the query's origin.
-            query: which output voxels, by which scale.
+            features: The features, (B, features, *spatial) on the LR grid; their first voxel is the query's origin.
+            query: The output voxels to compute, and their scale.
 
         Returns:
-            (B, out_channels, *query.shape).
+            The output voxels, (B, out_channels, *query.shape).
 
         Raises:
-            MedsrError: the query reads beyond the features. Beyond the image, features are zero; a tile must bring
-                its neighbours.
+            MedsrError: If the query reads beyond the features. Outside the image features are zero, but a tile must
+                include its halo.
         """
         if all(s.denominator == 1 for s in query.scale):
             return self._shuffled(features, query)
@@ -110,11 +110,14 @@ class MetaUpscale(nn.Module):
         return _in_boxes(evaluate, features, query.origin, axes, max(1, _MOST // (numbers * features.shape[0])))
 
     def positions_of(self, scale: Sequence[Fraction], offsets: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What the prediction sees: 1/s and the offset along each axis, (*offsets of axis 0, *of axis 1, ..., inputs).
+        """Return the inputs of the prediction: 1/s and the offset along each axis.
 
         Args:
             scale: The scale of each axis.
-            offsets: per axis, of any shape.
+            offsets: The offsets along each axis, of any shape.
+
+        Returns:
+            The inputs, (*offsets of axis 0, *offsets of axis 1, ..., inputs).
         """
         inverse = [float(1 / s) for s in scale]
         inverse = inverse if self.anisotropic else [sum(inverse) / len(inverse)]
@@ -127,7 +130,7 @@ class MetaUpscale(nn.Module):
         return torch.stack(columns, -1)
 
     def predicted(self, scale: Sequence[Fraction], axes: Sequence[Axis]) -> torch.Tensor:
-        """Weights of every pair (triple) of offsets, (offsets of axis 0, of axis 1, ..., features, 3, 3, ..., C)."""
+        """Return the weights of every pair (triple) of offsets: (offsets of axis 0, ..., features, 3, 3, ..., C)."""
         like = next(self.P2W.parameters())
         offsets = [_tensor(axis.offsets, like) for axis in axes]
         with _in_full_precision(like):
@@ -136,7 +139,7 @@ class MetaUpscale(nn.Module):
         return weights.reshape(*(len(a.offsets) for a in axes), self.features, *kernel, self.out_channels)
 
     def _shuffled(self, features: torch.Tensor, query: Query) -> torch.Tensor:
-        """At integer scales all input voxels are alike: the layer of Shi et al. 2016, with predicted weights."""
+        """Evaluate an integer scale, where all input voxels are alike, as in Shi et al. 2016 with predicted weights."""
         dims, factors = self.spatial_dims, [s.numerator for s in query.scale]
         weights = self.predicted(query.scale, [one_voxel(s, self.positions) for s in query.scale])
         weights = weights.movedim(-1, 0).flatten(0, dims)  # (C * prod(factors), features, 3, 3, ...)
@@ -146,8 +149,8 @@ class MetaUpscale(nn.Module):
         for axis, (low, high, s, o) in enumerate(zip(query.low, query.high, factors, query.origin, strict=True)):
             if low - s * o < 0 or high - s * o > x.shape[2 + axis]:
                 raise MedsrError(
-                    f"the query asks for output voxels {low} to {high - 1} along axis {axis}, and the features make "
-                    f"{s * o} to {s * o + x.shape[2 + axis] - 1} of them; ask for less, or give more features"
+                    f"the query asks for output voxels {low} to {high - 1} along axis {axis}, but the features yield "
+                    f"{s * o} to {s * o + x.shape[2 + axis] - 1}; ask for less, or give more features"
                 )
             x = x.narrow(2 + axis, low - s * o, high - low)
         return x
@@ -155,7 +158,7 @@ class MetaUpscale(nn.Module):
     def _by_weights(
         self, weights: torch.Tensor, features: torch.Tensor, origin: Sequence[int], axes: Sequence[Axis]
     ) -> torch.Tensor:
-        """All slots of some input voxels: those of equal phase along all axes share one matrix product."""
+        """Evaluate all slots of some input voxels; those of equal phase along all axes share one matrix product."""
         dims, periods = self.spatial_dims, [axis.slots.shape[0] for axis in axes]
         repeats = [-(-axis.count // period) for axis, period in zip(axes, periods, strict=True)]
         x = _around(features, origin, axes, [r * p for r, p in zip(repeats, periods, strict=True)]).movedim(1, -1)
@@ -185,11 +188,11 @@ class MetaUpscale(nn.Module):
     def _by_hidden(
         self, scale: Sequence[Fraction], features: torch.Tensor, origin: Sequence[int], axes: Sequence[Axis]
     ) -> torch.Tensor:
-        """All slots of some input voxels: the second layer of the prediction first, then the first layer's output."""
+        """Evaluate all slots of some input voxels: the prediction's second layer first, then the hidden values."""
         dims, batch = self.spatial_dims, features.shape[0]
         last: Any = self.P2W[-1]
         kernel = [KERNEL] * dims
-        # (features * kernel * C, hidden) to filters, and as one more filter the bias
+        # (features * kernel * C, hidden) to filters; the bias is one more filter
         filters = torch.cat([last.weight, last.bias[:, None]], 1).reshape(self.features, *kernel, -1)
         filters = filters.permute(dims + 1, 0, *range(1, dims + 1))
         x = _around(features, origin, axes, [axis.count for axis in axes])
@@ -201,7 +204,7 @@ class MetaUpscale(nn.Module):
         return _chosen(sums.permute(2 * dims, 2 * dims + 1, *(n for i in range(dims) for n in (i, dims + i))), axes)
 
     def _hidden(self, scale: Sequence[Fraction], axes: Sequence[Axis]) -> torch.Tensor:
-        """What the first layer of the prediction makes of every slot of some voxels, (voxels, slots, hidden)."""
+        """Return the hidden values of the prediction for every slot of some voxels, (voxels, slots, hidden)."""
         dims = self.spatial_dims
         layer: Any = self.P2W[0]
         nowhere = layer.weight.new_zeros(1)
@@ -219,7 +222,7 @@ class MetaUpscale(nn.Module):
 def _in_boxes(
     evaluate: Evaluate, features: torch.Tensor, origin: Sequence[int], axes: Sequence[Axis], most: int
 ) -> torch.Tensor:
-    """An evaluation of at most so many input voxels at a time."""
+    """Evaluate at most `most` input voxels at a time."""
     counts = [axis.count for axis in axes]
     if prod(counts) <= most or max(counts) == 1:
         return evaluate(features, origin, axes)
@@ -236,7 +239,7 @@ def _in_boxes(
 
 
 def _around(features: torch.Tensor, origin: Sequence[int], axes: Sequence[Axis], sizes: Sequence[int]) -> torch.Tensor:
-    """The features of so many input voxels from each axis' first, and of one more to either side; zero where none."""
+    """Return the features of `sizes` input voxels from the first of each axis, with a halo of one; zero outside."""
     padding: list[int] = []
     for number, (axis, start, size) in enumerate(zip(axes, origin, sizes, strict=True)):
         low, n = axis.first - KERNEL // 2 - start, features.shape[2 + number]
@@ -247,7 +250,7 @@ def _around(features: torch.Tensor, origin: Sequence[int], axes: Sequence[Axis],
 
 
 def _chosen(slots: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
-    """(B, C, and per axis some axes that make up its slots) to (B, C, *asked for)."""
+    """Map slots (B, C, and per spatial axis some axes that make up its slots) to (B, C, *query.shape)."""
     per_axis = (slots.ndim - 2) // len(axes)
     for number, axis in enumerate(axes):
         slots = slots.flatten(2 + number, 1 + number + per_axis)
@@ -257,7 +260,7 @@ def _chosen(slots: torch.Tensor, axes: Sequence[Axis]) -> torch.Tensor:
 
 
 def _shuffle(x: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
-    """(B, C * prod(factors), *spatial) to (B, C, *spatial times the factors)."""
+    """Map (B, C * prod(factors), *spatial) to (B, C, *spatial times the factors)."""
     dims, first = len(factors), factors[0]
     if dims == 2 and first == factors[1]:
         return F.pixel_shuffle(x, first)
@@ -268,8 +271,8 @@ def _shuffle(x: torch.Tensor, factors: Sequence[int]) -> torch.Tensor:
 
 
 def _in_full_precision(like: torch.Tensor) -> AbstractContextManager[None]:
-    """No autocast: with eight bits it would blur where a voxel lies."""
-    if like.device.type == "meta":  # has no autocast
+    """Disable autocast, whose eight bits of precision are too few for the position of a voxel."""
+    if like.device.type == "meta":  # the meta device has no autocast
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
 

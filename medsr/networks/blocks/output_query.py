@@ -1,4 +1,4 @@
-"""Which output voxels an arbitrary-scale network is asked for, and what each of them reads, in exact arithmetic."""
+"""The output voxels that an arbitrary-scale network computes, and the input that each of them reads, exactly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ POSITIONS = ("centre", "hu2019")
 
 @dataclass(frozen=True)
 class Query:
-    """A box of the SR grid, in global coordinates: wherever a tile lies, a voxel is asked for by the same index.
+    """A box of the SR grid in global coordinates: a voxel has the same index in every tile.
 
     Attributes:
         scale: The scale of each axis.
-        low: first output voxel per axis, counted from the image's first edge.
-        high: behind the last one.
-        origin: input voxel, counted likewise, that the first one of the given features is.
-        mirrored: axes along which the image is flipped. There all voxels count from the edge that was the last one
-            before, so that they are negative, and output voxel i of the image is now voxel -1 - i.
+        low: The first output voxel per axis, counted from the first edge of the image.
+        high: The end of the output voxels per axis, exclusive.
+        origin: The input voxel at which the given features begin, counted in the same way.
+        mirrored: Whether the image is flipped, per axis. There all voxels count from the edge that was the last one
+            before, so that they are negative, and output voxel i of the image becomes voxel -1 - i.
     """
 
     scale: Scale
@@ -37,9 +37,9 @@ class Query:
 
     @classmethod
     def whole(cls, shape: Sequence[int], scale: Scale) -> "Query":
-        """All of an image of this size: round(n * s) output voxels per axis."""
+        """Return the query for a whole image of this size: round(n * s) output voxels per axis."""
         nowhere = (0,) * len(scale)
-        # An integer scale is multiplied as it is: the size may be a symbol that torch exports.
+        # An integer scale is multiplied directly, because the size may be a symbol of torch.export.
         high = tuple(
             n * s.numerator if s.denominator == 1 else output_shape((n,), (s,))[0]
             for n, s in zip(shape, scale, strict=True)
@@ -48,22 +48,23 @@ class Query:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many voxels are asked for."""
+        """The number of output voxels per axis."""
         return tuple(b - a for a, b in zip(self.low, self.high, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """What the output voxels along one axis read.
+    """The input that the output voxels along one axis read.
 
-    Every input voxel has as many slots as one can have output voxels in it; what is asked for is chosen from them.
+    Every input voxel has as many slots as an input voxel can have output voxels; the queried voxels are chosen from
+    these slots.
 
     Attributes:
-        first: input voxel.
-        count: of input voxels.
-        offsets: in which output voxels lie within input voxels, all that there are; between 0 and 1.
-        slots: (period, slots) index of the offset; input voxel `first` + i is as i modulo the period.
-        chosen: of count * slots slots, those that are asked for, in order.
+        first: The first input voxel.
+        count: The number of input voxels.
+        offsets: All distinct offsets of output voxels within input voxels, between 0 and 1.
+        slots: The index of the offset, (period, slots); input voxel `first` + i uses row i modulo the period.
+        chosen: The queried slots, in order, out of count * slots.
     """
 
     first: int
@@ -73,7 +74,7 @@ class Axis:
     chosen: NDArray[np.int64]
 
     def part(self, start: int, stop: int) -> "Axis":
-        """Of the same input voxels only those from `start` up to `stop`, counted from the first."""
+        """Return the part with the input voxels from `start` up to `stop`, counted from the first."""
         period, width = self.slots.shape
         rows = (start + np.arange(min(period, stop - start))) % period
         low, high = np.searchsorted(self.chosen, [start * width, stop * width])
@@ -82,18 +83,18 @@ class Axis:
 
 
 def axis_of(query: Query, axis: int, positions: str) -> Axis:
-    """What the output voxels of a query read along one of its axes; `positions` is one of `POSITIONS`."""
+    """Return what the output voxels of a query read along one axis; `positions` is one of `POSITIONS`."""
     return _axis(query.scale[axis], query.low[axis], query.high[axis], query.mirrored[axis], positions)
 
 
 def one_voxel(scale: Fraction, positions: str) -> Axis:
-    """What the output voxels within one input voxel read, where they are the same in all: the scale is an integer."""
+    """Return what the output voxels in one input voxel read at an integer scale, where all input voxels are alike."""
     return _axis(scale, 0, scale.numerator, False, positions)
 
 
-@lru_cache(maxsize=512)  # tiles of an image, slices of a volume and batches of a training ask for the same
+@lru_cache(maxsize=512)  # the tiles of an image, slices of a volume and batches in training repeat their queries
 def _axis(scale: Fraction, low: int, high: int, mirrored: bool, positions: str) -> Axis:
-    margin = ceil(scale) + 1  # so that the first and the last input voxel have all their output voxels
+    margin = ceil(scale) + 1  # the first and the last input voxel then have all their output voxels
     outputs = np.arange(low - margin, high + margin)
     if positions == "centre":
         voxels, parts, whole = source_voxels(outputs, scale, mirrored)
@@ -112,10 +113,10 @@ def _axis(scale: Fraction, low: int, high: int, mirrored: bool, positions: str) 
 
 
 def check_scale(scale: Scale, largest: float) -> Scale:
-    """The scale itself where a network takes it.
+    """Return the scale if a network takes it.
 
     Raises:
-        MedsrError: an axis that shrinks, or grows beyond the largest scale.
+        MedsrError: If an axis shrinks or grows beyond the largest scale.
     """
     if not all(1 <= s <= largest for s in scale):
         given = ", ".join(f"{float(s):g}" for s in scale)
@@ -124,10 +125,10 @@ def check_scale(scale: Scale, largest: float) -> Scale:
 
 
 def check_positions(positions: str) -> str:
-    """The name itself.
+    """Return the name if it is valid.
 
     Raises:
-        MedsrError: not one of `POSITIONS`.
+        MedsrError: If the name is not one of `POSITIONS`.
     """
     if positions not in POSITIONS:
         raise MedsrError(f"positions are counted as one of {', '.join(POSITIONS)}, got {positions!r}")
@@ -135,12 +136,12 @@ def check_positions(positions: str) -> str:
 
 
 def beyond(query: Query, axes: Sequence[Axis], shape: Sequence[int]) -> Optional[str]:
-    """What is wrong with a query for features of this size, or None. Half an output voxel may lie outside."""
+    """Return why a query does not fit features of this size, or None. Half an output voxel may lie outside."""
     for number, (axis, origin, n) in enumerate(zip(axes, query.origin, shape, strict=True)):
         if axis.first < origin - 1 or axis.first + axis.count > origin + n + 1:
             last = axis.first + axis.count - 1
             return (
-                f"the query reads input voxels {axis.first} to {last} along axis {number}, and the features hold "
-                f"{origin} to {origin + n - 1} of them; ask for less, or give features with a larger halo"
+                f"the query reads input voxels {axis.first} to {last} along axis {number}, but the features hold "
+                f"{origin} to {origin + n - 1}; ask for less, or give features with a larger halo"
             )
     return None

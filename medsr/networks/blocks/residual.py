@@ -1,4 +1,4 @@
-"""What several networks are built of: convolutions, activations, residual blocks, intensity shifts."""
+"""The parts that many networks share: convolutions, activations, residual blocks and intensity shifts."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -11,14 +11,14 @@ from medsr.errors import MedsrError
 
 
 def check_sizes(network: str, spatial_dims: int, in_channels: int, out_channels: int, **sizes: int) -> None:
-    """Refuse numbers that describe no generator.
+    """Refuse numbers that do not describe a generator.
 
     Args:
-        network: its name, for the message.
-        spatial_dims: must be 2 or 3.
-        in_channels: must be at least 1.
-        out_channels: must be 1 to `in_channels`.
-        sizes: whatever else must be at least 1, by the name of the argument.
+        network: The name of the network, for the message.
+        spatial_dims: The number of spatial axes, which must be 2 or 3.
+        in_channels: The number of input channels, which must be at least 1.
+        out_channels: The number of output channels, which must be between 1 and `in_channels`.
+        **sizes: All other numbers that must be at least 1, by the name of the argument.
 
     Raises:
         MedsrError: If one of them is out of range.
@@ -37,7 +37,7 @@ def check_sizes(network: str, spatial_dims: int, in_channels: int, out_channels:
 def convolution(
     spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, bias: bool = True
 ) -> nn.Module:
-    """A zero-padded convolution that keeps the size at stride 1; weights as torch draws them."""
+    """Return a zero-padded convolution that keeps the size at stride 1, with torch's default initialisation."""
     layer: nn.Module = Conv[Conv.CONV, spatial_dims](
         in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
     )
@@ -45,13 +45,13 @@ def convolution(
 
 
 def batch_norm(spatial_dims: int, features: int) -> nn.Module:
-    """Batch normalisation as torch sets it up (Ioffe and Szegedy 2015)."""
+    """Return a batch normalisation with torch's defaults (Ioffe and Szegedy 2015)."""
     layer: nn.Module = Norm[Norm.BATCH, spatial_dims](features)
     return layer
 
 
 def activation(name: str) -> nn.Module:
-    """A new activation layer: "relu", "leaky_relu" (slope 0.2, as in the dissertation) or "prelu".
+    """Return a new activation layer: "relu", "leaky_relu" (slope 0.2, as in the dissertation) or "prelu".
 
     Raises:
         MedsrError: If the name is unknown.
@@ -66,7 +66,7 @@ def activation(name: str) -> nn.Module:
 
 
 def draw_he_normal(network: nn.Module, gain: float) -> None:
-    """Draw the weights of all convolutions from N(0, 2 / fan_in) times `gain`; biases are zero (He et al. 2015)."""
+    """Draw the weights of all convolutions from N(0, 2 / fan_in) times `gain` and zero the biases (He et al. 2015)."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(layer.weight)
@@ -76,14 +76,14 @@ def draw_he_normal(network: nn.Module, gain: float) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, activation, convolution, times `res_scale`, plus the input (Lim et al. 2017, figure 2c).
+    """A convolution, an activation and a convolution, times `res_scale`, plus the input (Lim et al. 2017, figure 2c).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
         features: The number of channels.
         act: The activation, see `activation`.
-        res_scale: factor of the residual (Lim et al. 2017, section 3.3).
-        kernel_size: of both convolutions.
+        res_scale: The factor of the residual (Lim et al. 2017, section 3.3).
+        kernel_size: The kernel size of both convolutions.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class ResidualBlock(nn.Module):
 
 
 class NormalisedBlock(nn.Module):
-    """Convolution, batch norm, activation, convolution, batch norm, plus the input (Ledig et al. 2017, figure 4).
+    """Two convolutions with batch norm and an activation between them, plus the input (Ledig et al. 2017, figure 4).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
         features: The number of channels.
-        act: the activation layer.
-        last: what follows the second batch norm before the sum, if anything.
+        act: The activation layer.
+        last: The layer between the second batch norm and the sum, if any.
     """
 
     def __init__(self, spatial_dims: int, features: int, act: nn.Module, last: Optional[nn.Module] = None) -> None:
@@ -131,7 +131,7 @@ class NormalisedBlock(nn.Module):
 def residual_body(
     spatial_dims: int, features: int, blocks: int, act: str = "relu", res_scale: float = 1.0
 ) -> nn.Module:
-    """Residual blocks and a closing convolution: the part of EDSR that its skip connection spans (figure 3)."""
+    """Return residual blocks and a closing convolution: the part of EDSR that its skip connection spans (figure 3)."""
     layers: list[nn.Module] = [ResidualBlock(spatial_dims, features, act, res_scale) for _ in range(blocks)]
     return nn.Sequential(*layers, convolution(spatial_dims, features, features))
 
@@ -139,15 +139,15 @@ def residual_body(
 class MeanShift(nn.Module):
     """A constant affine map of the intensities, before (`inverse=False`) or after a network.
 
-    Stored as the weights of a 1x1 convolution, as published programs store it, so that their state dicts fit;
-    they are buffers here: no optimiser ever moves them.
+    It is stored as the weights of a 1x1 convolution, as in published programs, so that their state dicts fit. The
+    weights are buffers here, so that no optimiser changes them.
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
-        channels: of the image.
-        mean: of each channel over the training set; zero where the images are used as they are.
-        std: of each channel.
-        inverse: add the mean back instead of taking it away.
+        channels: The number of channels of the image.
+        mean: The mean of each channel over the training set; zero if the images are used as they are.
+        std: The standard deviation of each channel.
+        inverse: Whether the mean is added instead of subtracted.
     """
 
     weight: torch.Tensor
@@ -160,22 +160,22 @@ class MeanShift(nn.Module):
         if len(mean) != channels or len(std) != channels:
             raise MedsrError(f"{channels} channel(s) need as many means and deviations, got {len(mean)} and {len(std)}")
         if min(std) <= 0:
-            raise MedsrError(f"standard deviations are positive, got {list(std)}")
+            raise MedsrError(f"standard deviations must be positive, got {list(std)}")
         shift, spread = torch.tensor(mean), torch.tensor(std)
         gain, offset = (spread, shift) if inverse else (1 / spread, -shift / spread)
         self.register_buffer("weight", torch.diag(gain).reshape(channels, channels, *[1] * spatial_dims))
         self.register_buffer("bias", offset)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, channels, *spatial) to the same.
+        """Map (B, channels, *spatial) to the same shape.
 
         Raises:
-            MedsrError: another number of channels, of which surplus ones would go unnoticed.
+            MedsrError: If the number of channels differs; surplus channels would otherwise go unnoticed.
         """
         if not torch.jit.is_scripting():
             self._check(image.shape[1])
-        # All of the matrix, not its diagonal: some published programs let it train. Element by element, so that
-        # neither autocast nor TF32 rounds an image as they would in a convolution.
+        # The whole matrix is used, not only its diagonal, because some published programs train it. It is applied
+        # element by element, because in a convolution autocast and TF32 would round the image.
         shape = [-1] + [1] * (image.dim() - 2)
         shifted = self.bias.reshape(shape)
         for channel in range(self.bias.numel()):
@@ -184,11 +184,11 @@ class MeanShift(nn.Module):
 
     @torch.jit.unused
     def _check(self, channels: int) -> None:
-        """Refuse images of other channels."""
+        """Refuse images with another number of channels."""
         if channels != self.bias.numel():
             raise MedsrError(
                 f"expected images of {self.bias.numel()} channel(s), for which the network was built, got {channels}; "
-                "build it for these (in configs: --channels)"
+                "build the network for that number (in configs: --channels)"
             )
 
 
@@ -199,7 +199,10 @@ def mean_shifts(
     std: Sequence[float] | float,
     out_channels: Optional[int] = None,
 ) -> tuple[MeanShift, MeanShift]:
-    """The pair around a network; single numbers hold for all channels, the output has the first of them."""
+    """Return the pair of shifts before and after a network; a single number holds for all channels.
+
+    The output of the network has the first `out_channels` channels of its input.
+    """
     means = [float(mean)] * channels if isinstance(mean, int | float) else [float(m) for m in mean]
     stds = [float(std)] * channels if isinstance(std, int | float) else [float(s) for s in std]
     last = channels if out_channels is None else out_channels

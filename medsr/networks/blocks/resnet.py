@@ -1,4 +1,4 @@
-"""ResNet encoder of the U-Nets (He et al. 2016): basic blocks, without pooling and classifier."""
+"""The ResNet encoder of the U-Nets (He et al. 2016): basic blocks, without the final pooling and the classifier."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ class BasicBlock(nn.Module):
     Args:
         in_channels: The number of channels of the input.
         features: The number of channels of the output.
-        stride: of the first convolution, and of the 1x1 convolution on the shortcut that it makes necessary.
+        stride: The stride of the first convolution and of the 1x1 convolution that it requires on the shortcut.
     """
 
     def __init__(self, in_channels: int, features: int, stride: int) -> None:
@@ -30,7 +30,7 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) to (B, features, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, in_channels, H, W) to (B, features, ceil(H / stride), ceil(W / stride))."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         y += self.downsample(x)
@@ -38,23 +38,23 @@ class BasicBlock(nn.Module):
 
 
 class ResNetEncoder(nn.Module):
-    """Features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size, rounded up.
+    """An encoder that returns features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size of the image, rounded up.
 
-    A stem (7x7 convolution of stride 2, batch normalisation, ReLU), max-pooling, and four stages of basic blocks.
-    The defaults are ResNet-34 (He et al. 2016, table 1). Weights start as in section 3.4 there: normal with variance
-    2 / fan_out. The keys of the state dict are torchvision's, whose ImageNet weights fit
-    (`medsr.networks.load_checkpoint`; see `for_channels` where an image does not have three).
+    It has a stem (7x7 convolution of stride 2, batch normalisation, ReLU), max-pooling and four stages of basic blocks.
+    The defaults are ResNet-34 (He et al. 2016, table 1). The weights start as in section 3.4 there, normal with
+    variance 2 / fan_out. The keys of the state dict are those of torchvision, whose ImageNet weights fit
+    (`medsr.networks.load_checkpoint`; see `for_channels` for images that do not have three channels).
 
     Args:
-        in_channels: channels of the image.
-        features: channels of stem and first stage; they double from the second stage on.
-        blocks: basic blocks of each of the four stages.
+        in_channels: The number of channels of the image.
+        features: The number of channels of the stem and of the first stage; it doubles from the second stage on.
+        blocks: The number of basic blocks of each of the four stages.
 
     Attributes:
-        channels: of the five features, finest first.
+        channels: The numbers of channels of the five features, finest first.
 
     Raises:
-        MedsrError: not four stages of at least one block, or no channels.
+        MedsrError: If there are not four stages of at least one block, or no channels.
     """
 
     PUBLISHED_KEYS = ((r"^fc\.", None),)  # the classifier
@@ -87,15 +87,15 @@ class ResNetEncoder(nn.Module):
         return nn.Sequential(first, *(BasicBlock(features, features, 1) for _ in range(self.blocks[index] - 1)))
 
     def forward(self, image: torch.Tensor, levels: int = 5) -> list[torch.Tensor]:
-        """The first `levels` features, finest first; the stages that the others need are not run.
+        """Return the first `levels` features, finest first; later stages are not run.
 
         Args:
-            image: (B, in_channels, H, W), any size. While training, a batch must have two values per channel at its
-                coarsest level: two images, or more than 32 pixels along an axis.
-            levels: 1 to 5.
+            image: The image, (B, in_channels, H, W), of any size. In training a batch must have two values per channel
+                at its coarsest level: two images, or more than 32 pixels along an axis.
+            levels: The number of features, 1 to 5.
 
         Returns:
-            (B, channels[i], ceil(H / 2^(i + 1)), ceil(W / 2^(i + 1))), i = 0 ... levels - 1.
+            The features (B, channels[i], ceil(H / 2^(i + 1)), ceil(W / 2^(i + 1))) for i = 0 ... levels - 1.
         """
         features = [self.relu(self.bn1(self.conv1(image)))]
         if levels > 1:
@@ -109,21 +109,21 @@ class ResNetEncoder(nn.Module):
         return features
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """The stages that learn slowest (stem to `layer2`) and the others, for learning rates that differ."""
+        """Return the parameters of the early stages (stem to `layer2`) and of the others, for two learning rates."""
         early = (self.conv1, self.bn1, self.layer1, self.layer2)
         late = (self.layer3, self.layer4)
         return [[p for module in group for p in module.parameters()] for group in (early, late)]
 
     def reach(self, wanted: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """The pixels along an axis of the image, first and last, that parts of the features depend on.
+        """Return the first and last pixel along an axis of the image on which parts of the features depend.
 
         Args:
-            wanted: first and last index of the part, on the grid of each of the five features.
+            wanted: The first and last index of the part, on the grid of each of the five features.
         """
         low, high = wanted[-1]
         for index in (3, 2, 1, 0):
             stride = 1 if index == 0 else 2
-            around = 2 * (self.blocks[index] - 1) + 1  # of all 3x3 convolutions but the first
+            around = 2 * (self.blocks[index] - 1) + 1  # the radius of all 3x3 convolutions but the first
             low, high = stride * (low - around) - 1, stride * (high + around) + 1
             if index == 0:
                 low, high = 2 * low - 1, 2 * high + 1  # max-pooling
@@ -132,23 +132,23 @@ class ResNetEncoder(nn.Module):
 
 
 def for_channels(weights: Mapping[str, torch.Tensor], channels: int) -> dict[str, torch.Tensor]:
-    """Weights of an encoder for three channels, made to fit images of another number.
+    """Return the weights of an encoder for three channels, adapted to images with another number of channels.
 
-    As segmentation_models_pytorch does: one channel takes the sum of the three kernels, others repeat them in turn,
-    times 3 / channels, so that features keep their size.
+    As in segmentation_models_pytorch, one channel takes the sum of the three kernels; other numbers repeat the kernels
+    in turn, times 3 / channels, so that the features keep their magnitude.
 
     Args:
-        weights: of a `ResNetEncoder`; of all, only "conv1.weight" (features, 3, 7, 7) changes.
-        channels: of the images.
+        weights: The weights of a `ResNetEncoder`; only "conv1.weight" (features, 3, 7, 7) changes.
+        channels: The number of channels of the images.
 
     Raises:
-        MedsrError: no first convolution for three channels among the weights.
+        MedsrError: If the weights have no first convolution for three channels.
     """
     first = weights.get("conv1.weight")
     if first is None or first.ndim != 4 or first.shape[1] != 3:
         came = "nothing" if first is None else f"the shape {tuple(first.shape)}"
         raise MedsrError(
-            f"expected weights with a conv1.weight for three channels, got {came}; give a torchvision ResNet's"
+            f"expected weights with a conv1.weight for three channels, got {came}; give those of a torchvision ResNet"
         )
     repeated = first[:, [i % 3 for i in range(channels)]] * (3 / channels)
     return {**weights, "conv1.weight": first.sum(1, keepdim=True) if channels == 1 else repeated}

@@ -1,4 +1,4 @@
-"""Blocks of the decoder of fastai's "dynamic U-Net": sub-pixel enlargement, joined with the encoder's features."""
+"""Decoder blocks of fastai's "dynamic U-Net": sub-pixel enlargement and concatenation with the encoder's features."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ NORMS = ("weight", "batch", "none")
 
 
 def conv_layer(in_channels: int, out_channels: int, kernel_size: int, norm: str, relu: bool = True) -> list[nn.Module]:
-    """Convolution, ReLU, and with `norm` "batch" a batch normalisation; He-normal weights and no bias at first."""
+    """Return a convolution, a ReLU and, for the norm "batch", a batch norm; He-normal weights and zero biases."""
     if norm == "weight":
         convolution: nn.Conv2d = WeightNormConv2d(in_channels, out_channels, kernel_size)
     else:
@@ -27,7 +27,7 @@ def conv_layer(in_channels: int, out_channels: int, kernel_size: int, norm: str,
 
 
 def set_kernels(convolution: nn.Conv2d, kernels: torch.Tensor) -> None:
-    """Start a convolution, weight-normalised or not, from these kernels."""
+    """Set the kernels of a convolution, whether it is weight-normalised or not."""
     if isinstance(convolution, WeightNormConv2d):
         convolution.set_kernels(kernels)
     else:
@@ -35,23 +35,24 @@ def set_kernels(convolution: nn.Conv2d, kernels: torch.Tensor) -> None:
 
 
 def barely_shifted_norm(features: int) -> nn.BatchNorm2d:
-    """As fastai starts it: not quite at the kink of a ReLU."""
+    """Return a batch norm that starts as in fastai, slightly off the kink of a ReLU."""
     layer = nn.BatchNorm2d(features)
     nn.init.constant_(layer.bias, 1e-3)
     return layer
 
 
 class SubpixelShuffle(nn.Module):
-    """Twice the size: 1x1 convolution, ReLU, pixel shuffle, and a 2x2 average against checkerboards.
+    """Enlargement by 2: a 1x1 convolution, a ReLU, a pixel shuffle, and a 2x2 average against checkerboard patterns.
 
-    The weights start by ICNR (Aitken et al. 2017, section 3.2): He-normal kernels, the same for the four pixels that
-    one becomes, so that it starts as nearest-neighbour enlargement.
+    The weights start with ICNR (Aitken et al. 2017, section 3.2): He-normal kernels that are equal for the four pixels
+    that one pixel becomes, so that the module starts as nearest-neighbour enlargement.
 
     Args:
         in_channels: The number of channels of the input.
         features: The number of channels of the output.
         norm: The normalisation, see `ResNetUNet`.
-        blur: average each pixel with its neighbours to the left and above, borders repeated (Sugawara et al. 2018).
+        blur: Whether each pixel is averaged with its neighbours to the left and above, with repeated borders (Sugawara
+            et al. 2018).
     """
 
     def __init__(self, in_channels: int, features: int, norm: str, blur: bool) -> None:
@@ -65,7 +66,7 @@ class SubpixelShuffle(nn.Module):
         self.conv = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) to (B, features, 2 H, 2 W)."""
+        """Map (B, in_channels, H, W) to (B, features, 2 H, 2 W)."""
         x = F.pixel_shuffle(F.relu(self.conv(x)), 2)
         if self.blur:  # axis by axis: many times faster than average pooling on a CPU
             x = F.pad(x, [1, 0, 1, 0], mode="replicate")
@@ -75,15 +76,15 @@ class SubpixelShuffle(nn.Module):
 
 
 class UnetBlock(nn.Module):
-    """Enlarge, join with the encoder's features of that size, and two 3x3 convolutions.
+    """Enlargement, concatenation with the encoder's features of that size, and two 3x3 convolutions.
 
     Args:
         in_channels: The number of channels of the coarser input.
-        skip_channels: of the encoder's features.
+        skip_channels: The number of channels of the encoder's features.
         features: The number of channels of the output.
         norm: The normalisation, see `ResNetUNet`.
-        blur: see `SubpixelShuffle`.
-        self_attention: after the convolutions.
+        blur: Whether to average, see `SubpixelShuffle`.
+        self_attention: Whether self-attention follows the convolutions.
     """
 
     def __init__(
@@ -98,15 +99,15 @@ class UnetBlock(nn.Module):
         self.conv2 = nn.Sequential(*conv_layer(features, features, 3, norm), *attention)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, ceil(H / 2), ceil(W / 2)) and (B, skip_channels, H, W) to (B, features, H, W)."""
+        """Map (B, in_channels, ceil(H / 2), ceil(W / 2)) and (B, skip_channels, H, W) to (B, features, H, W)."""
         x = crop(self.shuf(x), skip)
-        # The published ReLU after joining changes only the skip: the other part has been through one.
+        # The published ReLU after the concatenation changes only the skip; the other part already passed one.
         return self.conv2(self.conv1(torch.cat([x, F.relu(self.bn(skip))], dim=1)))
 
 
 def crop(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The size of another tensor, at most one pixel smaller.
+    """Crop to the size of another tensor, which is at most one pixel smaller.
 
-    The published program interpolates by nearest neighbours: from n + 1 to n pixels, that leaves out the last.
+    The published program interpolates with nearest neighbours; from n + 1 to n pixels this drops the last one.
     """
     return x[..., : like.shape[-2], : like.shape[-1]]

@@ -1,4 +1,4 @@
-"""From features on the LR grid to an image on the SR grid."""
+"""Upsamplers, which map features on the LR grid to the SR grid."""
 
 from collections.abc import Callable, Sequence
 from typing import Optional
@@ -11,11 +11,11 @@ from medsr.networks.blocks.residual import convolution
 
 
 class PixelShuffle(nn.Module):
-    """Rearrange channels into voxels (Shi et al. 2016, equation 4), in 2D as torch does it, and in 3D alike.
+    """The rearrangement of channels into voxels (Shi et al. 2016, equation 4), in 2D as in torch, and likewise in 3D.
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
-        scale: r; the input has r^spatial_dims times the channels of the output.
+        scale: The scale r; the input has r^spatial_dims times the channels of the output.
     """
 
     def __init__(self, spatial_dims: int, scale: int) -> None:
@@ -24,22 +24,22 @@ class PixelShuffle(nn.Module):
         self.scale = scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C r^d, *spatial) to (B, C, *spatial times r)."""
+        """Map (B, C r^d, *spatial) to (B, C, *spatial times r)."""
         r = self.scale
         if self.spatial_dims == 2:
             return torch.nn.functional.pixel_shuffle(x, r)
         b, _, d, h, w = x.shape
-        c = x.shape[1] // (r * r * r)  # TorchScript makes a float of a power
+        c = x.shape[1] // (r * r * r)  # TorchScript turns a power into a float
         x = x.reshape(b, c, r, r, r, d, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
         return x.reshape(b, c, d * r, h * r, w * r)
 
 
 class PixelUnshuffle(nn.Module):
-    """Rearrange voxels into channels, the inverse of `PixelShuffle`.
+    """The rearrangement of voxels into channels, the inverse of `PixelShuffle`.
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
-        scale: r; the sizes of the input are its multiples.
+        scale: The scale r; the sizes of the input must be multiples of it.
     """
 
     def __init__(self, spatial_dims: int, scale: int) -> None:
@@ -48,7 +48,7 @@ class PixelUnshuffle(nn.Module):
         self.scale = scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, *spatial times r) to (B, C r^d, *spatial)."""
+        """Map (B, C, *spatial times r) to (B, C r^d, *spatial)."""
         r = self.scale
         if self.spatial_dims == 2:
             return torch.nn.functional.pixel_unshuffle(x, r)
@@ -58,10 +58,10 @@ class PixelUnshuffle(nn.Module):
 
 
 def quickest_layout(x: torch.Tensor) -> torch.Tensor:
-    """Lay out the features in memory as the layers that enlarge them are quickest on a CPU, in 2D.
+    """Return 2D features in the memory layout in which the upsampling layers are fastest on a CPU.
 
-    With channels last, shuffles, transposed convolutions and those to few channels are up to 1.7 times faster, and
-    their backward passes as much slower.
+    With channels last, shuffles, transposed convolutions and convolutions to few channels are up to 1.7 times faster,
+    but their backward passes are slower by the same factor.
     """
     if x.dim() != 4 or x.device.type != "cpu":
         return x
@@ -69,13 +69,13 @@ def quickest_layout(x: torch.Tensor) -> torch.Tensor:
 
 
 class SubpixelUpsampler(nn.Sequential):
-    """Convolution and shuffle, for every factor 2 or once for 3 (Ledig et al. 2017, Lim et al. 2017).
+    """A convolution and a shuffle for every factor 2, or one pair for 3 (Ledig et al. 2017, Lim et al. 2017).
 
     Args:
         spatial_dims: The number of spatial axes, 2 or 3.
         features: The number of channels of the input and of the output.
         scale: The scale, a power of two or 3.
-        after: makes the layer that follows every shuffle; nothing follows by default.
+        after: A function that makes the layer after every shuffle; there is none by default.
 
     Raises:
         MedsrError: If the scale is another number.
@@ -93,7 +93,7 @@ class SubpixelUpsampler(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, features, *spatial) to (B, features, *spatial times the scale)."""
+        """Map (B, features, *spatial) to (B, features, *spatial times the scale)."""
         x = quickest_layout(x)
         for layer in self:
             x = layer(x)
@@ -101,7 +101,7 @@ class SubpixelUpsampler(nn.Sequential):
 
 
 def subpixel_stages(scale: int) -> list[int]:
-    """The factors of the stages: 2, 2, ... for a power of two; 3 for 3.
+    """Return the factors of the stages: 2, 2, ... for a power of two, and 3 for 3.
 
     Raises:
         MedsrError: If the scale is another number.
@@ -114,7 +114,7 @@ def subpixel_stages(scale: int) -> list[int]:
 
 
 def subpixel_tail_radii(scale: int, after: int = 1) -> list[tuple[int, int]]:
-    """(resolution, radius) of the stages and of the output convolution of radius `after`, input side first."""
+    """Return the (resolution, radius) of the stages and of an output convolution of radius `after`, in order."""
     radii, resolution = [], 1
     for factor in subpixel_stages(scale):
         radii.append((resolution, 1))
@@ -123,20 +123,20 @@ def subpixel_tail_radii(scale: int, after: int = 1) -> list[tuple[int, int]]:
 
 
 def subpixel_tail_bytes(spatial_dims: int, features: int, scale: int) -> int:
-    """Peak memory of a float32 forward pass that ends in sub-pixel stages of so many features, per LR voxel.
+    """Return the peak memory of a float32 forward pass that ends in sub-pixel stages, in bytes per LR voxel.
 
-    Three feature maps at the SR size, which are what a layer reads and writes and oneDNN's reordered copy, and four at
-    the LR size, which the skip connections and callers still hold (measured: 43 to 52 maps of LR size at x4 in 2D).
+    These are three feature maps at the SR size (the input and output of a layer, and oneDNN's reordered copy) and four
+    at the LR size, which the skip connections and callers still hold (measured: 43 to 52 maps of LR size at x4 in 2D).
     """
     return 4 * features * (3 * scale**spatial_dims + 4)
 
 
 def halo_of(radii: Sequence[tuple[int, int]]) -> int:
-    """LR voxels that the SR voxels of one LR voxel depend on, to either side.
+    """Return the number of LR voxels to either side on which the SR voxels of one LR voxel depend.
 
     Args:
-        radii: (resolution, radius) of every layer in the order of computation; resolution is the size of its grid
-            relative to the LR grid, radius how many voxels of that grid it looks to either side.
+        radii: The (resolution, radius) of every layer in the order of computation. The resolution is the size of the
+            layer's grid relative to the LR grid, the radius the number of voxels of that grid read to either side.
     """
     at = max(resolution for resolution, _ in radii)
     low, high = 0, at - 1

@@ -1,4 +1,4 @@
-"""Convolutions whose weights are normalised at every pass, in a form that scripts and exports; attention of them."""
+"""Convolutions whose weights are normalised at every pass, in a form that can be exported, and attention using them."""
 
 import torch
 from torch import nn
@@ -13,25 +13,25 @@ class WeightNormConv2d(nn.Conv2d):
         self.weight_g = nn.Parameter(torch.ones(out_channels, 1, 1, 1))
 
     def set_kernels(self, kernels: torch.Tensor) -> None:
-        """Start from these (out_channels, in_channels, k, k)."""
+        """Set the kernels, (out_channels, in_channels, k, k)."""
         with torch.no_grad():
             self.weight.copy_(kernels)
             self.weight_g.copy_(torch.linalg.vector_norm(kernels.flatten(1), dim=1).reshape(self.weight_g.shape))
 
     def kernels(self) -> torch.Tensor:
-        """The kernels that it convolves with."""
-        norm = torch.linalg.vector_norm(self.weight.flatten(1), dim=1)  # of a matrix: much faster than of 4D
+        """Return the normalised kernels."""
+        norm = torch.linalg.vector_norm(self.weight.flatten(1), dim=1)  # much faster for a matrix than for 4 axes
         return self.weight * (self.weight_g / norm.reshape(-1, 1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H, W)."""
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
         return F.conv2d(x, self.kernels(), self.bias, padding=self.kernel_size[0] // 2)
 
 
 class SpectralNormConv1d(nn.Conv1d):
     """A 1x1 convolution divided by its largest singular value (Miyato et al. 2018, algorithm 1).
 
-    One step of the power iteration for every forward pass while training.
+    In training every forward pass makes one step of the power iteration.
     """
 
     weight_u: torch.Tensor
@@ -46,14 +46,14 @@ class SpectralNormConv1d(nn.Conv1d):
             self.iterate()
 
     def iterate(self) -> None:
-        """One step of the power iteration."""
+        """Make one step of the power iteration."""
         with torch.no_grad():
             matrix = self.weight.flatten(1)
             self.weight_v.copy_(F.normalize(matrix.t().mv(self.weight_u), dim=0))
             self.weight_u.copy_(F.normalize(matrix.mv(self.weight_v), dim=0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, in_channels, N) to (B, out_channels, N)."""
+        """Map (B, in_channels, N) to (B, out_channels, N)."""
         if self.training:
             self.iterate()
         u, v = self.weight_u.clone(), self.weight_v.clone()  # the next step of the iteration must not change them
@@ -61,10 +61,10 @@ class SpectralNormConv1d(nn.Conv1d):
 
 
 class SelfAttention(nn.Module):
-    """Every position looks at all others (Zhang et al. 2019, section 3); starts as the identity.
+    """Self-attention over all positions (Zhang et al. 2019, section 3), which starts as the identity.
 
     Args:
-        features: channels, at least 8.
+        features: The number of channels, at least 8.
     """
 
     def __init__(self, features: int) -> None:
@@ -77,7 +77,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, features, H, W) to the same shape."""
         flat = x.flatten(2)
-        # The paper's softmax runs over the positions of f, "query" in the published weights: those are looked at.
+        # The paper's softmax runs over the positions of f, which the published weights call "query": they act as keys.
         looking, seen = self.key(flat).transpose(1, 2), self.query(flat).transpose(1, 2)
         values = self.value(flat).transpose(1, 2)
         found = F.scaled_dot_product_attention(looking[:, None], seen[:, None], values[:, None], scale=1.0)

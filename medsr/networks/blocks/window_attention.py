@@ -9,17 +9,17 @@ from torch.nn import functional as F
 from medsr.errors import MedsrError
 from medsr.networks.blocks.windows import IMAGE, SHIFTED, WINDOWS, Plan, compiling, to_windows
 
-WORKING_SET = 2**18  # numbers (tokens times features) that a layer works on at a time, so that they stay in caches
+WORKING_SET = 2**18  # the numbers (tokens times features) that a layer processes at a time, which fit the caches
 
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention within windows, with a learned bias for every relative position.
 
-    softmax(q k^T / sqrt(d) + bias + mask) v for each head (Liu et al. 2021, equation 4), and a projection.
+    It computes softmax(q k^T / sqrt(d) + bias + mask) v for each head (Liu et al. 2021, equation 4), and a projection.
 
     Args:
-        features: of a token, C.
-        heads: h; C is a multiple of it.
+        features: The number of features of a token (C).
+        heads: The number of heads (h), a divisor of C.
         window: The side of the windows, in pixels.
     """
 
@@ -32,24 +32,24 @@ class WindowAttention(nn.Module):
         self.proj = linear(features, features)
 
     def bias(self, relative: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """(K, h, N, N): what is added to the logits in windows of each kind."""
+        """Return what is added to the logits in windows of each kind, (K, h, N, N)."""
         bias = self.relative_position_bias_table.t().index_select(1, relative)
         return bias.reshape(1, self.heads, masks.shape[1], masks.shape[2]) + masks[:, None]
 
     def softmax_shape(self, windows: torch.Tensor) -> tuple[int, int]:
-        """Rows and their length, of all softmaxes for these windows, for `medsr.networks.complexity`."""
+        """Return the number of rows and the length of all softmaxes, for `medsr.networks.complexity`."""
         return windows[..., 0].numel() * self.heads, windows.shape[2]
 
     def forward(self, windows: torch.Tensor, bias: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        """Attend.
+        """Apply the attention to the tokens of windows.
 
         Args:
-            windows: (n, B, N, C), those of a kind together.
-            bias: (K, h, N, N), see `bias`.
-            counts: windows of each kind; if empty, every window has a bias of its own.
+            windows: The windows, (n, B, N, C), sorted by kind.
+            bias: The bias of each kind, (K, h, N, N), see `bias`.
+            counts: The number of windows of each kind; if empty, every window has its own bias.
 
         Returns:
-            (n, B, N, C).
+            The windows, (n, B, N, C).
         """
         n, batch, tokens, features = windows.shape
         each = features // self.heads
@@ -72,25 +72,26 @@ class WindowAttention(nn.Module):
 
 
 def attend(qkv: torch.Tensor, bias: torch.Tensor, features: int) -> torch.Tensor:
-    """Queries, keys and values (3, n, h, N, d or more), and what is added to the logits, to (n, N, h, d)."""
+    """Return the attention (n, N, h, d) of queries, keys and values (3, n, h, N, d or more), with a bias."""
     q, k, v = qkv.unbind(0)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=features**-0.5).transpose(1, 2)
-    if compiling():  # what is a view here need not be one in an exported program
+    if compiling():  # a view here need not be a view in an exported program
         attended = attended.clone(memory_format=torch.contiguous_format)
     return attended[..., :features]
 
 
 def wants_padding(qkv: torch.Tensor) -> bool:
-    """Whether heads of this size are attended to faster with zeros that make 16 features of them.
+    """Return whether attention is faster if the features of each head are padded with zeros to 16.
 
-    So it is with the fused kernel for CPUs, whose small matrix products dislike ragged sizes: a fifth of its time.
+    This holds for the fused kernel on CPUs, whose small matrix products are slow for odd sizes: it saves a fifth of its
+    time.
     """
     if not 8 < qkv.shape[-1] < 16 or qkv.device.type != "cpu" or torch.is_grad_enabled() or compiling():
         return False
     if torch.jit.is_scripting():
         return False
     else:
-        return torch.backends.cuda.flash_sdp_enabled()  # of CPUs, too; without it, zeros cost time (and are counted)
+        return torch.backends.cuda.flash_sdp_enabled()  # also for CPUs; without it zeros cost time (and are counted)
 
 
 class MLP(nn.Module):
@@ -98,7 +99,7 @@ class MLP(nn.Module):
 
     Args:
         features: The number of features of a token.
-        hidden: features between the layers.
+        hidden: The number of features between the layers.
     """
 
     def __init__(self, features: int, hidden: int) -> None:
@@ -112,7 +113,7 @@ class MLP(nn.Module):
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer with weights from a normal distribution of deviation 0.02, cut off at 2; biases are zero."""
+    """Return a linear layer with zero biases and weights from N(0, 0.02^2), truncated at +-2."""
     layer = nn.Linear(inputs, outputs)
     nn.init.trunc_normal_(layer.weight, std=0.02)
     nn.init.zeros_(layer.bias)
@@ -120,14 +121,14 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class TransformerLayer(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)) (Liu et al. 2021, equation 3).
+    """A transformer layer: x + attention(norm(x)), then x + MLP(norm(x)) (Liu et al. 2021, equation 3).
 
     Args:
         features: The number of features of a token.
         heads: The number of attention heads.
         window: The side of the windows, in pixels.
-        mlp_ratio: hidden features of the MLP relative to `features`.
-        drop_path: in training, probability that a residual is left out for an image (Huang et al. 2016).
+        mlp_ratio: The number of hidden features of the MLP relative to `features`.
+        drop_path: The probability that a residual is dropped for an image in training (Huang et al. 2016).
     """
 
     def __init__(self, features: int, heads: int, window: int, mlp_ratio: float, drop_path: float = 0.0) -> None:
@@ -142,16 +143,16 @@ class TransformerLayer(nn.Module):
     def forward(
         self, windows: torch.Tensor, relative: torch.Tensor, masks: torch.Tensor, counts: list[int]
     ) -> torch.Tensor:
-        """Transform.
+        """Transform the tokens of windows.
 
         Args:
-            windows: (n, B, N, C), those of a kind together; overwritten where no gradients are recorded.
-            relative: see `Plan`.
-            masks: (K, N, N) of the kinds of windows.
-            counts: windows of each kind.
+            windows: The windows, (n, B, N, C), sorted by kind; they are overwritten if no gradients are recorded.
+            relative: The relative positions, see `Plan`.
+            masks: The masks of the kinds of windows, (K, N, N).
+            counts: The number of windows of each kind.
 
         Returns:
-            (n, B, N, C).
+            The windows, (n, B, N, C).
         """
         bias = self.attn.bias(relative, masks)
         if torch.is_grad_enabled() or compiling():
@@ -166,27 +167,27 @@ class TransformerLayer(nn.Module):
         return windows
 
     def _kept(self, residual: torch.Tensor) -> torch.Tensor:
-        """The residual (n, B, N, C), by chance without that of some images, the others enlarged accordingly."""
+        """Return the residual (n, B, N, C), randomly set to zero for some images and enlarged for the others."""
         if not self.training or self.drop_path == 0.0:
             return residual
         kept = torch.rand(1, residual.shape[1], 1, 1, device=residual.device) >= self.drop_path
         return residual * (kept.to(residual.dtype) / (1 - self.drop_path))
 
     def _pieces(self, windows: torch.Tensor, counts: list[int]) -> list[list[int]]:
-        """Windows of each kind to work on at a time: as many as fit the caches of a CPU, all on other devices."""
+        """Return the windows of each kind to process at a time: as many as fit the caches of a CPU, else all."""
         if windows.device.type != "cpu":
             return [counts]
         return pieces(counts, self.working_set // windows[0].numel())
 
 
 def pieces(counts: list[int], most: int) -> list[list[int]]:
-    """Split windows, given by their number of each kind, into as few pieces as have at most `most` each, or one."""
+    """Split windows, given as the number of each kind, into the fewest pieces of at most `most` windows (at least 1)."""
     rest = sum(counts)
     number = (rest + max(most, 1) - 1) // max(most, 1)
     result: list[list[int]] = []
     kind, left = 0, counts[0]
     for i in range(number):
-        room = (rest + number - i - 1) // (number - i)  # of about equal size
+        room = (rest + number - i - 1) // (number - i)  # pieces of about equal size
         rest -= room
         piece = [0] * len(counts)
         while room > 0:
@@ -202,16 +203,16 @@ def pieces(counts: list[int], most: int) -> list[list[int]]:
 
 
 class TransformerLayers(nn.Module):
-    """A row of layers on plain and shifted windows in turns (Liu et al. 2021, figure 3b).
+    """A sequence of layers on plain and shifted windows in turn (Liu et al. 2021, figure 3b).
 
     Args:
         features: The number of features of a token.
         heads: The number of attention heads.
         window: The side of the windows, in pixels.
         mlp_ratio: The number of hidden features of the MLPs relative to `features`.
-        drop_paths: of each layer, see `TransformerLayer`.
-        shifted: False leaves all windows where they are.
-        enter: order of the tokens that come in, see `windows`; they leave in that of the last layer.
+        drop_paths: The drop probability of each layer, see `TransformerLayer`.
+        shifted: Whether the windows of every second layer are shifted.
+        enter: The order of the input tokens, see `windows`; the output tokens are in the order of the last layer.
     """
 
     def __init__(
@@ -232,10 +233,10 @@ class TransformerLayers(nn.Module):
         self.stages = [("window", window // 2 if order == SHIFTED else 0) for order in self.orders]  # for `reach`
 
     def forward(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """Tokens (anything, C) to (windows, B, N, C)."""
+        """Map tokens (..., C) to (windows, B, N, C)."""
         here = self.enter
         if here == self.orders[0] and not torch.is_grad_enabled():
-            x = x.clone()  # the layers overwrite theirs
+            x = x.clone()  # the layers overwrite their input
         for i, layer in enumerate(self.blocks):
             there = self.orders[i]
             x = layer(to_windows(x, plan, here, there), plan.relative, plan.masks[there], plan.counts[there])
@@ -244,7 +245,7 @@ class TransformerLayers(nn.Module):
 
 
 def check_attention(network: str, features: int, heads: Sequence[int], mlp_ratio: float, drop_path: float) -> None:
-    """Refuse numbers that describe no transformer layer.
+    """Refuse numbers that do not describe a transformer layer.
 
     Raises:
         MedsrError: If one of them is out of range.
