@@ -181,7 +181,7 @@ class TransformerLayer(nn.Module):
 
 
 def pieces(counts: list[int], most: int) -> list[list[int]]:
-    """Split windows, given as the number of each kind, into the fewest pieces of at most `most` windows (at least 1)."""
+    """Split windows, given as the number of each kind, into the fewest pieces of at most `most` (at least 1)."""
     rest = sum(counts)
     number = (rest + max(most, 1) - 1) // max(most, 1)
     result: list[list[int]] = []
