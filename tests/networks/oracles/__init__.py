@@ -1,7 +1,7 @@
-"""Each network once more, literally and unfused: an oracle for the tests and the opponent of the benchmark.
+"""Literal, unfused implementations of the networks: oracles for the tests and the baseline of the benchmark.
 
-Every file of this folder is found by lying here; `formulation_of` in it says which networks it is of. A network need
-not have one: its own test then says what it is compared with.
+Every file in this folder is found automatically, and its `formulation_of` names its networks. A network may have no
+oracle here; its own test then says what it is compared with.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ConvNetSR with ConvNeXt blocks as Liu et al. 2022 write them, one operation after the other."""
+"""ConvNetSR with ConvNeXt blocks as in Liu et al. 2022, one operation after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def convnext_block(x: torch.Tensor, block: ConvNeXtBlock) -> torch.Tensor:
-    """Depthwise convolution; over the channels, normalisation and two linear layers; times gamma; plus the input."""
+    """Apply a depthwise convolution, then a norm and two linear layers over channels, times gamma, plus the input."""
     depthwise = F.conv2d if x.ndim == 4 else F.conv3d
     y = depthwise(x, block.dwconv.weight, block.dwconv.bias, padding=3, groups=x.shape[1])
     y = torch.movedim(y, 1, -1)
@@ -29,7 +29,7 @@ def convnext_block(x: torch.Tensor, block: ConvNeXtBlock) -> torch.Tensor:
 
 @formulation_of("ConvNetSR")
 def convnet(network: ConvNetSR) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         first = conv(lr, network.head[0])

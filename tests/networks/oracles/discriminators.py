@@ -15,7 +15,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def leaky(x: torch.Tensor) -> torch.Tensor:
-    """LeakyReLU with slope 0.2."""
+    """Apply LeakyReLU with slope 0.2."""
     return torch.where(x > 0, x, 0.2 * x)
 
 
@@ -34,19 +34,19 @@ def _with_two_linear_layers(network: Any) -> Callable[[torch.Tensor], torch.Tens
 
 @formulation_of("SRGANDiscriminator")
 def srgan_discriminator(network: SRGANDiscriminator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     return _with_two_linear_layers(network)
 
 
 @formulation_of("MSGANDiscriminator")
 def msgan_discriminator(network: MSGANDiscriminator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     return _with_two_linear_layers(network)
 
 
 @formulation_of("MetaSRGANDiscriminator")
 def meta_srgan_discriminator(network: MetaSRGANDiscriminator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     convolutions = [layer for layer in network.net if isinstance(layer, nn.Conv2d | nn.Conv3d)]
     norms = [layer for layer in network.net if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d)]
 

@@ -1,4 +1,4 @@
-"""EDSR as Lim et al. 2017 write it, one operation after the other."""
+"""EDSR as in Lim et al. 2017, one operation after the other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def activate(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """ReLU, or LeakyReLU with the layer's slope."""
+    """Apply ReLU, or LeakyReLU with the slope of the layer."""
     return torch.where(x > 0, x, x * layer.negative_slope) if isinstance(layer, nn.LeakyReLU) else F.relu(x)
 
 
 def residual_blocks(x: torch.Tensor, blocks: Any) -> torch.Tensor:
-    """Convolution, activation, convolution, times a factor, plus the input, as often as there are blocks."""
+    """Apply residual blocks: a convolution, an activation and a convolution, times a factor, plus the input."""
     for block in blocks:
         first, act, second = block.body
         x = x + block.res_scale * conv(activate(conv(x, first), act), second)
@@ -29,7 +29,7 @@ def residual_blocks(x: torch.Tensor, blocks: Any) -> torch.Tensor:
 
 @formulation_of("EDSR")
 def edsr(network: EDSR) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         first = conv(shift(lr, network.sub_mean), network.head[0])

@@ -1,4 +1,4 @@
-"""HAN as Niu et al. 2020 write it, one operation after the other."""
+"""HAN as in Niu et al. 2020, one operation after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def layer_attention(layers: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
-    """(B, N, C, H, W) to (B, N C, H, W): every layer plus gamma times a weighted sum of all."""
+    """Map (B, N, C, H, W) to (B, N C, H, W): every layer plus gamma times a weighted sum of all layers."""
     rows = layers.flatten(2)
     energy = torch.matmul(rows, rows.transpose(1, 2))
     energy = energy.max(dim=-1, keepdim=True).values - energy
@@ -26,7 +26,7 @@ def layer_attention(layers: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
 
 @formulation_of("HAN")
 def han(network: HAN) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         first = conv(shift(lr, network.sub_mean), network.head[0])

@@ -15,7 +15,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def residual_block(x: torch.Tensor, block: Any) -> torch.Tensor:
-    """Twice convolution, batch norm and ReLU, plus the input, padded with channels of zeros or projected."""
+    """Apply a convolution, a batch norm and a ReLU twice, plus the input, padded with zero channels or projected."""
     first, norm1, _, second, norm2, _ = block.body
     residual = F.relu(batch_norm(conv(F.relu(batch_norm(conv(x, first), norm1)), second), norm2))
     if not isinstance(block.shortcut, nn.Identity):
@@ -26,7 +26,7 @@ def residual_block(x: torch.Tensor, block: Any) -> torch.Tensor:
 
 @formulation_of("LesionDetector")
 def lesion_detector(network: LesionDetector) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     pool = F.max_pool2d if network.spec.spatial_dims == 2 else F.max_pool3d
 
     def forward(image: torch.Tensor) -> torch.Tensor:

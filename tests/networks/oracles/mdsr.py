@@ -1,4 +1,4 @@
-"""MDSR as Lim et al. 2017 write it, and as Zhu 2022 ran it, one operation after the other."""
+"""MDSR as in Lim et al. 2017 and as run by Zhu 2022, one operation after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.networks.oracles.registration import formulation_of
 
 @formulation_of("MDSR")
 def mdsr(network: MDSR) -> Callable[..., torch.Tensor]:
-    """The network's plain forward pass, on the same parameters; it takes a scale as the network does."""
+    """Return the plain forward pass of the network, with the same parameters; it takes a scale like the network."""
     own_ends = len(network.head) == 0
 
     def forward(lr: torch.Tensor, scale: list[float] | None = None) -> torch.Tensor:

@@ -25,14 +25,14 @@ Forward = Callable[..., torch.Tensor]
 
 
 def lies(index: int, scale: Fraction, positions: str) -> tuple[int, Fraction]:
-    """The input voxel of an output voxel, and where in it."""
+    """Return the input voxel of an output voxel, and the offset within it."""
     at = Fraction(index) / scale if positions == "hu2019" else (index + Fraction(1, 2)) / scale
     voxel = floor(at) if positions == "hu2019" else ceil(at) - 1
     return voxel, at - voxel
 
 
 def meta_upscale(module: MetaUpscale, features: torch.Tensor, scale: Sequence[Fraction]) -> torch.Tensor:
-    """All output voxels of an image, in 2D or 3D."""
+    """Return all output voxels of an image, in 2D or 3D."""
     size, dims = features.shape[2:], module.spatial_dims
     places = [[lies(i, s, module.positions) for i in range(round(n * s))] for n, s in zip(size, scale, strict=True)]
     inverse = [float(1 / s) for s in scale]
@@ -62,7 +62,7 @@ def _whole(network: Any, extract: Callable[[torch.Tensor], torch.Tensor]) -> For
 
 @formulation_of("MIASSR")
 def miassr(network: MIASSR) -> Forward:
-    """The network's plain forward pass at any scale, on the same parameters; of residual blocks."""
+    """Return the plain forward pass at any scale of a network with residual blocks, with the same parameters."""
 
     def extract(image: torch.Tensor) -> torch.Tensor:
         first = conv(image, network.head[0])
@@ -73,13 +73,13 @@ def miassr(network: MIASSR) -> Forward:
 
 @formulation_of("MetaRDN")
 def metardn(network: MetaRDN) -> Forward:
-    """The network's plain forward pass at any scale, on the same parameters."""
+    """Return the plain forward pass of the network at any scale, with the same parameters."""
     return _whole(network, lambda image: rdn_features(image, network.extractor))
 
 
 @formulation_of("MetaSRGANGenerator")
 def meta_srgan(network: MetaSRGANGenerator) -> Forward:
-    """The network's plain forward pass at any scale, on the same parameters."""
+    """Return the plain forward pass of the network at any scale, with the same parameters."""
 
     def extract(image: torch.Tensor) -> torch.Tensor:
         first = prelu(conv(image, network.head[0]), network.head[1])

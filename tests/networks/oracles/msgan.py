@@ -14,7 +14,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def extract(x: torch.Tensor, extractor: Any) -> torch.Tensor:
-    """Blocks of equation 3.3, a convolution and a batch norm, plus the input."""
+    """Apply the blocks of equation 3.3, a convolution and a batch norm, plus the input."""
     y = x
     for block in extractor.body[:-2]:
         conv1, norm1, _, conv2, norm2, _ = block.body
@@ -23,13 +23,13 @@ def extract(x: torch.Tensor, extractor: Any) -> torch.Tensor:
 
 
 def enlarge(x: torch.Tensor, stage: Any) -> torch.Tensor:
-    """The x2 sub-pixel stage."""
+    """Apply the x2 sub-pixel stage."""
     return F.relu(shuffle(conv(x, stage[0]), 2))
 
 
 @formulation_of("MSSRResNet")
 def mssrresnet(network: MSSRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         head, _, extractor, stage = network.stages[0]
@@ -43,7 +43,7 @@ def mssrresnet(network: MSSRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
 
 @formulation_of("MSGANGenerator")
 def msgan(network: MSGANGenerator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         x = lr

@@ -1,4 +1,4 @@
-"""RCAN as Zhang et al. 2018 write it, one operation after the other."""
+"""RCAN as in Zhang et al. 2018, one operation after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def residual_group(x: torch.Tensor, group: Any) -> torch.Tensor:
-    """Attention blocks and a convolution under a short skip connection."""
+    """Apply attention blocks and a convolution under a short skip connection."""
     y = x
     for block in group.body[:-1]:
         first, _, second, attention = block.body
@@ -28,7 +28,7 @@ def residual_group(x: torch.Tensor, group: Any) -> torch.Tensor:
 
 @formulation_of("RCAN")
 def rcan(network: RCAN) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         first = conv(shift(lr, network.sub_mean), network.head[0])

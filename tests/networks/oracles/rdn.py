@@ -1,4 +1,4 @@
-"""RDN as Zhang et al. 2018 write it, and dense blocks that other networks share, one operation after the other."""
+"""RDN as in Zhang et al. 2018, and dense blocks that other networks share, one operation after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def dense_layers(x: torch.Tensor, layers: Any) -> list[torch.Tensor]:
-    """Every layer sees the input and what all before it made; all of that, the input first."""
+    """Apply layers that each read the input and all earlier outputs; return all of these, the input first."""
     features = [x]
     for layer in layers:
         features.append(activate(conv(torch.cat(features, 1), layer.conv[0]), layer.conv[1]))
@@ -22,12 +22,12 @@ def dense_layers(x: torch.Tensor, layers: Any) -> list[torch.Tensor]:
 
 
 def residual_dense_block(x: torch.Tensor, block: Any) -> torch.Tensor:
-    """Dense layers, their fusion, times a factor, plus the input."""
+    """Apply dense layers and their fusion, times a factor, plus the input."""
     return x + block.res_scale * conv(torch.cat(dense_layers(x, block.convs), 1), block.LFF)
 
 
 def rdn_features(image: torch.Tensor, network: Any) -> torch.Tensor:
-    """All but the upsampler."""
+    """Return the features before the upsampler."""
     first = conv(image, network.SFENet1)
     x, outputs = conv(first, network.SFENet2), []
     for block in network.RDBs:
@@ -38,7 +38,7 @@ def rdn_features(image: torch.Tensor, network: Any) -> torch.Tensor:
 
 @formulation_of("RDN")
 def rdn(network: RDN) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(lr: torch.Tensor) -> torch.Tensor:
         x = rdn_features(shift(lr, network.sub_mean), network)
@@ -48,5 +48,5 @@ def rdn(network: RDN) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def flat(layers: Any) -> list[Any]:
-    """The layers of sequences within sequences."""
+    """Return the layers of nested sequences in order."""
     return [layer for part in layers for layer in (flat(part) if hasattr(part, "__iter__") else [part])]

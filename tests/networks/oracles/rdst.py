@@ -1,4 +1,4 @@
-"""RDST as Zhu 2022 writes it, equations 5.2 to 5.7, one operation after the other."""
+"""RDST as in Zhu 2022, equations 5.2 to 5.7, one operation after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.networks.oracles.swinir import linear, norm, reflect, relative_positi
 
 
 def dense_block(x: torch.Tensor, block: Any, side: int, positions: torch.Tensor) -> torch.Tensor:
-    """Transformer layers and a bottleneck, joined to the input; on (B, H, W, C)."""
+    """Apply transformer layers and a bottleneck to (B, H, W, C) and append the result to the input."""
     y = transformer_layers(x, block.body, side, positions)
     for layer in block.tail:
         y = norm(y, layer) if isinstance(layer, nn.LayerNorm) else linear(y, layer)
@@ -23,7 +23,7 @@ def dense_block(x: torch.Tensor, block: Any, side: int, positions: torch.Tensor)
 
 
 def fused(outputs: list[torch.Tensor], fusion: Any) -> torch.Tensor:
-    """Two layers on all outputs, as an image."""
+    """Apply two layers to all outputs and return an image."""
     x = torch.cat(outputs, dim=-1)
     if isinstance(fusion.layers[0], nn.Linear):
         return linear(linear(x, fusion.layers[0]), fusion.layers[1]).permute(0, 3, 1, 2)
@@ -32,7 +32,7 @@ def fused(outputs: list[torch.Tensor], fusion: Any) -> torch.Tensor:
 
 @formulation_of("RDST")
 def rdst(network: RDST) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     side, scale = network.window, network.scale
     positions = relative_positions(side)
 

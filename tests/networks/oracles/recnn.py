@@ -13,7 +13,7 @@ from tests.networks.oracles.registration import formulation_of
 
 @formulation_of("ReCNN")
 def recnn(network: ReCNN) -> Callable[[torch.Tensor], torch.Tensor]:
-    """L convolutions with ReLUs between them, plus the interpolated image."""
+    """Return the plain forward pass: L convolutions with ReLUs between them, plus the interpolated image."""
     layers = [network.layers[i] for i in range(0, len(network.layers), 2)]
     convolve = F.conv3d if network.spec.spatial_dims == 3 else F.conv2d
 

@@ -1,4 +1,4 @@
-"""ResNet-34 U-Net with a sub-pixel decoder as fastai's program computes it, one operation after the other."""
+"""The ResNet-34 U-Net with a sub-pixel decoder as in fastai's program, one operation after the other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """Batch normalisation by the running statistics."""
+    """Apply batch normalisation with the running statistics."""
     return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
 
 
 def basic_block(x: torch.Tensor, block: Any, stride: int) -> torch.Tensor:
-    """Two convolutions around a shortcut."""
+    """Apply two convolutions with a shortcut around them."""
     y = F.relu(norm(conv(x, block.conv1, stride), block.bn1))
     y = norm(conv(y, block.conv2), block.bn2)
     if x.shape != y.shape:
@@ -28,7 +28,7 @@ def basic_block(x: torch.Tensor, block: Any, stride: int) -> torch.Tensor:
 
 
 def resnet_features(image: torch.Tensor, encoder: Any) -> list[torch.Tensor]:
-    """Stem and four stages, finest first."""
+    """Return the features of the stem and of the four stages, finest first."""
     features = [F.relu(norm(conv(image, encoder.conv1, 2), encoder.bn1))]
     x = F.max_pool2d(features[0], 3, stride=2, padding=1)
     for name, stride in (("layer1", 1), ("layer2", 2), ("layer3", 2), ("layer4", 2)):
@@ -39,7 +39,7 @@ def resnet_features(image: torch.Tensor, encoder: Any) -> list[torch.Tensor]:
 
 
 def weighted(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """A convolution, weight-normalised where it has a `weight_g`."""
+    """Apply a convolution, which is weight-normalised if it has a `weight_g`."""
     kernels = layer.weight
     if hasattr(layer, "weight_g"):
         kernels = layer.weight_g * kernels / kernels.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
@@ -47,7 +47,7 @@ def weighted(x: torch.Tensor, layer: Any) -> torch.Tensor:
 
 
 def conv_layer(x: torch.Tensor, layers: Any) -> torch.Tensor:
-    """Convolution, ReLU, batch normalisation, self-attention: those that there are."""
+    """Apply the convolution, ReLU, batch normalisation and self-attention that are present."""
     for layer in layers:
         if hasattr(layer, "gamma"):
             x = attention(x, layer)
@@ -59,7 +59,7 @@ def conv_layer(x: torch.Tensor, layers: Any) -> torch.Tensor:
 
 
 def attention(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """Softmax over the positions of f, of all products of f and g, weighs h (Zhang et al. 2019, equations 1 and 2)."""
+    """Weight h by the softmax, over the positions of f, of all products of f and g (Zhang et al. 2019, eq. 1 and 2)."""
     flat = x.flatten(2)
     f, g, h = (
         torch.einsum("oi,bin->bon", part.weight[:, :, 0] / (part.weight_u @ part.weight[:, :, 0] @ part.weight_v), flat)
@@ -70,7 +70,7 @@ def attention(x: torch.Tensor, layer: Any) -> torch.Tensor:
 
 
 def subpixel(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """1x1 convolution, ReLU, shuffle, average of 2x2 pixels."""
+    """Apply a 1x1 convolution, a ReLU, a shuffle and an average of 2x2 pixels."""
     x = shuffle(F.relu(conv_layer(x, layer.conv)), 2)
     if layer.blur:
         x = F.avg_pool2d(F.pad(x, (1, 0, 1, 0), mode="replicate"), 2, stride=1)
@@ -78,14 +78,14 @@ def subpixel(x: torch.Tensor, layer: Any) -> torch.Tensor:
 
 
 def sized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Interpolated by nearest neighbours where the size differs."""
+    """Interpolate with nearest neighbours if the size differs."""
     size = like.shape[2:]
     return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="nearest")
 
 
 @formulation_of("ResNetUNet")
 def resnet_unet(network: ResNetUNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
 
     def forward(image: torch.Tensor) -> torch.Tensor:
         image = (image - network.mean) / network.std

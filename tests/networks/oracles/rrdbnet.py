@@ -1,4 +1,4 @@
-"""RRDBNet as Wang et al. 2018 write it, one operation after the other."""
+"""RRDBNet as in Wang et al. 2018, one operation after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def apart(image: torch.Tensor, step: int) -> torch.Tensor:
-    """The image continued to a multiple of `step`, then every `step`-th voxel from every start, as channels."""
+    """Pad the image to a multiple of `step` and return every `step`-th voxel from every start as channels."""
     for axis in range(2, image.ndim):
         n = image.shape[axis]
         at = torch.arange(n + -n % step, device=image.device).clamp(max=n - 1)
@@ -27,7 +27,7 @@ def apart(image: torch.Tensor, step: int) -> torch.Tensor:
 
 
 def nearest_tail(x: torch.Tensor, layers: list[torch.nn.Module]) -> torch.Tensor:
-    """Nearest neighbours and a convolution, twice; two convolutions; LeakyReLU after all but the last."""
+    """Apply nearest neighbours and a convolution twice, then two convolutions; LeakyReLU after all but the last."""
     first, second, third, last = [layer for layer in layers if hasattr(layer, "weight")]
     for layer in (first, second):
         x = F.leaky_relu(conv(F.interpolate(x, scale_factor=2.0, mode="nearest"), layer), 0.2)
@@ -36,7 +36,7 @@ def nearest_tail(x: torch.Tensor, layers: list[torch.nn.Module]) -> torch.Tensor
 
 @formulation_of("RRDBNet")
 def rrdbnet(network: RRDBNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     shifted = isinstance(network.sub_mean, MeanShift)
     layers = flat(network.tail)
     subpixel = any(hasattr(layer, "scale") for layer in layers)

@@ -1,4 +1,4 @@
-"""Segmentation U-Net as smp.Unet computes it, one operation after the other."""
+"""The segmentation U-Net as in smp.Unet, one operation after the other."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.networks.oracles.resnet_unet import norm, resnet_features
 
 
 def conv_norm_relu(x: torch.Tensor, layers: Any) -> torch.Tensor:
-    """Convolution, batch normalisation, ReLU."""
+    """Apply a convolution, batch normalisation and a ReLU."""
     return F.relu(norm(conv(x, layers[0]), layers[1]))
 
 
 def decoded(features: list[torch.Tensor], decoder: Any) -> torch.Tensor:
-    """Repeat pixels, join the skip while there is one, convolve twice."""
+    """Repeat pixels, concatenate the skip if there is one, and convolve twice."""
     *skips, x = features
     for block in decoder.blocks:
         x = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
@@ -32,7 +32,7 @@ def decoded(features: list[torch.Tensor], decoder: Any) -> torch.Tensor:
 
 @formulation_of("SegmentationUNet")
 def segmentation_unet(network: SegmentationUNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters; sides that are no multiples of 32 are extended."""
+    """Return the plain forward pass, with the same parameters; sides that are not multiples of 32 are extended."""
 
     def forward(image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[2:]

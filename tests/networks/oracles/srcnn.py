@@ -1,4 +1,4 @@
-"""SRCNN as Dong et al. 2016 write it, and in 3D as Pham et al. 2017 ran it, layer by layer."""
+"""SRCNN as in Dong et al. 2016, and in 3D as run by Pham et al. 2017, layer by layer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def continued(x: torch.Tensor, width: int) -> torch.Tensor:
-    """Edge values repeated on all sides."""
+    """Repeat the edge values on all sides."""
     return F.pad(x, [width] * 2 * (x.ndim - 2), mode="replicate") if width else x
 
 
 @formulation_of("SRCNN", "SRCNN3D")
 def srcnn(network: SRCNN) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Three convolutions without padding on images continued by their edge values, before each or once before all."""
+    """Return the plain pass: three unpadded convolutions, with edge values repeated before each or once before all."""
     layers = [network.conv1, network.conv2, network.conv3]
 
     def forward(image: torch.Tensor) -> torch.Tensor:

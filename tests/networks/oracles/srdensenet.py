@@ -1,4 +1,4 @@
-"""SRDenseNet as Tong et al. 2017 and Zhu 2022 write it, one operation after the other."""
+"""SRDenseNet as in Tong et al. 2017 and Zhu 2022, one operation after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def tong(network: SRDenseNet, lr: torch.Tensor) -> torch.Tensor:
-    """Blocks of their own layers' maps, ReLU everywhere, deconvolutions."""
+    """Return the output of "tong2017": blocks return only the maps of their layers; ReLU everywhere; deconvolutions."""
     maps = [F.relu(conv(lr, network.head[0]))]
     for block in network.body:
         given = maps if network.connections == "all" else maps[-1:]
@@ -32,7 +32,7 @@ def tong(network: SRDenseNet, lr: torch.Tensor) -> torch.Tensor:
 
 
 def cumulative_block(x: torch.Tensor, block: CumulativeBlock) -> torch.Tensor:
-    """Every layer sees the block's input, too, and the output contains it."""
+    """Apply layers that also read the input of the block; the output contains it."""
     features = [x]
     for layer in block.layers:
         features.append(F.relu(conv(torch.cat(features, 1), layer)))
@@ -40,7 +40,7 @@ def cumulative_block(x: torch.Tensor, block: CumulativeBlock) -> torch.Tensor:
 
 
 def zhu(network: SRDenseNet, lr: torch.Tensor) -> torch.Tensor:
-    """Cumulative blocks, linear ends, sub-pixel convolutions."""
+    """Return the output of "zhu2022": cumulative blocks, linear ends and sub-pixel convolutions."""
     maps = [conv(lr, network.head[0])]
     for block in network.body:
         maps.append(cumulative_block(maps[-1], block))
@@ -51,7 +51,7 @@ def zhu(network: SRDenseNet, lr: torch.Tensor) -> torch.Tensor:
 
 @formulation_of("SRDenseNet")
 def srdensenet(network: SRDenseNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     compute: Any = zhu if isinstance(network.body[0], CumulativeBlock) else tong
 
     def forward(lr: torch.Tensor) -> torch.Tensor:

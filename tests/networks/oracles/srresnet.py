@@ -1,4 +1,4 @@
-"""SRResNet as Ledig et al. 2017 write it, its variant of Zhu 2022, and MSRResNet, one operation after the other."""
+"""SRResNet as in Ledig et al. 2017, its variant of Zhu 2022, and MSRResNet, one operation after the other."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def prelu(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """Negative values times the one slope of the layer."""
+    """Multiply negative values by the one slope of the layer."""
     return torch.where(x > 0, x, x * layer.weight)
 
 
 @formulation_of("SRResNet")
 def srresnet(network: SRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     ledig = len(network.head) == 2
     closing = network.body[-2:] if ledig else network.body[-1:]
     upsampler, last = network.tail
@@ -47,7 +47,7 @@ def srresnet(network: SRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
 
 @formulation_of("MSRResNet")
 def msrresnet(network: MSRResNet) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     mode = "bilinear" if network.spec.spatial_dims == 2 else "trilinear"
 
     def leaky(x: torch.Tensor) -> torch.Tensor:

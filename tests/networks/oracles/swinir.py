@@ -1,4 +1,4 @@
-"""SwinIR as Liang et al. 2021 and Liu et al. 2021 write it, one operation after the other.
+"""SwinIR as in Liang et al. 2021 and Liu et al. 2021, one operation after the other.
 
 As in the authors' program, the shift mask is made in every layer, because images differ in size.
 """
@@ -18,31 +18,31 @@ from tests.networks.oracles.registration import formulation_of
 
 
 def norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """Layer normalisation of each token."""
+    """Apply layer normalisation to each token."""
     return F.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, layer.eps)
 
 
 def linear(x: torch.Tensor, layer: Any) -> torch.Tensor:
-    """Matrix and bias."""
+    """Apply a linear layer."""
     return F.linear(x, layer.weight, layer.bias)
 
 
 def to_windows(x: torch.Tensor, side: int) -> torch.Tensor:
-    """(B, H, W, C) to (B windows, tokens of a window, C)."""
+    """Map (B, H, W, C) to (B windows, tokens of a window, C)."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // side, side, w // side, side, c)
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, side * side, c)
 
 
 def from_windows(x: torch.Tensor, side: int, size: tuple[int, int, int]) -> torch.Tensor:
-    """The reverse, for B, H, W."""
+    """Map windows back to (B, H, W, C)."""
     b, h, w = size
     x = x.reshape(b, h // side, w // side, side, side, -1)
     return x.permute(0, 1, 3, 2, 4, 5).reshape(b, h, w, -1)
 
 
 def shift_mask(h: int, w: int, side: int, shift: int) -> torch.Tensor:
-    """(windows, tokens, tokens): -100 between tokens of different regions of the rolled image, else 0."""
+    """Return the mask (windows, tokens, tokens): -100 between different regions of the rolled image, else 0."""
     regions = torch.zeros(1, h, w, 1)
     cuts = (slice(0, -side), slice(-side, -shift), slice(-shift, None)) if shift else (slice(None),)
     for i, rows in enumerate(cuts):
@@ -54,14 +54,14 @@ def shift_mask(h: int, w: int, side: int, shift: int) -> torch.Tensor:
 
 
 def relative_positions(side: int) -> torch.Tensor:
-    """(tokens, tokens): the row of the bias table, by the differences of rows and of columns."""
+    """Return the row of the bias table (tokens, tokens) by the differences of rows and of columns."""
     at = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")).flatten(1)
     rows, columns = at[:, :, None] - at[:, None, :] + side - 1
     return rows * (2 * side - 1) + columns
 
 
 def attention(x: torch.Tensor, layer: Any, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d) + bias + mask) v for each head."""
+    """Compute softmax(q k^T / sqrt(d) + bias + mask) v for each head."""
     n, tokens, c = x.shape
     heads = layer.relative_position_bias_table.shape[1]
     q, k, v = linear(x, layer.qkv).reshape(n, tokens, 3, heads, c // heads).permute(2, 0, 3, 1, 4)
@@ -74,7 +74,7 @@ def attention(x: torch.Tensor, layer: Any, mask: torch.Tensor, positions: torch.
 
 
 def transformer_layer(x: torch.Tensor, layer: Any, side: int, shift: int, positions: torch.Tensor) -> torch.Tensor:
-    """Windows, shifted or not, attention and back, plus the input; MLP plus its input; on (B, H, W, C)."""
+    """Apply attention in windows, shifted or not, plus the input, then the MLP plus its input, on (B, H, W, C)."""
     mask = shift_mask(x.shape[1], x.shape[2], side, shift)
     y = norm(x, layer.norm1)
     if shift:
@@ -87,7 +87,7 @@ def transformer_layer(x: torch.Tensor, layer: Any, side: int, shift: int, positi
 
 
 def transformer_layers(x: torch.Tensor, group: Any, side: int, positions: torch.Tensor) -> torch.Tensor:
-    """Layers with and without a shift in turns, on (B, H, W, C)."""
+    """Apply layers without and with a shift in turn, on (B, H, W, C)."""
     shifted = len(set(group.orders)) > 1
     for i, layer in enumerate(group.blocks):
         x = transformer_layer(x, layer, side, side // 2 if shifted and i % 2 else 0, positions)
@@ -95,14 +95,14 @@ def transformer_layers(x: torch.Tensor, group: Any, side: int, positions: torch.
 
 
 def convolutions(x: torch.Tensor, layers: Any) -> torch.Tensor:
-    """One convolution, or several with LeakyReLUs between or behind them."""
+    """Apply one convolution, or several with LeakyReLUs between or after them."""
     for layer in layers if isinstance(layers, nn.Sequential) else [layers]:
         x = conv(x, layer) if hasattr(layer, "weight") else torch.where(x > 0, x, layer.negative_slope * x)
     return x
 
 
 def reflect(image: torch.Tensor, side: int) -> torch.Tensor:
-    """Continued by reflection at the right and bottom to multiples of the window, row by row."""
+    """Pad by reflection at the right and bottom to multiples of the window, row by row."""
     for dim in (2, 3):
         size = image.shape[dim]
         order = list(range(size))
@@ -114,7 +114,7 @@ def reflect(image: torch.Tensor, side: int) -> torch.Tensor:
 
 @formulation_of("SwinIR")
 def swinir(network: SwinIR) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's plain forward pass, on the same parameters."""
+    """Return the plain forward pass of the network, with the same parameters."""
     side, scale = network.window, network.scale
     positions = relative_positions(side)
 
