@@ -37,11 +37,11 @@ def measure(size: int, memory_mb: int, features: int, depth: int, channels_last:
     SuperResolutionInferer(SCALE, **options)(lr[..., :8, :8, :8], network)  # libraries load their code
     before = peak_resident_mb()
     inferer = SuperResolutionInferer(SCALE, **options)
-    output = inferer(lr, network)
-    above, output_mb = peak_resident_mb() - before, output.numel() * 4 / 2**20
+    result = inferer.enlarge(lr, network)
+    above, output_mb = peak_resident_mb() - before, result.image.numel() * 4 / 2**20
     return {
         "output": f"{size}^3",
-        "tiles": inferer.last.tiles if inferer.last else 0,
+        "tiles": result.tiles,
         "memory_mb": memory_mb,
         "output MiB": output_mb,
         "peak MiB": above,

@@ -349,7 +349,7 @@ def test_terminated_process_leaves_nothing_half_written(
 def test_next_run_removes_what_a_killed_one_left(upscale: Command, image: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no process that could tidy up; what a process that lives is writing stays."""
     out = tmp_path / "out"
-    with staged([out / "b.json", out / "b.nii"]) as files:
+    with staged([tmp_path / "elsewhere" / name for name in ("b.json", "b.nii")]) as files:
         name = files[0].parent.name
     sleepers = [subprocess.Popen(["sleep", "600"]) for _ in range(2)]
     try:
