@@ -73,7 +73,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     except Exception:  # whatever a damaged file makes of the unpickler
         raise InputError(f"{path} is not a file of weights, or it is damaged; fetch or copy it again") from None
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict")
+        raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict; save that of the network")
     return content
 
 
@@ -96,7 +96,10 @@ def _unwrapped(content: Mapping[str, Any], name: str) -> dict[str, torch.Tensor]
     while not any(isinstance(value, torch.Tensor) for value in content.values()):
         inner = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
-            raise InputError(f"{name} holds no state dict, only {', '.join(map(str, content)) or 'nothing'}")
+            raise InputError(
+                f"{name} holds no state dict, only {', '.join(map(str, content)) or 'nothing'}; "
+                "save that of the network"
+            )
         content = content[inner]
     weights = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
     for prefix in _PREFIXES:

@@ -151,7 +151,7 @@ class SegmentationUNet(nn.Module):
             MedsrError: If there is no such tap, or none is named.
         """
         if not taps or not set(taps) <= set(TAPS):
-            raise MedsrError(f"taps are some of {', '.join(TAPS)}; got {list(taps)}")
+            raise MedsrError(f"expected one or more taps; taps are some of {', '.join(TAPS)}; got {list(taps)}")
         levels = 5 if "D" in taps else max(int(tap[1:]) for tap in taps)
         features = self.encoder(extended(image, 32), levels)
         found = {}

@@ -35,9 +35,12 @@ class WholeScale(nn.Module):
             or not (hasattr(network, "head") and hasattr(network, "body"))
             or network.spec.spatial_dims != 2
         ):
-            raise MedsrError(f"only 2D networks with a head and a body are exported so, not {type(network).__name__}")
+            raise MedsrError(
+                "only 2D networks with a head and a body can be exported at an integer scale, "
+                f"got {type(network).__name__}"
+            )
         if scale not in range(2, int(network.spec.largest_scale or 4) + 1):
-            raise MedsrError(f"a whole scale from 2 to {network.spec.largest_scale:g} is exported, got {scale}")
+            raise MedsrError(f"expected an integer scale from 2 to {network.spec.largest_scale:g}, got {scale}")
         self.scale = int(scale)
         self.sub_mean, self.head, self.body = network.sub_mean, _module(network.head), _module(network.body)
         self.meta_upsampler = _PredictedWeights(network.meta_upsampler, self.scale)

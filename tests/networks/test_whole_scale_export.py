@@ -34,12 +34,12 @@ def test_same_numbers_and_keys(name: str, arguments: dict, scale: int) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(MedsrError, match=r"whole scale from 2 to 4 is exported, got 2\.5"):
+    with pytest.raises(MedsrError, match=r"integer scale from 2 to 4, got 2\.5"):
         whole_scale("miassr", 2.5)
     for scale in (5, 1, "2", None, float("nan")):
         with pytest.raises(MedsrError, match=f"got {scale}"):
             whole_scale("miassr", scale)  # type: ignore[arg-type]
-    with pytest.raises(MedsrError, match="a head and a body are exported so, not EDSR"):
+    with pytest.raises(MedsrError, match="a head and a body can be exported at an integer scale, got EDSR"):
         whole_scale("edsr-lite-zhu2022", 2)
     with pytest.raises(MedsrError, match="only 2D"):
         WholeScale(small("miassr", spatial_dims=3))

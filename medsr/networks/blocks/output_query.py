@@ -131,7 +131,7 @@ def check_positions(positions: str) -> str:
         MedsrError: If the name is not one of `POSITIONS`.
     """
     if positions not in POSITIONS:
-        raise MedsrError(f"positions are counted as one of {', '.join(POSITIONS)}, got {positions!r}")
+        raise MedsrError(f"the way to count positions is one of {', '.join(POSITIONS)}, got {positions!r}")
     return positions
 
 
