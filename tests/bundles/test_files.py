@@ -73,6 +73,11 @@ def test_one_config_of_each_kind(any_bundle: Any) -> None:
     assert all(path.suffix != ".py" for path in any_bundle.root.rglob("*")), "bundles hold no logic"
 
 
+def test_row_in_the_readme(any_bundle: Any) -> None:
+    readme = (any_bundle.root.parents[1] / "README.md").read_text()
+    assert f"](bundles/{any_bundle.name}/docs/README.md)" in readme
+
+
 def test_name(any_bundle: Any) -> None:
     name = any_bundle.name.lower()
     assert not any(word in name for word in ("detection", "classification", "deepedit", "deepgrow"))
