@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from math import ceil, floor
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
@@ -371,6 +372,18 @@ class TestGrid:
         grid = Grid((3, 3, 3), affine)
         affine[0, 3] = 9
         assert grid.affine[0, 3] == 0
+
+
+def test_letters_of_the_axes_are_those_of_nibabel() -> None:
+    """The independent source is nibabel's aff2axcodes, on oblique, flipped and permuted axes."""
+    rng = np.random.default_rng(7)
+    found = set()
+    for _ in range(300):
+        affine = np.eye(4)
+        affine[:3, :3] = rng.normal(size=(3, 3))
+        found.add(geometry.axis_codes(affine))
+        assert geometry.axis_codes(affine) == "".join(nib.orientations.aff2axcodes(affine))
+    assert len(found) == 48  # every orientation
 
 
 class TestAnatomicalAxis:

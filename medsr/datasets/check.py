@@ -1,4 +1,4 @@
-"""Does a folder hold the dataset its manifest describes? Everything that does not fit, said plainly."""
+"""Compare a folder with the manifest of its dataset, and report everything that does not fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from medsr.data.headers import Header, read_header
@@ -18,6 +17,7 @@ from medsr.datasets.subjects import SPLITS
 from medsr.errors import InputError
 from medsr.files.hashes import file_sha256
 from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, PICTURE
+from medsr.geometry import axis_codes
 
 # A header stores spacing as float32; manifests give it to six digits.
 _SPACING_TOLERANCE = 1e-3
@@ -29,14 +29,14 @@ Progress = Callable[[Iterable[DatasetImage]], Iterable[DatasetImage]]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that does not fit.
+    """One difference between a folder and its manifest.
 
     Attributes:
         kind: ``missing``, ``unexpected``, ``duplicate``, ``unreadable``, ``shape``, ``spacing``, ``orientation``,
             ``hash``, ``labels``, ``count``, ``subject`` or ``split``.
-        path: file it is about, relative to the folder; empty when it is about the folder.
-        message: what was expected and what came.
-        problem: False for a remark that leaves the dataset usable as the manifest means it.
+        path: The file concerned, relative to the folder; empty if the finding concerns the whole folder.
+        message: What was expected and what was found.
+        problem: False for a remark that leaves the dataset usable.
     """
 
     kind: str
@@ -50,16 +50,16 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        name: dataset.
-        root: folder.
-        layout: layout that fits.
-        images: images found by split; those in no split under ``none``.
-        subjects: subjects found by split.
-        checked: what was looked at: ``headers``, and ``voxels``, ``hashes`` when asked for.
-        findings: everything that does not fit.
+        name: The name of the dataset.
+        root: The folder.
+        layout: The layout of the manifest that the folder has.
+        images: The number of images in each split; images in no split are counted under ``none``.
+        subjects: The number of subjects in each split.
+        checked: What was compared: ``headers``, and ``voxels`` and ``hashes`` if requested.
+        findings: All differences from the manifest.
     """
 
     name: str
@@ -72,11 +72,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True when nothing found is a problem."""
+        """True if no finding is a problem."""
         return not any(finding.problem for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         return {
             "name": self.name,
             "folder": str(self.root),
@@ -100,14 +100,14 @@ def check_folder(
     """Compare a folder with its manifest.
 
     Args:
-        manifest: the dataset.
-        root: folder that holds it, in any of the manifest's layouts.
-        full: read every voxel too: finds files that are cut short, NaN, and wrong label values.
-        hashes: compare sha256 where the manifest knows it.
-        progress: wraps the iteration over the images, for a progress bar.
+        manifest: The manifest of the dataset.
+        root: The folder of the dataset, in any of the manifest's layouts.
+        full: Whether to read every voxel too, which finds truncated files, NaN and wrong label values.
+        hashes: Whether to compare the sha256 of files for which the manifest states one.
+        progress: A function that wraps the iteration over the images, for a progress bar.
 
     Raises:
-        InputError: no such folder, an empty one, or one that fits none of the layouts.
+        InputError: If the folder does not exist, is empty or fits none of the layouts.
     """
     folder = read_folder(manifest, root)
     report = _summary(manifest, folder, ("headers", *["voxels"] * full, *["hashes"] * hashes))
@@ -120,7 +120,7 @@ def check_folder(
             files.append(image.segmentation)
         report.findings += _image(manifest, folder, image, files, full)
         if hashes:
-            # Contrasts of one subject may share a label map.
+            # The contrasts of one subject may share a label map.
             report.findings += [found for path in files if path not in hashed for found in _hash(folder, path, known)]
             hashed.update(files)
     unknown = hashed - set(known)
@@ -145,7 +145,7 @@ def _summary(manifest: Manifest, folder: Folder, checked: tuple[str, ...]) -> Re
 
 
 def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
-    """Findings that need no file to be opened."""
+    """Return the findings that can be made without opening a file."""
     findings = [Finding("missing", path, "expected this file, it is not there") for path in folder.missing]
     findings += [
         Finding("duplicate", second, f"a second copy of {first}; remove one of them")
@@ -199,7 +199,7 @@ def _image(manifest: Manifest, folder: Folder, image: DatasetImage, files: list[
 
 
 def _grid(manifest: Manifest, image: DatasetImage, header: Header) -> list[Finding]:
-    """Compare size and spacing with what the manifest lists of the file, or else with the bounds of the dataset."""
+    """Compare size and spacing with the manifest's values for the file, or else with its bounds for the dataset."""
     findings = []
     shape, spacing = header.shape, header.spacing
     known, bounds = image.listed, manifest.expected
@@ -212,7 +212,7 @@ def _grid(manifest: Manifest, image: DatasetImage, header: Header) -> list[Findi
     elif bounds.shape_min and bounds.shape_max and not _within(shape, bounds.shape_min, bounds.shape_max):
         expected = f"{_by(bounds.shape_min)} to {_by(bounds.shape_max)}"
         findings.append(Finding("shape", image.path, f"expected {expected}, got {_by(shape)}"))
-    found = "".join(nib.orientations.aff2axcodes(header.affine))
+    found = axis_codes(header.affine)
     if bounds.orientation and found != bounds.orientation:
         message = f"expected axes that point to {bounds.orientation}, got {found}"
         findings.append(Finding("orientation", image.path, message))
@@ -229,7 +229,7 @@ def _grid(manifest: Manifest, image: DatasetImage, header: Header) -> list[Findi
 
 
 def _voxels(manifest: Manifest, folder: Folder, files: list[str]) -> list[Finding]:
-    from medsr.data.readers import read_volume  # with MONAI behind it, too slow to load for headers alone
+    from medsr.data.readers import read_volume  # imports MONAI, which is too slow if only headers are read
 
     findings = []
     for path in files:
@@ -262,7 +262,7 @@ def _hash(folder: Folder, path: str, known: dict[str, str]) -> list[Finding]:
 
 
 def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:
-    """Path below the folder to sha256, from the files of the manifest and the list beside it."""
+    """Return the sha256 of files by their path below the folder, from the manifest and the list beside it."""
     base = Path(folder.layout.root)
     known = {}
     for listed in manifest.files:

@@ -1,12 +1,13 @@
-"""The grid rule: the only place where the size, spacing and origin of an image are computed.
+"""The grid rule: the only place that computes the size, the spacing and the origin of an image.
 
-Edges, not centres, coincide, and the requested scale is honoured exactly. With input size ``n`` and scale
-``s`` per axis the output has ``m = round(n * s)`` voxels of spacing ``d / s``, and in index space
+The edges of two grids coincide, not the centres of their voxels, and the requested scale is honoured exactly. For an
+axis of ``n`` input voxels and scale ``s``, the output has ``m = round(n * s)`` voxels of spacing ``d / s``, and in
+index space
 
     u_in = (u_out + 1/2) / s - 1/2
 
-so the first edge is kept exactly, and the last one whenever ``n * s`` is an integer. Scales are exact
-fractions: float arithmetic puts voxels in the wrong place at 2.3 or 2.7.
+so the first edge is kept exactly, and the last edge whenever ``n * s`` is an integer. Scales are exact fractions,
+because float arithmetic puts voxels in the wrong place at scales such as 2.3 or 2.7.
 
 Affines are 4x4 float64 voxel-to-world matrices (RAS, mm, as in nibabel and MONAI). Scales and spacings are
 given per array axis.
@@ -25,6 +26,7 @@ from medsr.geometry.axes import (
     SlicePlaces,
     affine_of_axes,
     anatomical_axis,
+    axis_codes,
     centred_affine,
     check_affine,
     check_spacing,
@@ -78,6 +80,7 @@ __all__ = [
     "affine_of_axes",
     "anatomical_axis",
     "as_scale",
+    "axis_codes",
     "centred_affine",
     "check_affine",
     "check_enlarging",

@@ -1,4 +1,4 @@
-"""Affines of grids that are scaled, sampled, cropped, permuted or flipped."""
+"""Compute the affines of grids that are scaled, sampled, cropped, permuted or flipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARALLEL_TOLERANCE = 0.1  # voxels by which parallel axes may drift apart over a
 
 
 def scaled_affine(affine: ArrayLike, scale: Scale) -> Affine:
-    """Return the affine of the grid that `scale` makes: A @ [diag(1/s) | (1/s - 1)/2]. Scales below 1 reduce."""
+    """Return the affine of a grid scaled by `scale`: A @ [diag(1/s) | (1/s - 1)/2]. Scales below 1 reduce the grid."""
     step = np.eye(4)
     for axis, s in enumerate(scale):
         step[axis, axis] = 1 / s
@@ -45,13 +45,13 @@ def relative_sampling(
     """Return (start, step) per axis: voxel j of the other image lies at index start + j * step of this one.
 
     Args:
-        affine: of this image.
-        other: affine of the other image.
-        other_shape: its size, two or three axes.
+        affine: The affine of this image.
+        other: The affine of the other image.
+        other_shape: The size of the other image, along two or three axes.
 
     Raises:
-        GridError: axes that are not parallel (off by more than a tenth of a voxel somewhere), or run
-            backwards.
+        GridError: If the axes are not parallel (more than a tenth of a voxel apart somewhere in the image), or run
+            in opposite directions.
     """
     ndim = len(other_shape)
     change = np.linalg.solve(np.asarray(affine, dtype=np.float64), np.asarray(other, dtype=np.float64))
@@ -69,10 +69,10 @@ def reoriented_affine(affine: ArrayLike, shape: Sequence[int], order: Sequence[i
     """Return the affine of an image whose axes were permuted and then flipped.
 
     Args:
-        affine: before.
-        shape: size before.
-        order: for each new axis, the old one.
-        flipped: new axes that run backwards.
+        affine: The affine of the image before the change.
+        shape: The size of the image before the change.
+        order: The old axis of each new axis.
+        flipped: The new axes that are flipped.
     """
     change = np.zeros((4, 4))
     change[3, 3] = 1

@@ -18,10 +18,32 @@ from medsr.geometry.scales import Scale, format_scale
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a 3D image are: its size and its voxel-to-world affine (mm).
+    """The positions of the voxels of a 3D image, given by its size and its voxel-to-world affine (mm).
+
+    Attributes:
+        shape: The number of voxels along each axis.
+        affine: The voxel-to-world affine, (4, 4), float64.
 
     Raises:
-        GridError: a size below 1, an affine that is not finite, or one with a zero or degenerate axis.
+        GridError: If a size is below 1, or the affine is not finite or has a zero or degenerate axis.
+
+    Examples:
+        The SR grid of a volume with slices 5 mm apart, made isotropic:
+
+        >>> import numpy as np
+        >>> from medsr.geometry import Grid, scale_for_spacing
+        >>> lr = Grid((240, 240, 30), np.diag([1.0, 1.0, 5.0, 1.0]))
+        >>> scale = scale_for_spacing(lr.spacing, 1.0, lr.shape)
+        >>> sr = lr.enlarged(scale)
+        >>> sr.shape, sr.spacing
+        ((240, 240, 150), (1.0, 1.0, 1.0))
+
+        The fields of view coincide, so the centre of the first voxel moves by -2 mm along the third axis:
+
+        >>> sr.affine[:3, 3].tolist()
+        [0.0, 0.0, -2.0]
+        >>> bool(np.allclose(sr.edges(), lr.edges()))
+        True
     """
 
     shape: tuple[int, ...]
@@ -35,12 +57,12 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Return the voxel size in mm along each array axis."""
+        """The spacing in mm along each array axis."""
         return spacing_of(self.affine)
 
     @property
     def is_sheared(self) -> bool:
-        """Return whether the axes are not perpendicular (gantry tilt): more than 1e-5 in the cosine."""
+        """Whether two axes are not perpendicular (gantry tilt): the cosine of their angle exceeds 1e-5."""
         directions = directions_of(self.affine)
         return bool(np.abs(directions.T @ directions - np.eye(3)).max() > 1e-5)
 
@@ -52,7 +74,7 @@ class Grid:
         """Return the LR grid of this HR grid.
 
         Raises:
-            GridError: the sizes are not divisible; crop to `divisible_shape` first.
+            GridError: If the sizes are not divisible by the scale; crop to `divisible_shape` first.
         """
         if divisible_shape(self.shape, scale) != self.shape:
             raise GridError(
@@ -67,12 +89,12 @@ class Grid:
         return Grid(tuple(shape), shifted_affine(self.affine, start))
 
     def nearest_index(self, point: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Return the index of the voxel nearest a point in the world (mm), within the image."""
+        """Return the index of the voxel of the image nearest to a point in the world (mm)."""
         index = np.linalg.solve(self.affine, np.append(point, 1.0))[:3].round().astype(np.intp)
         return index.clip(0, np.array(self.shape) - 1)
 
     def edges(self) -> NDArray[np.float64]:
-        """Return world coordinates (mm) of the eight corners of the field of view, (2, 2, 2, 3)."""
+        """Return the world coordinates (mm) of the eight corners of the field of view, (2, 2, 2, 3)."""
         ends = [(-0.5, n - 0.5) for n in self.shape]
         index = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1)
         return index @ self.affine[:3, :3].T + self.affine[:3, 3]

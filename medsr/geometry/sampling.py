@@ -1,4 +1,4 @@
-"""Which voxel lies where: sizes and index positions of the grid rule along single axes, in exact arithmetic."""
+"""Compute the sizes and the index positions of the grid rule along single axes, in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from medsr.errors import GridError
 from medsr.geometry.scales import Scale, format_scale
 
-ALIGNMENTS = ("half-pixel", "corner", "edges", "first-voxel")  # of an LR grid to its HR grid
+ALIGNMENTS = ("half-pixel", "corner", "edges", "first-voxel")  # how an LR grid lies on its HR grid
 
 
 def output_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
@@ -23,7 +23,7 @@ def divisible_shape(shape: Sequence[int], scale: Scale) -> tuple[int, ...]:
     """Return the largest size not above `shape` that `scale` divides to an integer, to crop HR before degrading it.
 
     Raises:
-        GridError: an axis has too few voxels for the scale.
+        GridError: If an axis has too few voxels for the scale.
     """
     sizes = tuple(n - n % s.numerator for n, s in zip(shape, scale, strict=True))
     if 0 in sizes:
@@ -46,13 +46,14 @@ def source_voxels(
     A centre on the edge between two voxels belongs to the lower one.
 
     Args:
-        indices: of output voxels; they and input voxels count from the first edge of the image.
-        scale: of the axis.
-        mirrored: the image is flipped, and both count from its last edge, so that they are negative; the voxels are
-            the same ones as without flipping.
+        indices: The indices of output voxels; they and input voxels are counted from the first edge of the image.
+        scale: The scale along the axis.
+        mirrored: Whether the image is flipped. Both indices are then negative, counted from the last edge, and the
+            voxels are the same as without flipping.
 
     Returns:
-        Input voxels, numerators, denominator: a centre lies numerator / denominator of a voxel beyond its lower edge.
+        The input voxels, the numerators and the denominator: a centre lies numerator / denominator of a voxel beyond
+        the lower edge of its input voxel.
     """
     i = np.asarray(indices, dtype=np.int64)
     p, q = scale.numerator, scale.denominator
@@ -61,7 +62,7 @@ def source_voxels(
 
 
 def output_range(low: int, high: int, scale: Fraction, size: int) -> tuple[int, int]:
-    """Return output voxels [start, stop), whose centres lie in input voxels [low, high) of `size`."""
+    """Return the output voxels [start, stop) whose centres lie in the input voxels [low, high) of `size`."""
     p, q = scale.numerator, scale.denominator
     most = output_shape((size,), (scale,))[0]
     start, stop = ((2 * p * end - q) // (2 * q) + 1 for end in (low, high))
@@ -72,9 +73,13 @@ def input_range(low: int, high: int, scale: Fraction, size: int, halo: int, alig
     """Return the input voxels [start, stop) that output voxels [low, high) need, with a halo, clamped to the image.
 
     Args:
-        halo: input voxels of context on either side.
-        align: start and stop are moved outwards to multiples of it (attention windows), the stop at most to
-            `size`.
+        low: The first output voxel.
+        high: The output voxel after the last one.
+        scale: The scale along the axis.
+        size: The number of input voxels along the axis.
+        halo: The number of input voxels of context on either side.
+        align: The number to whose multiples start and stop are moved outwards (attention windows); the stop is at
+            most `size`.
     """
     p, q = scale.numerator, scale.denominator  # floor and ceiling of low / scale and high / scale, in integers
     start = max(0, low * q // p - halo)
@@ -85,13 +90,13 @@ def input_range(low: int, high: int, scale: Fraction, size: int, halo: int, alig
 def sampling_of(alignment: str, n_hr: int, n_lr: int, scale: Fraction) -> tuple[Fraction, Fraction]:
     """Return (start, step) of a reduced axis: voxel i of LR lies at HR index start + i * step, exactly.
 
-    Only "half-pixel" is the grid rule. The others are what programs do that simulate LR otherwise: "corner"
-    joins the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid
-    over the whole HR field of view whatever the scale asked for (``cv2.resize`` with a size), "first-voxel"
+    Only "half-pixel" is the grid rule. The other alignments belong to other programs that simulate LR images:
+    "corner" joins the centres of the first and last voxels (``scipy.ndimage.zoom``), "edges" stretches the LR grid
+    over the whole HR field of view whatever the requested scale (``cv2.resize`` with a size), and "first-voxel"
     keeps the centre of voxel 0 (decimation, a cropped DFT).
 
     Raises:
-        GridError: another alignment's name.
+        GridError: If the alignment has another name.
     """
     if alignment == "half-pixel":
         return (scale - 1) / 2, scale

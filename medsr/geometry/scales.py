@@ -1,4 +1,4 @@
-"""Scales as exact fractions: float arithmetic puts voxels in the wrong place at 2.3 or 2.7."""
+"""Scales as exact fractions, because float arithmetic puts voxels in the wrong place at scales such as 2.3 or 2.7."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from medsr.errors import GridError
 Scale = tuple[Fraction, ...]
 ScaleLike = float | int | str | Fraction | Sequence[float | int | str | Fraction]
 
-FIELD_OF_VIEW_TOLERANCE = Fraction(1, 1000)  # output voxels that rounding a float scale to a fraction may cost
-_UNKNOWN_SIZE = 1024  # size assumed for that tolerance when none is given
+FIELD_OF_VIEW_TOLERANCE = Fraction(
+    1, 1000
+)  # output voxels by which rounding a float scale to a fraction may change an axis
+_UNKNOWN_SIZE = 1024  # size assumed for that tolerance if none is given
 
 
 def simplest_fraction(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction of smallest denominator in the interval 0 < low <= f <= high (Stern-Brocot)."""
+    """Return the fraction f of smallest denominator with 0 < low <= f <= high (Stern-Brocot)."""
     whole = floor(low)
     if whole == low:
         return Fraction(whole)
@@ -30,12 +32,12 @@ def exact_scale(value: float | int | str | Fraction, size: int | None = None) ->
     """Return one scale as an exact fraction.
 
     Args:
-        value: an integer, fraction or text ("9/4", "2.5") is taken literally; a float is replaced by the
-            fraction of smallest denominator that changes the field of view by less than 1e-3 output voxels.
-        size: number of input voxels along the axis.
+        value: The scale. An integer, a fraction or a text ("9/4", "2.5") is taken literally; a float is replaced by
+            the fraction of smallest denominator that changes the field of view by less than 1e-3 output voxels.
+        size: The number of input voxels along the axis.
 
     Raises:
-        GridError: not a finite number, or not positive.
+        GridError: If the value is not a finite number, or not positive.
     """
     try:
         value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
@@ -53,10 +55,10 @@ def exact_scale(value: float | int | str | Fraction, size: int | None = None) ->
 
 
 def as_scale(scale: ScaleLike, ndim: int, shape: Sequence[int] | None = None) -> Scale:
-    """Return a scale per axis, one number meaning all axes, as exact fractions.
+    """Return the scale along each axis as exact fractions; one number applies to all axes.
 
     Raises:
-        GridError: wrong number of values, or a value that is not a positive number.
+        GridError: If the number of values is wrong, or a value is not a positive number.
     """
     values = _per_axis(scale, ndim, "scale")
     sizes = [None] * ndim if shape is None else list(shape)
@@ -66,7 +68,7 @@ def as_scale(scale: ScaleLike, ndim: int, shape: Sequence[int] | None = None) ->
 
 
 def _per_axis(value: Any, ndim: int, what: str) -> list[Any]:
-    """Return one value, or one per axis, as a list."""
+    """Return a list with one value per axis; a single value is repeated."""
     try:
         single = isinstance(value, int | float | str | Fraction) or getattr(value, "ndim", None) == 0
         values = [value] * ndim if single else list(value)
@@ -81,7 +83,7 @@ def scale_for_spacing(spacing: Sequence[float], target: float | Sequence[float],
     """Return the scale that turns voxels of `spacing` (mm, per axis) into voxels of `target` (mm).
 
     Raises:
-        GridError: a target that is not positive, or coarser than the input (super-resolution only enlarges).
+        GridError: If the target is not positive, or coarser than the input (super-resolution only enlarges).
     """
     given = _per_axis(target, len(spacing), "target spacing")
     try:
@@ -102,10 +104,10 @@ def scale_for_spacing(spacing: Sequence[float], target: float | Sequence[float],
 
 
 def check_enlarging(scale: Scale) -> Scale:
-    """Return `scale` itself if no axis shrinks.
+    """Return `scale`, or refuse it if an axis shrinks.
 
     Raises:
-        GridError: a scale below 1.
+        GridError: If the scale along an axis is below 1.
     """
     if any(s < 1 for s in scale):
         raise GridError(f"a super-resolution scale must be at least 1 on every axis, got {format_scale(scale)}")
@@ -113,17 +115,17 @@ def check_enlarging(scale: Scale) -> Scale:
 
 
 def format_scale(scale: Scale) -> str:
-    """Return a scale for people: "2x2x1.5"; a fraction without a short decimal stays one ("7/3")."""
+    """Return a scale as text for people, "2x2x1.5"; a fraction without a short decimal stays a fraction ("7/3")."""
     return "x".join(f"{float(s):g}" if exact_scale(f"{float(s):g}") == s else str(s) for s in scale)
 
 
 def scale_text(scale: Scale) -> str:
-    """Return an exact text of a scale that survives collation and JSON: "2,5/2,1"."""
+    """Return a scale as an exact text for collation and JSON: "2,5/2,1"."""
     return ",".join(str(s) for s in scale)
 
 
 def scale_from_text(text: str) -> Scale:
-    """Return the scale of a text made by `scale_text`."""
+    """Return the scale that `scale_text` wrote as a text."""
     return as_scale(text.split(","), len(text.split(",")))
 
 
@@ -132,6 +134,6 @@ def _mm(values: Sequence[float]) -> str:
 
 
 def lattice_step(scale: Fraction) -> tuple[int, int]:
-    """Return (q, p), the smallest LR and HR crop offsets that keep the grids aligned, q LR voxels = p HR voxels."""
+    """Return (q, p), the smallest LR and HR crop offsets that keep the grids aligned: q LR voxels are p HR voxels."""
     assert gcd(scale.numerator, scale.denominator) == 1
     return scale.denominator, scale.numerator

@@ -1,4 +1,4 @@
-"""All metrics of one case by a protocol."""
+"""Measure all metrics of a protocol for one case."""
 
 from __future__ import annotations
 
@@ -24,10 +24,20 @@ _SUSPICIOUS_SPAN = 2.0  # a target spanning more than this many data ranges was 
 
 
 class CaseMetrics:
-    """Measure one case.
+    """Measure all metrics of a protocol for one case.
 
     Args:
-        protocol: a name in `medsr.metrics.PROTOCOLS`, a protocol, or its fields as a dict.
+        protocol: A name in `medsr.metrics.PROTOCOLS`, a protocol, or the fields of a protocol as a dict.
+
+    Examples:
+        >>> import torch
+        >>> from medsr.metrics import CaseMetrics
+        >>> target = torch.linspace(0, 1, 16**3).reshape(1, 16, 16, 16)
+        >>> values = CaseMetrics("volume")(target + 0.01, target)
+        >>> sorted(values)
+        ['data_range', 'mae', 'mse', 'nmse', 'psnr', 'ssim']
+        >>> round(values["psnr"], 2), round(values["mae"], 4), values["data_range"]
+        (40.0, 0.01, 1.0)
     """
 
     def __init__(self, protocol: str | Mapping[str, Any] | Protocol = "volume") -> None:
@@ -44,29 +54,31 @@ class CaseMetrics:
     ) -> dict[str, float]:
         """Measure `pred` against `target`.
 
-        Several channels are contrasts, whose errors cannot be pooled: each is measured by itself, and the case's value
-        is the mean over them (of the finite ones; the published tables have a column for each contrast).
+        Several channels are contrasts, whose errors cannot be pooled: each channel is measured separately, and the
+        value of the case is the mean over the channels with a finite value (the published tables have a column for
+        each contrast).
 
         Args:
-            pred: (C, X, Y) or (C, X, Y, Z), any real dtype.
-            target: the truth, as `pred`.
-            mask: bool, true where voxels count: (*spatial), (1, *spatial) or the shape of `pred`.
-            scale: of the case, one number or one an axis; needed where the protocol's border depends on it.
-            affine: of the case (4, 4); needed where slices are anatomical and `target` is no MetaTensor.
-            contrasts: names of the channels; "channel_0" and so on by default.
+            pred: The image to measure, (C, X, Y) or (C, X, Y, Z), of any real dtype.
+            target: The true image, of the same shape.
+            mask: A bool tensor, true where voxels count: (*spatial), (1, *spatial) or the shape of `pred`.
+            scale: The scale of the case, one number or one per axis; needed if the protocol's border depends on it.
+            affine: The affine of the case (4, 4); needed if slices are anatomical and `target` is not a MetaTensor.
+            contrasts: The names of the channels; "channel_0" and so on by default.
 
         Returns:
-            The protocol's metrics by name, and "data_range"; slice-wise also "slices" (those in the mask)
-            and, with a PSNR, "infinite_slices" (equal ones, left out of its mean). Of several channels each metric
-            also by contrast, as "psnr_T1ce", and so the data ranges, where they differ, and the infinite slices.
+            The protocol's metrics by name, and "data_range". A protocol of slices adds "slices" (the number of slices
+            in the mask) and, with a PSNR, "infinite_slices" (the number of equal slices, left out of its mean). An
+            image of several channels adds each metric by contrast, such as "psnr_T1ce", the infinite slices by
+            contrast, and the data ranges by contrast if they differ.
 
         Raises:
-            InputError: images that cannot be compared, or a scale or affine that is needed and missing.
+            InputError: If the images cannot be compared, or a scale or affine is needed and missing.
         """
         dims = pred.ndim - 1 if isinstance(pred, Tensor) else 0
         if dims not in (2, 3):
             what = tuple(pred.shape) if isinstance(pred, Tensor) else type(pred).__name__
-            raise InputError(f"one case is a tensor (C, X, Y) or (C, X, Y, Z), got {what}")
+            raise InputError(f"expected one case as a tensor (C, X, Y) or (C, X, Y, Z), got {what}")
         axis = self._slice_axis(target, affine) if dims == 3 else None
         count = pred.shape[0]
         if count < 2 or pred.shape != target.shape:
@@ -85,7 +97,7 @@ class CaseMetrics:
     def _measure(
         self, pred: Tensor, target: Tensor, mask: Tensor | None, scale: ScaleLike | None, axis: int | None
     ) -> dict[str, float]:
-        """One channel, by slices along `axis` if there is one."""
+        """Measure one channel, by slices along `axis` if it is given."""
         dims = pred.ndim - 1
         border = list(self.protocol.border_voxels(dims, scale))
         if axis is not None and len(border) == 3:
@@ -143,20 +155,20 @@ class CaseMetrics:
         stated = pair.data_range[0].item()
         if span > _SUSPICIOUS_SPAN * stated:
             warnings.warn(
-                f'protocol "{self.protocol.name}" states a data range of {stated:.6g}, the target spans '
-                f"{span:.6g}: bring the images to that range, or state theirs",
+                f'protocol "{self.protocol.name}" states a data range of {stated:.6g}, but the target spans '
+                f"{span:.6g}: bring the images to that range, or state their data range",
                 stacklevel=3,
             )
 
 
 def _of_channel(mask: Tensor | None, k: int, image: Tensor) -> Tensor | None:
-    """The mask of one channel: its own, or that of all."""
+    """Return the mask of one channel: its own, or the mask of all channels."""
     own = mask is not None and mask.ndim == image.ndim and mask.shape[0] == image.shape[0]
     return mask[k : k + 1] if mask is not None and own else mask
 
 
 def _joined(channels: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
-    """The values of a case from those of its channels."""
+    """Return the values of a case from the values of its channels."""
     result: dict[str, float] = {}
     for key in channels[0]:
         values = [channel[key] for channel in channels]

@@ -1,4 +1,4 @@
-"""LR images made from HR ones by a degradation, at a scale that is given or drawn."""
+"""Simulate LR images from HR images by a degradation, at a given or drawn scale."""
 
 from __future__ import annotations
 
@@ -19,18 +19,29 @@ from medsr.transforms.pairs import LR_SCALE
 
 
 class SimulateLowResolutiond(Transform):
-    """Make the LR image of an HR one; the HR image is cropped so that its size divides by the scale.
+    """Simulate the LR image of an HR image, which is first cropped so that the scale divides its size.
 
     Args:
-        lr: key under which the LR image is stored. An item that has it already (a real pair) is left alone.
-        hr: key of the HR image (C, *spatial), a MetaTensor; cropped centrally to the divisible size.
-        degradation: object, registered name, or dictionary.
-        scale: SR scale, or None to take it from the item.
-        scale_key: key of the scale in the item.
-        seed: of the degradation's noise, if it has any; None draws a new one each time.
-        plane: "axial", "coronal" or "sagittal" for networks of slices: one number as the scale of a volume means
-            within the slices of this plane, and is put into the item as one number an axis.
-        keys: other images on the HR grid, such as label maps, that are cropped with it; absent ones are skipped.
+        lr: The key under which the LR image is stored. An item that already has it (a real pair) stays as it is.
+        hr: The key of the HR image (C, *spatial), a MetaTensor; it is cropped centrally to the divisible size.
+        degradation: The degradation: an object, a registered name, or a dictionary.
+        scale: The SR scale, or None to take it from the item.
+        scale_key: The key of the scale in the item.
+        seed: The seed of the degradation's noise, if it has any; None draws new noise each time.
+        plane: The plane of the slices ("axial", "coronal" or "sagittal") for networks of slices. A single number as
+            the scale of a volume then applies within the slices, and the item receives one number per axis.
+        keys: The keys of other images on the HR grid, such as label maps, to crop alike; absent keys are skipped.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from medsr.transforms import SimulateLowResolutiond
+        >>> simulate = SimulateLowResolutiond(degradation="gaussian-blur", scale=2)
+        >>> item = simulate({"label": MetaTensor(torch.rand(1, 33, 32, 16), affine=torch.eye(4))})
+        >>> tuple(item["label"].shape), tuple(item["image"].shape)
+        ((1, 32, 32, 16), (1, 16, 16, 8))
+        >>> item["image"].pixdim.tolist()
+        [2.0, 2.0, 2.0]
     """
 
     def __init__(
@@ -58,7 +69,7 @@ class SimulateLowResolutiond(Transform):
         """Return a copy of `data` with the LR image added.
 
         Raises:
-            GridError: no scale was given, or the image is too small for it.
+            GridError: If no scale was given, or the image is too small for it.
         """
         result = dict(data)
         if self.lr in result:
@@ -87,7 +98,7 @@ class SimulateLowResolutiond(Transform):
         return result
 
     def _per_axis(self, scale: ScaleLike, hr: MetaTensor) -> ScaleLike:
-        """Return the scale along the array axes, where one number means within slices."""
+        """Return the scale along the array axes if one number applies within slices, else the scale itself."""
         if self.plane is None or hr.ndim != 4 or (hasattr(scale, "__len__") and not isinstance(scale, str)):
             return scale
         per_axis: list[Any] = [scale] * 3
@@ -98,12 +109,12 @@ class SimulateLowResolutiond(Transform):
 class RandScaled(RandomizableTransform):
     """Draw the scale of a training item from a list (multi-scale training, Pham et al. section 4).
 
-    An item that has a scale keeps it.
+    An item that already has a scale keeps it.
 
     Args:
-        scales: list of scales, each one number or one per axis.
-        weights: relative frequencies; equal by default.
-        scale_key: where the scale is put.
+        scales: The scales to draw from, each one number or one per axis.
+        weights: The relative frequencies of the scales; equal by default.
+        scale_key: The key under which the scale is stored.
     """
 
     def __init__(

@@ -110,8 +110,8 @@ def test_warns_where_the_units_cannot_be_the_stated_ones() -> None:
             r"removes ceil\(scale\) voxels: give the scale",
         ),
         (lambda: CaseMetrics("dissertation")(*images(1, 20, 20), scale=(2, 2, 2)), "one per axis"),
-        (lambda: CaseMetrics()(*images(2, 1, 8, 8, 8)), r"one case is a tensor .* got \(2, 1, 8, 8, 8\)"),
-        (lambda: CaseMetrics()(None, None), "one case is a tensor .* got NoneType"),  # type: ignore[arg-type]
+        (lambda: CaseMetrics()(*images(2, 1, 8, 8, 8)), r"expected one case as a tensor .* got \(2, 1, 8, 8, 8\)"),
+        (lambda: CaseMetrics()(None, None), "expected one case as a tensor .* got NoneType"),  # type: ignore[arg-type]
         (lambda: get_protocol("whole"), "one of volume, dissertation or a dict of fields, got 'whole'"),
         (lambda: get_protocol({"name": "own"}), "needs name and data_range .* got name"),
         (lambda: get_protocol({"name": "own", "data_range": 1, "window": 7}), "got name, data_range, window"),
