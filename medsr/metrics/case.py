@@ -155,7 +155,7 @@ class CaseMetrics:
         stated = pair.data_range[0].item()
         if span > _SUSPICIOUS_SPAN * stated:
             warnings.warn(
-                f'protocol "{self.protocol.name}" states a data range of {stated:.6g}, but the target spans '
+                f'protocol "{self.protocol.name}" states a data range of {stated:.6g}, the target spans '
                 f"{span:.6g}: bring the images to that range, or state their data range",
                 stacklevel=3,
             )

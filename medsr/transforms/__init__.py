@@ -1,8 +1,8 @@
 """MONAI dictionary transforms for super-resolution.
 
-Arguments that name images of an item are called alike everywhere: `keys` are the images that are changed, all in the
-same way; `lr` and `hr` are the images of a pair, "image" and "label" by default, where each is changed in its own way;
-`reference` is an image that is only looked at.
+The arguments that name the images of an item have the same names in all transforms: `keys` are the images that are all
+changed in the same way; `lr` and `hr` are the two images of a pair ("image" and "label" by default), which are changed
+in different ways; `reference` is an image that is only read.
 """
 
 from medsr.transforms.any_scale_pipelines import ArbitraryScaleTraining, ArbitraryScaleValidation

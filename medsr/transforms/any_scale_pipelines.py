@@ -1,4 +1,4 @@
-"""From the items of a datalist to what networks of any scale train and validate on: one pipeline for them all."""
+"""Pipelines from the items of a datalist to the training and validation images of networks of any scale."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ _PAIR = ("label", "image")  # HR first: the grid that slices are drawn on
 
 
 class ArbitraryScaleTraining(Compose):
-    """LR and HR patches of random slices of volumes at the scale of the batch, for 2D networks of any scale.
+    """Make LR and HR patches of random slices of volumes at the scale of the batch, for 2D networks of any scale.
 
-    For `medsr.engines.ScaledDataset` and `ScaleSampler`, which give each batch its scale. Results are "image", "label"
-    and "scale", a text that is exact. An item with an LR volume as `image` (the same slices, coarser in plane) gives
-    real pairs, at its own scale.
+    `medsr.engines.ScaledDataset` and `ScaleSampler` give each batch its scale. The results are "image", "label" and
+    "scale", an exact text. An item with an LR volume as `image` (the same slices, coarser in plane) gives real pairs at
+    the scale of the pair.
 
     Args:
-        patch_size: HR pixels at most, see `patch_sizes`.
-        degradation: HR to LR.
-        plane: anatomical plane of the slices.
-        method: of normalisation.
-        augment: flip and transpose patches at random.
-        context: LR pixels of margin, see `RandScalePatchd`.
-        informative: intensity that bounds the informative crop from which patches are taken, see `CropInformatived`;
-            None takes them from the whole slice.
-        mean: of the training set, taken from both images at the end; see `StandardizeIntensityRecordedd`.
-        std: its standard deviation, alike.
+        patch_size: The largest size of the patches in HR pixels; see `patch_sizes`.
+        degradation: The degradation that simulates the LR patches.
+        plane: The anatomical plane of the slices.
+        method: The method of normalisation.
+        augment: Whether to flip and transpose patches at random.
+        context: The margin in LR pixels; see `RandScalePatchd`.
+        informative: The intensity that bounds the informative crop from which patches are taken, see
+            `CropInformatived`; None takes patches from the whole slice.
+        mean: The mean of the training set, subtracted from both images at the end; see
+            `StandardizeIntensityRecordedd`.
+        std: The standard deviation of the training set, by which both images are divided.
 
     Attributes:
-        before_scale: the part that does not need the scale.
-        at_scale: the part that does.
+        before_scale: The transforms that do not need the scale.
+        at_scale: The transforms that need the scale.
     """
 
     scale_key = "scale"
@@ -70,14 +71,14 @@ class ArbitraryScaleTraining(Compose):
 
 
 class ArbitraryScaleValidation(Compose):
-    """The LR and HR images of the middle slice of volumes at each item's scale, for 2D networks of any scale.
+    """Make the LR and HR images of the middle slice of volumes at each item's scale, for 2D networks of any scale.
 
     Args:
-        degradation: HR to LR.
-        plane: anatomical plane of the slices.
-        method: of normalisation.
-        mean: of the training set, see `ArbitraryScaleTraining`.
-        std: its standard deviation.
+        degradation: The degradation that simulates the LR images.
+        plane: The anatomical plane of the slices.
+        method: The method of normalisation.
+        mean: The mean of the training set; see `ArbitraryScaleTraining`.
+        std: The standard deviation of the training set.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class ArbitraryScaleValidation(Compose):
 
 
 class _ScaleOfPair(Transform):
-    """A real pair has its own scale."""
+    """Store the scale of a real pair in its item."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if "image" not in data:
@@ -110,7 +111,7 @@ class _ScaleOfPair(Transform):
 
 
 class _PairOfScaled(Transform):
-    """Plain tensors and the text of the scale: what a batch is made of."""
+    """Reduce an item to what a batch contains: plain tensors, and the scale as a text."""
 
     def __init__(self) -> None:
         self.tensors = PlainTensorsd(("image", "label"))

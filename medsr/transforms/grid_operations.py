@@ -1,4 +1,4 @@
-"""Crop, mirror, permute and flip an image (C, *spatial), its affine following."""
+"""Crop, mirror, permute and flip an image (C, *spatial) together with its affine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def crop(image: MetaTensor, start: Sequence[int], size: Sequence[int]) -> MetaTe
 
 
 def centre_crop(image: MetaTensor, size: Sequence[int]) -> MetaTensor:
-    """Return the middle `size` voxels; the image itself where it has no more."""
+    """Return the middle `size` voxels, or the whole image along axes that are not longer."""
     start = [(n - m) // 2 for n, m in zip(image.shape[1:], size, strict=True)]
     if not any(start) and tuple(image.shape[1:]) == tuple(size):
         return image
@@ -42,11 +42,11 @@ def mirrored(image: MetaTensor, size: int | Sequence[int]) -> MetaTensor:
 
 
 class Symmetry(NamedTuple):
-    """One of the symmetries of the square or cube: a permutation of the axes, then flips.
+    """A symmetry of the square or the cube: a permutation of the axes, followed by flips.
 
     Attributes:
-        order: for each new axis, the old one.
-        flipped: new axes that run backwards.
+        order: The old axis of each new axis.
+        flipped: The new axes that are flipped.
     """
 
     order: tuple[int, ...]
@@ -54,7 +54,7 @@ class Symmetry(NamedTuple):
 
     @classmethod
     def drawn(cls, random: np.random.RandomState, ndim: int) -> Symmetry:
-        """Return a random one."""
+        """Return a random symmetry."""
         order = tuple(int(axis) for axis in random.permutation(ndim))
         return cls(order, tuple(int(axis) for axis in np.flatnonzero(random.rand(ndim) < 0.5)))
 

@@ -1,4 +1,4 @@
-"""Networks see [0, 1]; people get their units back."""
+"""Normalise intensities to about [0, 1] for networks, and restore the units of the input in results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
     """Return (offset, scale) that map an image to about [0, 1] as (image - offset) / scale; nothing is clipped.
 
     Args:
+        image: The image, of any shape.
         method: "minmax" (Pham et al. in training), "max" (offset 0; Pham et al. at test) or "percentile"
             (robust to a few bright voxels: `lower` and `upper` percentiles).
 
     Raises:
-        InputError: a constant image, one with NaN or infinity, or one whose maximum is not positive ("max").
+        InputError: If the image is constant, has NaN or infinite voxels, or its maximum is not positive ("max").
     """
     if method not in METHODS:
         raise InputError(f"an intensity method is one of {', '.join(METHODS)}, got {method!r}")
@@ -51,14 +52,14 @@ def intensity_window(image: torch.Tensor, method: str, lower: float, upper: floa
 
 
 def normalized(image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
-    """Return (image - offset) / scale in float32, by one window or one for each channel, recorded in its `meta`.
+    """Return (image - offset) / scale in float32, with the windows recorded in its `meta`.
 
     Args:
-        image: (C, *spatial); one that is no MetaTensor is normalised without a record.
-        windows: one for all channels, or C of them.
+        image: The image (C, *spatial); an image that is not a MetaTensor is normalised without a record.
+        windows: One window (offset, scale) for all channels, or one per channel.
 
     Raises:
-        InputError: another number of windows.
+        InputError: If there are neither one nor C windows.
     """
     if len(windows) not in (1, image.shape[0]):
         raise InputError(
@@ -75,20 +76,20 @@ def normalized(image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
 
 
 class NormalizeIntensityRecordedd(MapTransform):
-    """Map `keys` to about [0, 1] and record how in their `meta`, for `RestoreIntensityd` to undo.
+    """Map `keys` to about [0, 1] and record the windows in their `meta`, so that `RestoreIntensityd` can undo it.
 
-    Several channels are contrasts, whose units have nothing to do with one another: each is mapped by its own window.
-    An image that carries a record is in its range already (`PrepareVolumed`) and is left alone.
+    Several channels are contrasts with unrelated units: each channel is mapped by its own window. An image that already
+    has a record is in its range (`PrepareVolumed`) and stays as it is.
 
     Args:
-        keys: images (C, *spatial), each normalised by its own windows unless `reference` is given.
-        reference: key of the image whose window all `keys` take; of several, the first that the item has. An
-            LR/HR pair shares the LR's window (["image", "label"]), the one at hand when SR is restored.
-        method: see `intensity_window`.
-        lower: lower percentile, for the method "percentile".
-        upper: upper percentile.
-        allow_missing_keys: skip absent keys.
-        per_channel: False maps all channels by one window, where they are of one unit (the colours of a picture).
+        keys: The keys of images (C, *spatial), each normalised by its own windows unless `reference` is given.
+        reference: The key of the image whose windows apply to all `keys`; of several keys, the first that the item has.
+            An LR/HR pair shares the window of the LR image (["image", "label"]), which is known when SR is restored.
+        method: The method; see `intensity_window`.
+        lower: The lower percentile, for the method "percentile".
+        upper: The upper percentile.
+        allow_missing_keys: Whether to skip absent keys.
+        per_channel: False maps all channels by one window, for channels of one unit (the colours of a picture).
     """
 
     def __init__(
@@ -112,7 +113,8 @@ class NormalizeIntensityRecordedd(MapTransform):
         """Return a copy of `data` with normalised images.
 
         Raises:
-            InputError: see `intensity_window`; or none of the reference images is there, or it has other channels.
+            InputError: If an image has no window (see `intensity_window`), or the reference image is absent or has
+                another number of channels.
         """
         result = dict(data)
         shared = None
@@ -131,14 +133,14 @@ class NormalizeIntensityRecordedd(MapTransform):
         return result
 
     def _windows(self, image: torch.Tensor) -> list[Window]:
-        """One window for all channels, or one for each."""
+        """Return one window for all channels, or one per channel."""
         if not self.per_channel or image.shape[0] == 1:
             with about(image):
                 return [intensity_window(image, self.method, self.lower, self.upper)]
         return [self._window_of(image, channel) for channel in range(image.shape[0])]
 
     def _window_of(self, image: torch.Tensor, channel: int) -> Window:
-        """Of one channel of several."""
+        """Return the window of one of several channels."""
         try:
             with about(image):
                 return intensity_window(image[channel], self.method, self.lower, self.upper)
@@ -147,20 +149,21 @@ class NormalizeIntensityRecordedd(MapTransform):
 
 
 class StandardizeIntensityRecordedd(MapTransform):
-    """Take the mean of the training set from `keys` and divide by its standard deviation; recorded like the window.
+    """Subtract the mean of the training set from `keys`, divide by its standard deviation, and record both.
 
-    After `NormalizeIntensityRecordedd`, whose record it extends so that `RestoreIntensityd` undoes both at once, for
-    networks trained on such images (Tan et al. 2020, section 4: 0.370 and 0.117 on [0, 1]). The networks of any scale
-    have `mean` and `std` themselves, which then travel with their weights and leave losses and metrics on [0, 1].
+    It follows `NormalizeIntensityRecordedd` and extends its record, so that `RestoreIntensityd` undoes both at once. It
+    serves networks trained on such images (Tan et al. 2020, section 4: 0.370 and 0.117 on [0, 1]). The networks of any
+    scale have parameters `mean` and `std` instead, which are stored with their weights and keep losses and metrics on
+    [0, 1].
 
     Args:
-        keys: images (C, *spatial) about [0, 1].
-        mean: of the training set.
-        std: its standard deviation.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of images (C, *spatial) in about [0, 1].
+        mean: The mean of the training set.
+        std: The standard deviation of the training set.
+        allow_missing_keys: Whether to skip absent keys.
 
     Raises:
-        InputError: a deviation that is not positive.
+        InputError: If the standard deviation is not positive.
     """
 
     def __init__(
@@ -175,7 +178,7 @@ class StandardizeIntensityRecordedd(MapTransform):
         """Return a copy of `data` with standardised images.
 
         Raises:
-            InputError: an image without a record to extend.
+            InputError: If an image has no record to extend.
         """
         result = dict(data)
         for key in self.key_iterator(result):
@@ -194,13 +197,13 @@ class StandardizeIntensityRecordedd(MapTransform):
 
 
 class RestoreIntensityd(MapTransform):
-    """Undo `NormalizeIntensityRecordedd`: `keys` get the units back that `reference` had.
+    """Undo `NormalizeIntensityRecordedd`: give `keys` the units that `reference` had.
 
     Args:
-        keys: images to restore, e.g. the prediction.
-        reference: key of the image whose `meta` holds the record.
-        deviation: True for maps of spread (a standard deviation): scaled, not offset.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of the images to restore, such as the prediction.
+        reference: The key of the image whose `meta` has the record.
+        deviation: True for maps of a standard deviation, which are scaled without an offset.
+        allow_missing_keys: Whether to skip absent keys.
     """
 
     @former_arguments(source="reference")
@@ -219,7 +222,7 @@ class RestoreIntensityd(MapTransform):
         """Return a copy of `data` with restored images.
 
         Raises:
-            InputError: `reference` carries no record.
+            InputError: If `reference` has no record.
         """
         result = dict(data)
         meta = getattr(data[self.reference], "meta", {})
@@ -232,7 +235,7 @@ class RestoreIntensityd(MapTransform):
 
 
 def _per_channel(recorded: Any, image: torch.Tensor) -> float | torch.Tensor:
-    """A recorded number for all channels of (C, *spatial), or one for each; of an image with fewer, the first ones."""
+    """Return the recorded number for all channels of (C, *spatial), or those of its first C channels."""
     if not isinstance(recorded, (list, tuple)):
         return float(recorded)
     kept = recorded[: image.shape[0]]

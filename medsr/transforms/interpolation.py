@@ -1,4 +1,4 @@
-"""The interpolation that restore networks start from."""
+"""Interpolate LR images, as the input of restore networks."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from medsr.transforms.pairs import LR_SCALE, on_grid_rule, pair_scale
 
 
 class InterpolateToReferenced(MapTransform):
-    """Put LR images on the grid of their HR reference: the input of a restore network.
+    """Interpolate LR images to the grid of their HR reference, as the input of a restore network.
 
-    The affines say where the HR voxels lie on the LR grid, so a real pair need not be cropped to match, and
-    LR images of a degradation with another alignment than the grid rule's end where they belong. Axes must be
-    parallel. Images that are on the grid already keep their values.
+    The affines give the positions of the HR voxels on the LR grid. A real pair therefore need not be cropped to match,
+    and LR images of a degradation with another alignment than the grid rule are placed correctly. The axes must be
+    parallel. Images that are already on the grid keep their values.
 
     Args:
-        keys: LR images (C, *spatial).
-        reference: key of the HR image.
-        kernel: see `medsr.interpolation`.
-        output_suffix: appended to the key of the result; empty replaces the LR image.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of LR images (C, *spatial).
+        reference: The key of the HR image.
+        kernel: The interpolation kernel; see `medsr.interpolation`.
+        output_suffix: The text appended to the key of the result; an empty text replaces the LR image.
+        allow_missing_keys: Whether to skip absent keys.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class InterpolateToReferenced(MapTransform):
         """Return a copy of `data` with the enlarged images.
 
         Raises:
-            InputError: HR is coarser than LR, or reaches beyond it by more than an LR voxel.
-            GridError: the axes of the two are not parallel.
+            InputError: If HR is coarser than LR, or extends beyond it by more than an LR voxel.
+            GridError: If the axes of the two images are not parallel.
         """
         result = dict(data)
         for key in self.key_iterator(result):

@@ -1,4 +1,4 @@
-"""Pairs of an LR and an HR image: the scale between them, and the places at which edges of both coincide."""
+"""Pairs of an LR and an HR image: the scale between them, and the positions at which voxel edges of both coincide."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ LR_SCALE = "lr_scale"  # key of `meta`: scale per axis from this image to its HR
 
 
 def pair_scale(lr: MetaTensor, hr: MetaTensor) -> Scale:
-    """Return the scale from an LR image to its HR counterpart, both (C, *spatial).
+    """Return the scale between an LR image and its HR counterpart, both (C, *spatial).
 
-    As recorded by the simulation; else the ratio of the voxel sizes; where the affines are the same although
-    the sizes differ, and so say nothing (pictures without a voxel size), the ratio of the sizes.
+    The scale is the one recorded by the simulation, else the ratio of the spacings. If the affines are equal although
+    the sizes differ (pictures without a spacing), it is the ratio of the sizes.
 
     Raises:
-        InputError: the HR image is coarser on some axis.
-        GridError: axes that are not parallel.
+        InputError: If the HR image is coarser on an axis.
+        GridError: If the axes are not parallel.
     """
     recorded = lr.meta.get(LR_SCALE)
     if recorded:
@@ -70,15 +70,15 @@ def _affines_say_nothing(lr: MetaTensor, hr: MetaTensor) -> bool:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where crops of an HR image, and of the LR image of a pair, may begin.
+    """The positions at which crops of an HR image, and of the LR image of a pair, may begin.
 
     Along an axis of scale p/q, q LR voxels are p HR voxels. Crops of a pair begin and end with such units, so that the
     pair stays on the grid rule.
 
     Attributes:
-        scale: from LR to HR, per axis.
-        limits: HR voxels that may be cropped; of a pair those that both images cover.
-        steps: HR voxels from one place to the next.
+        scale: The scale between LR and HR along each axis.
+        limits: The number of HR voxels that may be cropped; for a pair, those that both images cover.
+        steps: The number of HR voxels from one position to the next.
     """
 
     scale: Scale
@@ -87,7 +87,7 @@ class Lattice:
 
     @classmethod
     def of_image(cls, hr: MetaTensor, scale: Scale) -> Lattice:
-        """Return the lattice of an HR image without an LR one: every voxel."""
+        """Return the lattice of an HR image without an LR image: every voxel."""
         return cls(scale, tuple(hr.shape[1:]), (1,) * len(scale))
 
     @classmethod
@@ -95,7 +95,7 @@ class Lattice:
         """Return the lattice of a pair.
 
         Raises:
-            InputError: the two do not begin at the same edges, so no crop on whole voxels keeps them together.
+            InputError: If the two do not begin at the same edges, so that no crop on whole voxels keeps them aligned.
         """
         scale = pair_scale(lr, hr)
         if not on_grid_rule(lr, hr, scale):
@@ -111,17 +111,17 @@ class Lattice:
         return [range(0, n - m + 1, step) for n, m, step in zip(self.limits, size, self.steps, strict=True)]
 
     def in_lr(self, voxels: Sequence[int]) -> list[int]:
-        """Return how many whole LR voxels are these HR voxels, for each axis."""
+        """Return the number of LR voxels that these HR voxels are, for each axis."""
         return [int(n / s) for n, s in zip(voxels, self.scale, strict=True)]
 
 
 class CheckPairScaled(Transform):
-    """Refuse a real LR/HR pair whose scale is not the network's.
+    """Refuse a real LR/HR pair whose scale is not that of the network.
 
     Args:
-        scale: of the network.
-        lr: key of the LR image; an item without one passes.
-        hr: key of the HR image.
+        scale: The scale of the network.
+        lr: The key of the LR image; an item without one passes.
+        hr: The key of the HR image.
     """
 
     def __init__(self, scale: float, lr: str = "image", hr: str = "label") -> None:
@@ -133,7 +133,7 @@ class CheckPairScaled(Transform):
         """Return `data`.
 
         Raises:
-            InputError: the pair has another scale.
+            InputError: If the pair has another scale.
         """
         if self.lr in data:
             found = pair_scale(data[self.lr], data[self.hr])
@@ -149,10 +149,10 @@ class PadPairedd(Transform):
     """Mirror small images at their far edges until a patch fits: HR to the patch, an LR image by the same length.
 
     Args:
-        size: HR voxels of the patch along every axis.
-        scale: between LR and HR.
-        lr: key of the LR image, where an item has one.
-        hr: key of the HR image.
+        size: The size of the patch in HR voxels along every axis.
+        scale: The scale between LR and HR.
+        lr: The key of the LR image, if an item has one.
+        hr: The key of the HR image.
     """
 
     def __init__(self, size: int, scale: float, lr: str = "image", hr: str = "label") -> None:

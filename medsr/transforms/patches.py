@@ -1,4 +1,4 @@
-"""Training patches: informative, aligned between LR and HR, without artefacts where they were cut."""
+"""Training patches: not empty, aligned between LR and HR, and without artefacts at their borders."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def crop_aligned(
 ) -> dict[Hashable, Any]:
     """Return a copy of `data` with the HR image, and the LR image where there is one, cropped at the same place.
 
-    The one cropper behind `RandPatchd`, `RandPairedCropd`, `CenterPairedCropd` and `RandScalePatchd`.
+    `RandPatchd`, `RandPairedCropd`, `CenterPairedCropd` and `RandScalePatchd` all crop by this function.
 
     Args:
-        data: item with images (C, *spatial).
-        lr: key of the LR image.
-        hr: key of the HR image.
-        lattice: of the pair, or of the HR image alone.
-        size: HR voxels of the patch along each axis; of a pair whole steps of the lattice.
-        choose: which of the places it is.
-        symmetry: how the patches are turned.
+        data: The item with images (C, *spatial).
+        lr: The key of the LR image.
+        hr: The key of the HR image.
+        lattice: The lattice of the pair, or of the HR image alone.
+        size: The size of the patch in HR voxels along each axis; for a pair, whole steps of the lattice.
+        choose: A function that chooses the place of the patch.
+        symmetry: The permutation and the flips that are applied to the patches.
     """
     result = dict(data)
     starts = lattice.starts(size)
@@ -63,11 +63,11 @@ def turned(data: Mapping[Hashable, Any], lr: str, hr: str, scale: Scale, symmetr
     """Return a copy of `data` with the HR image, and the LR image where there is one, permuted and flipped alike.
 
     Args:
-        data: item with images (C, *spatial).
-        lr: key of the LR image.
-        hr: key of the HR image.
-        scale: between them, per axis before.
-        symmetry: the permutation and flips.
+        data: The item with images (C, *spatial).
+        lr: The key of the LR image.
+        hr: The key of the HR image.
+        scale: The scale between the two images along each axis, before the permutation.
+        symmetry: The permutation and the flips.
     """
     result = {**data, hr: symmetry.of(data[hr])}
     if lr in data:
@@ -78,40 +78,39 @@ def turned(data: Mapping[Hashable, Any], lr: str, hr: str, scale: Scale, symmetr
 
 
 def middle(counts: list[int], cut: Cut) -> tuple[list[int], MetaTensor]:
-    """Return the place in the middle and its patch."""
+    """Return the place in the middle and the patch there."""
     place = [(count - 1) // 2 for count in counts]
     return place, cut(place)
 
 
 def per_axis(size: int | Sequence[int], ndim: int) -> tuple[int, ...]:
-    """Return a size per axis, one number meaning all axes."""
+    """Return the size along each axis; one number applies to all axes."""
     return (size,) * ndim if isinstance(size, int) else tuple(size)
 
 
 class RandPatchd(RandomizableTransform):
-    """Crop an HR patch at a random place, with the margin that simulating its LR image needs.
+    """Crop an HR patch at a random place, with the margin that is needed to simulate its LR image.
 
-    The patch is drawn again (up to `tries` times) while it is nearly constant, so background is not learned.
-    Around the patch a margin of `context` LR voxels is kept on every axis that is degraded, and the size is
-    rounded up until the scale divides it, so that the LR image simulated from the crop equals, inside the
-    patch, the one simulated from the whole image. How nearly is decided by the memory of the spline, a factor
-    of 0.27 for each LR voxel: with a context of 4 the interpolated LR image differs by 1e-3 of the range at
-    worst, beside the border, and by 1e-4 root mean square. Crop both images to the patch afterwards
-    (`CenterSpatialCropd`).
+    The patch is drawn again (up to `tries` times) while it is nearly constant, so that networks do not learn the
+    background. Around the patch a margin of `context` LR voxels is kept on every axis that is degraded, and the size is
+    rounded up until the scale divides it, so that the LR image simulated from the crop equals, inside the patch, the LR
+    image simulated from the whole image. The remaining difference comes from the spline, whose influence falls by a
+    factor of 0.27 per LR voxel: with a context of 4 the interpolated LR image differs by at most 1e-3 of the range,
+    beside the border, and by 1e-4 root mean square. Crop both images to the patch afterwards (`CenterSpatialCropd`).
 
-    An item that has an LR image already (a real pair) has that one cropped along with the HR image, on whole
-    LR voxels that fall on whole HR voxels, by the scale of the pair.
+    If an item already has an LR image (a real pair), it is cropped together with the HR image, on whole LR voxels that
+    fall on whole HR voxels, by the scale of the pair.
 
     Args:
-        lr: key of the LR image, where an item has one.
-        hr: key of the HR image (C, *spatial).
-        size: HR voxels of the patch, one number or one per axis.
-        scale_key: where the item's scale is, per axis of the patch, and where it is put as exact fractions;
-            without one no margin is added.
-        context: LR voxels of margin on either side.
-        minimum_deviation: standard deviation (with the margin) below which a patch counts as empty.
-        tries: draws before an empty patch is accepted.
-        permute: also draw one of the symmetries of the cube (flips and permutations of axes).
+        lr: The key of the LR image, if an item has one.
+        hr: The key of the HR image (C, *spatial).
+        size: The size of the patch in HR voxels, one number or one per axis.
+        scale_key: The key of the item's scale, along each axis of the patch, where it is stored again as exact
+            fractions; None adds no margin.
+        context: The margin in LR voxels on either side.
+        minimum_deviation: The standard deviation (with the margin) below which a patch counts as empty.
+        tries: The number of draws before an empty patch is accepted.
+        permute: Whether to draw one of the symmetries of the cube too (flips and permutations of axes).
     """
 
     @former_arguments(key="hr")
@@ -137,7 +136,7 @@ class RandPatchd(RandomizableTransform):
         self.permute = permute
 
     def crop_size(self, image_size: Sequence[int], scale: Scale) -> tuple[int, ...]:
-        """Return the size of patch and margin, divisible by the scale, at most the image."""
+        """Return the size of the patch with its margin, divisible by the scale and not above that of the image."""
         sizes = []
         for patch, n, s in zip(per_axis(self.size, len(image_size)), image_size, scale, strict=True):
             wanted = patch if s == 1 else patch + 2 * ceil(self.context * s)
@@ -149,7 +148,7 @@ class RandPatchd(RandomizableTransform):
         """Return a copy of `data` with the image, or the pair, cropped.
 
         Raises:
-            InputError: the image is smaller than the patch, or LR and HR are not aligned.
+            InputError: If the image is smaller than the patch, or LR and HR are not aligned.
         """
         hr: MetaTensor = data[self.hr]
         ndim = hr.ndim - 1
@@ -177,14 +176,14 @@ class RandPairedCropd(RandomizableTransform):
     """Crop an LR/HR pair at the same random place, on whole LR voxels that fall on whole HR voxels.
 
     For a scale p/q the LR offset is a multiple of q and the HR offset the matching multiple of p, so the pair
-    stays on the grid rule. The LR patch has `size` voxels, the HR patch `size * scale` (which must be whole).
+    stays on the grid rule. The LR patch has `size` voxels, and the HR patch has `size * scale` (a whole number).
 
     Args:
-        lr: key of the LR image (C, *spatial).
-        hr: key of the HR image; for the scale see `pairs.pair_scale`.
-        size: LR voxels of the patch, one number or one per axis.
-        minimum_deviation: standard deviation of the HR patch below which another place is drawn.
-        tries: draws before an empty patch is accepted.
+        lr: The key of the LR image (C, *spatial).
+        hr: The key of the HR image; for the scale see `pairs.pair_scale`.
+        size: The size of the patch in LR voxels, one number or one per axis.
+        minimum_deviation: The standard deviation of the HR patch below which another place is drawn.
+        tries: The number of draws before an empty patch is accepted.
     """
 
     def __init__(
@@ -205,7 +204,7 @@ class RandPairedCropd(RandomizableTransform):
         """Return a copy of `data` with the pair cropped.
 
         Raises:
-            InputError: the patch does not fit or is no whole number of HR voxels, or the pair is not aligned.
+            InputError: If the patch does not fit or is not a whole number of HR voxels, or the pair is not aligned.
         """
         lattice = Lattice.of_pair(data[self.lr], data[self.hr])
         size = per_axis(self.size, len(lattice.scale))
@@ -226,12 +225,12 @@ class RandPairedCropd(RandomizableTransform):
 class CenterPairedCropd(Transform):
     """Crop an LR/HR pair to one place in the middle, on whole LR voxels that fall on whole HR voxels.
 
-    What `RandPatchd` cut with a margin, and a degradation made LR, becomes the patch a network trains on.
+    It removes the margin that `RandPatchd` kept, after the LR patch has been simulated.
 
     Args:
-        lr: key of the LR image (C, *spatial).
-        hr: key of the HR image; for the scale see `pairs.pair_scale`.
-        size: HR voxels of the patch, one number or one per axis.
+        lr: The key of the LR image (C, *spatial).
+        hr: The key of the HR image; for the scale see `pairs.pair_scale`.
+        size: The size of the patch in HR voxels, one number or one per axis.
     """
 
     def __init__(self, lr: str = "image", hr: str = "label", size: int | Sequence[int] = 96) -> None:
@@ -243,7 +242,7 @@ class CenterPairedCropd(Transform):
         """Return a copy of `data` with the pair cropped.
 
         Raises:
-            InputError: the patch does not fit or is no whole number of LR voxels, or the pair is not aligned.
+            InputError: If the patch does not fit or is not a whole number of LR voxels, or the pair is not aligned.
         """
         lattice = Lattice.of_pair(data[self.lr], data[self.hr])
         size = per_axis(self.size, len(lattice.scale))

@@ -1,4 +1,4 @@
-"""Random places with something to see, so that background is not learned."""
+"""Draw random places that are not empty, so that networks do not learn the background."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Image = TypeVar("Image", bound=torch.Tensor)
 
 
 def contrast(image: torch.Tensor) -> float:
-    """Return the largest standard deviation of a channel of (C, *spatial).
+    """Return the largest standard deviation within a channel of (C, *spatial).
 
-    That channels differ from one another says nothing.
+    Differences between channels do not count.
     """
     return max(float(channel.std()) for channel in torch.Tensor.as_subclass(image, torch.Tensor))
 
 
 @dataclass(frozen=True)
 class InformativePlaces:
-    """Draw a place again while what is there is nearly constant.
+    """Draw a random place, and draw again while the patch there is nearly constant.
 
     Attributes:
-        minimum_deviation: standard deviation below which another place is drawn.
-        tries: draws before an empty place is accepted.
+        minimum_deviation: The standard deviation below which another place is drawn.
+        tries: The number of draws before an empty place is accepted.
 
     Raises:
-        InputError: no draw at all.
+        InputError: If `tries` is below 1.
     """
 
     minimum_deviation: float
@@ -44,12 +44,12 @@ class InformativePlaces:
     def draw(
         self, random: np.random.RandomState, counts: Sequence[int], cut: Callable[[list[int]], Image]
     ) -> tuple[list[int], Image]:
-        """Return a place and what is there.
+        """Return a place and the patch there.
 
         Args:
-            random: where the numbers come from: one for each axis and try.
-            counts: number of places along each axis.
-            cut: make the patch at a place, given by its number along each axis.
+            random: The random generator; it is asked for one number per axis and try.
+            counts: The number of places along each axis.
+            cut: A function that cuts the patch at a place, given by its number along each axis.
         """
         for _ in range(self.tries):
             place = [int(random.randint(count)) for count in counts]

@@ -1,4 +1,4 @@
-"""What a publication did to its volumes before any network saw them, as data: crop, slices kept, range, labels."""
+"""Prepare volumes as a publication did, described as data: the crop, the kept slices, the range and the labels."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Preparation:
     """The `preparation` section of a data manifest.
 
     Attributes:
-        plane: anatomical plane of the slices.
-        crop: direction in the patient -> voxels kept around the middle; smaller images stay as they are.
-        margins: direction -> voxels removed at either end.
-        keep: which slices: those where the sum "of" the "image" (its first channel) or its "segmentation", as in the
-            file and before the crop, is "above" a number; all when empty.
+        plane: The anatomical plane of the slices.
+        crop: The number of voxels kept around the middle by direction in the patient; smaller images stay as they are.
+        margins: The number of voxels removed at either end by direction in the patient.
+        keep: The rule of the kept slices: the sum "of" the "image" (its first channel) or of its "segmentation", as in
+            the file and before the crop, is "above" a number; an empty rule keeps all slices.
         normalisation: "min-max" (each channel by its extremes in the kept slices, before the crop), "none", or two
             numbers (low, high) that become 0 and 1.
-        labels: value in the file -> value meant; others stay.
+        labels: The new label values by the values in the file; other values stay.
     """
 
     plane: str = "axial"
@@ -45,10 +45,10 @@ class Preparation:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Preparation:
-        """From the plain values of an item.
+        """Return the preparation that the plain values of an item describe.
 
         Raises:
-            InputError: an entry that is not known, or a value that means nothing.
+            InputError: If an entry is unknown or a value is invalid.
         """
         known = {f.name for f in fields(cls)}
         preparation = cls(**{key: value for key, value in values.items() if key in known})
@@ -68,21 +68,21 @@ class Preparation:
 
 
 class PrepareVolumed(Transform):
-    """Do to a volume what the publication did whose manifest the item comes from; other items pass unchanged.
+    """Prepare a volume as the publication of its manifest did; items without a preparation pass unchanged.
 
-    In this order: the slices that the manifest keeps, the range of intensities (recorded, so that
-    `NormalizeIntensityRecordedd` leaves it), the crop within slices along the patient's axes, label values. Slices
-    that are not kept are gone: behind a gap the affine, that of the first one, no longer says where in the patient a
-    slice is, so what comes out is for training and scoring networks of slices, not for writing images.
+    The steps are, in this order: keep slices, normalise intensities (recorded, so that `NormalizeIntensityRecordedd`
+    leaves them), crop within slices along the patient's axes, and change label values. Slices that are not kept are
+    removed. The affine is that of the first kept slice and is wrong behind a gap, so the result is meant for training
+    and measuring networks of slices, not for writing images.
 
-    The entry `preparation` of the item is used up.
+    The entry `preparation` is removed from the item.
 
     Args:
-        keys: the volume (C, X, Y, Z), loaded.
-        segmentation: key of its label map, loaded or still a path.
-        load_segmentation: load a label map that is a path. If False it is read where the slices are chosen by it, and
-            in any case taken out of the item: as a path it would come back without the preparation.
-        reader: of that label map, passed to MONAI's `LoadImaged`.
+        keys: The key of the loaded volume (C, X, Y, Z).
+        segmentation: The key of its label map, loaded or still a path.
+        load_segmentation: Whether to load a label map that is a path. If False, the path is removed from the item,
+            because a label map loaded later would lack the preparation; it is read only if it chooses the slices.
+        reader: The reader of the label map, passed to MONAI's `LoadImaged`.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class PrepareVolumed(Transform):
         """Return a copy of `data` with the prepared volume and label map.
 
         Raises:
-            InputError: no label map, or one on another grid; no slice that is kept; a constant image.
+            InputError: If a label map is needed and missing or on another grid, no slice is kept, or the image is
+                constant.
         """
         result = dict(data)
         if PREPARATION not in result:
@@ -118,7 +119,7 @@ class PrepareVolumed(Transform):
         return result
 
     def _label_map(self, result: dict[Hashable, Any], preparation: Preparation) -> tuple[MetaTensor | None, bool]:
-        """The label map where it is needed, and whether it stays in the item, from which a path is taken."""
+        """Return the label map if it is needed, and whether it stays in the item; a path is removed from the item."""
         by_labels = preparation.keep.get("of") == "segmentation"
         found = result.get(self.segmentation)
         if found is None:
@@ -140,7 +141,7 @@ class PrepareVolumed(Transform):
 
 
 def _kept_slices(preparation: Preparation, volume: MetaTensor, labels: MetaTensor | None, axis: int) -> torch.Tensor:
-    """Indices of the slices to keep."""
+    """Return the indices of the slices to keep."""
     count = volume.shape[axis + 1]
     if not preparation.keep:
         return torch.arange(count)
@@ -157,7 +158,7 @@ def _kept_slices(preparation: Preparation, volume: MetaTensor, labels: MetaTenso
 
 
 def _slices(image: MetaTensor, kept: torch.Tensor, axis: int) -> MetaTensor:
-    """The volume of some of its slices, the affine that of the first."""
+    """Return the volume of the given slices, with the affine of the first one."""
     start = [0, 0, 0]
     start[axis] = int(kept[0])
     size = [n - a for n, a in zip(image.shape[1:], start, strict=True)]
@@ -203,7 +204,7 @@ def _cropped(preparation: Preparation, image: MetaTensor) -> MetaTensor:
 
 
 def _ranges(indices: Sequence[int]) -> str:
-    """Ascending indices as text: [3, 4, 5, 9] -> "3-5,9"."""
+    """Return ascending indices as text: [3, 4, 5, 9] -> "3-5,9"."""
     parts: list[list[int]] = []
     for index in indices:
         if parts and parts[-1][1] == index - 1:

@@ -1,4 +1,4 @@
-"""Training patches for networks of any scale: LR patches equal those of the image simulated as a whole."""
+"""Training patches for networks of any scale; the LR patches equal those of the whole simulated image."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MARGIN = 4  # LR voxels: beyond the reach of every registered degradation but th
 def patch_sizes(size: int, scale: Fraction) -> tuple[int, int]:
     """Return the LR and HR sides of a training patch of about `size` HR voxels (Zhu 2022, equation 4.18).
 
-    LR = floor(size / s) and HR = LR * s, rounded as everywhere in this package, where the equation truncates. The
-    author's program reaches HR by resampling a crop of `size` voxels; here HR voxels are those of the image.
+    LR = floor(size / s) and HR = LR * s, rounded as everywhere in this package; the equation truncates. The author's
+    program makes HR patches by resampling a crop of `size` voxels; here HR voxels are those of the image.
 
     Raises:
-        InputError: not one LR voxel.
+        InputError: If the patch has no LR voxel.
     """
     lr = int(size / scale)
     if lr < 1:
@@ -38,7 +38,7 @@ def patch_sizes(size: int, scale: Fraction) -> tuple[int, int]:
 
 
 class _Window(NamedTuple):
-    """Along one axis: the HR voxels from which LR ones are simulated, and where in them the patch begins."""
+    """The HR voxels along one axis from which LR voxels are simulated, and the start of the patch within them."""
 
     start: int  # HR, in the image
     length: int  # HR; the scale divides it
@@ -48,9 +48,9 @@ class _Window(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _windows(n: int, scale: Fraction, size: int, context: int) -> tuple[_Window, ...]:
-    """Return the places of a patch along an axis of n HR voxels where no LR voxel of it feels a cut of the image.
+    """Return the places of a patch along an axis of n HR voxels where no LR voxel of it is changed by the crop.
 
-    Either there are `context` LR voxels between patch and cut, or there is no cut because the image ends there.
+    Either there are `context` LR voxels between the patch and the cut, or the image ends there and nothing is cut.
     """
     p, q = scale.numerator, scale.denominator
     lr, hr = patch_sizes(size, scale)
@@ -68,7 +68,7 @@ def _windows(n: int, scale: Fraction, size: int, context: int) -> tuple[_Window,
 
 
 def _least(scale: Fraction, size: int, context: int) -> int:
-    """Return how many HR voxels an axis needs for one patch at least."""
+    """Return the smallest number of HR voxels along an axis that holds a patch."""
     lr, hr = patch_sizes(size, scale)
     p, q = scale.numerator, scale.denominator
     return hr if scale == 1 else -(-(lr + context) // q) * p
@@ -77,23 +77,24 @@ def _least(scale: Fraction, size: int, context: int) -> int:
 class RandScalePatchd(RandomizableTransform):
     """Cut a random HR patch and simulate its LR patch, at the item's scale: patches of `patch_sizes`.
 
-    The patch begins anywhere in the image; LR voxels begin where it begins. They are simulated from the patch with a
-    margin, so that they equal those of the image simulated as a whole (on that lattice): there are no artefacts at the
-    borders of patches. Images that are too small for the margin are mirrored at their far edges.
+    The patch begins anywhere in the image, and its first LR voxel begins at the same edge. The LR voxels are simulated
+    from the patch with a margin, so that they equal those of the whole simulated image (on that lattice), without
+    artefacts at the borders of patches. Images that are too small for the margin are mirrored at their far edges.
 
-    An item that has an LR image already (a real pair) has one scale only, its own: both images are cropped at the same
-    place, and that scale replaces the item's. A batch has one scale, so pairs of several scales need batches of one.
+    An item that already has an LR image (a real pair) can only have the scale of the pair: both images are cropped at
+    the same place, and that scale replaces the item's. A batch has one scale, so pairs of different scales need
+    batches of size one.
 
     Args:
-        lr: key under which the LR patch is stored.
-        hr: key of the HR image (C, *spatial), replaced by the patch.
-        size: HR voxels of the patch along every axis, at most; see `patch_sizes`.
-        degradation: object, registered name, or dictionary.
-        scale_key: where the item's scale is, one number (exact as a text such as "23/10") or one an axis.
-        context: LR voxels of margin.
-        minimum_deviation: standard deviation of the HR patch below which another place is drawn.
-        tries: draws before an empty patch is accepted.
-        permute: also draw one of the symmetries of the cube (flips and permutations of axes).
+        lr: The key under which the LR patch is stored.
+        hr: The key of the HR image (C, *spatial), which the patch replaces.
+        size: The largest size of the patch in HR voxels along every axis; see `patch_sizes`.
+        degradation: The degradation: an object, a registered name, or a dictionary.
+        scale_key: The key of the item's scale, one number (exact as a text such as "23/10") or one per axis.
+        context: The margin in LR voxels.
+        minimum_deviation: The standard deviation of the HR patch below which another place is drawn.
+        tries: The number of draws before an empty patch is accepted.
+        permute: Whether to draw one of the symmetries of the cube too (flips and permutations of axes).
     """
 
     def __init__(
@@ -124,8 +125,8 @@ class RandScalePatchd(RandomizableTransform):
         """Return a copy of `data` with the pair.
 
         Raises:
-            InputError: a patch without LR voxels; LR and HR of a pair are not aligned.
-            GridError: no scale, or one below 1.
+            InputError: If the patch has no LR voxel, or LR and HR of a pair are not aligned.
+            GridError: If there is no scale, or it is below 1.
         """
         if self.lr in data:
             return self._of_pair(data)

@@ -1,4 +1,4 @@
-"""From the items of a datalist to what networks of slices train and validate on: shared by their bundles."""
+"""Pipelines from the items of a datalist to the training and validation images of networks of slices."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _PAIR = ("label", "image")  # HR first: the grid that slices and patches are dra
 
 
 class LoadNormalized(Compose):
-    """Load HR images (`label`), and LR ones (`image`) where an item has them, to about [0, 1].
+    """Load HR images (`label`), and LR images (`image`) of items that have them, normalised to about [0, 1].
 
-    Items of a dataset whose manifest says how a publication prepared it are prepared so, range included; of pictures
-    in colour the luminance is taken.
+    Items whose manifest describes the preparation of a publication are prepared in that way, range included. Colour
+    pictures are converted to luminance.
 
     Args:
-        method: of normalisation, by the LR image where there is one; see `NormalizeIntensityRecordedd`.
-        reader: passed to MONAI's `LoadImaged`, by its name.
+        method: The method of normalisation, by the LR image if there is one; see `NormalizeIntensityRecordedd`.
+        reader: The name of the reader, passed to MONAI's `LoadImaged`.
     """
 
     def __init__(self, method: str = "minmax", reader: str = "medsr.data.readers.VolumeReader") -> None:
@@ -53,19 +53,19 @@ class LoadNormalized(Compose):
 
 
 class SliceTraining(Compose):
-    """LR and HR patches of random slices of volumes, for 2D networks of one scale.
+    """Make LR and HR patches of random slices of volumes, for 2D networks of one scale.
 
-    Items hold a volume (or picture) as `label`; LR patches are simulated from HR ones cut with a margin. An item
-    that also has an LR volume as `image` (the same slices, coarser in plane) gives real pairs instead.
+    Items have a volume (or picture) as `label`; LR patches are simulated from HR patches that were cut with a margin.
+    An item that also has an LR volume as `image` (the same slices, coarser in plane) gives real pairs instead.
 
     Args:
-        scale: of the network.
-        patch_size: HR pixels; a multiple of the scale.
-        degradation: HR to LR.
-        plane: anatomical plane of the slices.
-        method: of normalisation.
-        augment: flip and transpose patches at random.
-        context: LR pixels of margin, see `RandPatchd`.
+        scale: The scale of the network.
+        patch_size: The size of the patches in HR pixels, a multiple of the scale.
+        degradation: The degradation that simulates the LR patches.
+        plane: The anatomical plane of the slices.
+        method: The method of normalisation.
+        augment: Whether to flip and transpose patches at random.
+        context: The margin in LR pixels; see `RandPatchd`.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class SliceTraining(Compose):
 
 
 class SliceValidation(Compose):
-    """The LR and HR images of the middle slice of volumes, for 2D networks of one scale.
+    """Make the LR and HR images of the middle slice of volumes, for 2D networks of one scale.
 
     Args:
-        scale: of the network.
-        degradation: HR to LR, where an item has no LR volume.
-        plane: anatomical plane of the slices.
-        method: of normalisation.
+        scale: The scale of the network.
+        degradation: The degradation that simulates the LR volume of an item that has none.
+        plane: The anatomical plane of the slices.
+        method: The method of normalisation.
     """
 
     def __init__(
@@ -122,19 +122,19 @@ class SliceValidation(Compose):
 
 
 class SliceEvaluation(Compose):
-    """Volumes, their LR images coarser within slices, and the interpolation to compare with.
+    """Make volumes, their LR images that are coarser within slices, and the interpolation to compare with.
 
-    Of a dataset whose manifest says which slices a publication kept these are left, all of them.
+    If the manifest of a dataset states the slices that a publication kept, exactly these slices remain.
 
-    Items give the scale. The HR volume (`label`) is normalised by its own window, as the dissertation does; empty
-    slices at its ends are left out; a delineation (`segmentation`) stays on its grid. Results are `image` and
+    The items state the scale. The HR volume (`label`) is normalised by its own window, as in the dissertation; empty
+    slices at its ends are left out; a delineation (`segmentation`) stays on its grid. The results are `image` and
     `image_interpolated`.
 
     Args:
-        degradation: HR to LR, where an item has no LR volume.
-        plane: anatomical plane of the slices.
-        method: of normalisation.
-        kernel: of the interpolation.
+        degradation: The degradation that simulates the LR volume of an item that has none.
+        plane: The anatomical plane of the slices.
+        method: The method of normalisation.
+        kernel: The kernel of the interpolation.
     """
 
     def __init__(
@@ -164,13 +164,14 @@ class SliceEvaluation(Compose):
 
 
 class SegmentationTraining(Compose):
-    """Patches of random slices of volumes and their label maps, for 2D segmentation networks.
+    """Make patches of random slices of volumes and their label maps, for 2D segmentation networks.
 
     Args:
-        patch_size: pixels; smaller slices are mirrored at their far edges, larger ones cropped at random.
-        plane: anatomical plane of the slices.
-        method: of normalisation.
-        augment: rotate (15 degrees), shift and scale (10 %) at random, and bend the grey scale.
+        patch_size: The size in pixels; smaller slices are mirrored at their far edges, larger slices are cropped at
+            random.
+        plane: The anatomical plane of the slices.
+        method: The method of normalisation.
+        augment: Whether to rotate (15 degrees), shift and scale (10 %) at random, and to change the contrast.
     """
 
     def __init__(
@@ -213,7 +214,7 @@ class _AtLeastd(MapTransform):
 
 
 class PlainTensorsd(MapTransform):
-    """Only these keys, without metadata: what a network trains on, and batches of it collate fast."""
+    """Keep only these keys as plain tensors without metadata, which collate fast."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return `keys` of `data` as tensors."""

@@ -1,4 +1,4 @@
-"""Slices of a volume along an anatomical axis, for training 2D networks."""
+"""Extract slices of a volume along an anatomical axis, for training 2D networks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SLICE_AXIS, SLICE_INDEX = "slice_axis", "slice_index"  # keys of `meta`
 def extract_slice(volume: MetaTensor, axis: int, index: int) -> MetaTensor:
     """Return slice `index` of (C, X, Y, Z) across array axis `axis`, as (C, H, W).
 
-    The affine is that of the volume's one-slice crop with the slice's own axes first, as a 2D image's should be; the
-    axis and index are recorded in `meta`.
+    The affine is that of the volume cropped to this slice, with the two axes of the slice first, as 2D images need it.
+    The axis and the index are recorded in `meta`.
     """
     start = [0, 0, 0]
     start[axis] = index
@@ -36,16 +36,16 @@ def extract_slice(volume: MetaTensor, axis: int, index: int) -> MetaTensor:
 
 
 class ExtractSliced(MapTransform):
-    """Turn volumes into one slice, chosen by the item's index or the middle one.
+    """Replace volumes by one slice, at the item's index or in the middle.
 
     Args:
-        keys: volumes (C, X, Y, Z) on one grid.
-        plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
-        index_key: key of the slice index in the item; the middle slice where absent.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of volumes (C, X, Y, Z) on one grid.
+        plane: The plane of the slice ("axial", "coronal" or "sagittal"); the affine gives the array axis.
+        index_key: The key of the slice index in the item; without an index, the middle slice is taken.
+        allow_missing_keys: Whether to skip absent keys.
 
     Raises:
-        InputError: an index outside the volume.
+        InputError: If the index is outside the volume.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class ExtractSliced(MapTransform):
 
 
 class CropEmptySlicesd(MapTransform):
-    """Crop the slices at both ends of a volume off, constant in every channel, that no metric should count.
+    """Remove the slices at both ends of a volume that are constant in every channel, so that no metric counts them.
 
     Args:
-        keys: volumes (C, X, Y, Z) on one grid; the first one decides.
-        plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of volumes (C, X, Y, Z) on one grid; the first volume decides.
+        plane: The plane of the slices ("axial", "coronal" or "sagittal"); the affine gives the array axis.
+        allow_missing_keys: Whether to skip absent keys.
     """
 
     def __init__(self, keys: KeysCollection, plane: str = "axial", allow_missing_keys: bool = False) -> None:
@@ -87,7 +87,7 @@ class CropEmptySlicesd(MapTransform):
         self.plane = plane
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with cropped volumes; a volume of constant slices alone keeps them."""
+        """Return a copy of `data` with cropped volumes; a volume of constant slices only stays whole."""
         result = dict(data)
         axis = anatomical_axis(result[self.keys[0]].affine.numpy(), self.plane)
         slices = result[self.keys[0]].as_tensor().movedim(axis + 1, 0).flatten(2)  # (slices, C, pixels)
@@ -102,20 +102,20 @@ class CropEmptySlicesd(MapTransform):
 
 
 class CropInformatived(MapTransform):
-    """Crop images to the box around what is brighter than the background: the "maximal informational crop".
+    """Crop images to the box around all voxels brighter than the background: the "maximal informational crop".
 
-    Tan et al. 2020, section 4: half of a brain image is black, so that patches and metrics are of the crop that
-    corresponds to the brain. The publication does not say how it is found; here it is MONAI's foreground box.
+    Tan et al. 2020, section 4: half of a brain image is black, so patches and metrics are taken from the crop that
+    corresponds to the brain. The publication does not say how the crop is found; here it is MONAI's foreground box.
 
     Args:
-        keys: images (C, *spatial) on one grid; the first one decides, by any of its channels.
-        threshold: intensity, on images about [0, 1], above which a voxel informs; from 0 to below 1.
-        margin: voxels around the box, within the image.
-        unless: items with this key (an LR image, whose grid is another) stay as they are.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of images (C, *spatial) on one grid; the first image decides, by any of its channels.
+        threshold: The intensity, on images in about [0, 1], above which a voxel is foreground; from 0 to below 1.
+        margin: The number of voxels kept around the box, within the image.
+        unless: The key of an LR image; an item that has it stays as it is, because the grid of its LR image differs.
+        allow_missing_keys: Whether to skip absent keys.
 
     Raises:
-        InputError: a threshold that would keep all of every image, or a negative margin.
+        InputError: If the threshold would keep every image whole, or the margin is negative.
     """
 
     def __init__(
@@ -137,10 +137,10 @@ class CropInformatived(MapTransform):
         self.unless = unless
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of `data` with cropped images; one without anything bright stays whole.
+        """Return a copy of `data` with cropped images; an image without foreground stays whole.
 
         Raises:
-            InputError: images of different sizes.
+            InputError: If the images have different sizes.
         """
         result = dict(data)
         if self.unless in result:
@@ -162,14 +162,14 @@ class CropInformatived(MapTransform):
 
 
 class RandSliced(RandomizableTransform):
-    """Turn volumes on one grid into the same random slice that is not nearly empty.
+    """Replace volumes on one grid by the same random slice that is not nearly empty.
 
     Args:
-        keys: volumes (C, X, Y, Z) on one grid.
-        plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
-        minimum_deviation: standard deviation of the first volume's slice below which another is drawn.
-        tries: draws before an empty slice is accepted.
-        allow_missing_keys: skip absent keys after the first.
+        keys: The keys of volumes (C, X, Y, Z) on one grid.
+        plane: The plane of the slice ("axial", "coronal" or "sagittal"); the affine gives the array axis.
+        minimum_deviation: The standard deviation of the first volume's slice below which another slice is drawn.
+        tries: The number of draws before an empty slice is accepted.
+        allow_missing_keys: Whether to skip absent keys after the first.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class RandSliced(RandomizableTransform):
         """Return a copy of `data` with (C, H, W) slices.
 
         Raises:
-            InputError: the volumes have different numbers of slices.
+            InputError: If the volumes have different numbers of slices.
         """
         result = dict(data)
         first = result[self.keys[0]]
@@ -204,7 +204,7 @@ class RandSliced(RandomizableTransform):
 
 
 def _with_slices(volume: MetaTensor, axis: int, first: MetaTensor) -> MetaTensor:
-    """Return the volume, if it has as many slices as the first one."""
+    """Return the volume, or refuse it if its number of slices differs from that of the first volume."""
     if volume.shape[axis + 1] != first.shape[axis + 1]:
         raise InputError(
             f"a pair for a network of slices has the same slices, got {tuple(volume.shape[1:])} and "

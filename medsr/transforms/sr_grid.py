@@ -1,4 +1,4 @@
-"""The SR grid on everything that describes the result."""
+"""Write the SR grid into all metadata that describe the result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from medsr.errors import InputError
 
 
 class SetSuperResolutionGridd(MapTransform):
-    """Let nothing downstream put the result back on the LR grid.
+    """Write the SR grid into the metadata, so that no later step resamples the result to the LR grid.
 
-    The inferer has given `keys` the SR affine; this writes the matching `spatial_shape` and `original_affine`, also
-    into the LR image's `meta`, because MONAI Label resamples a result to the grid that the *input's* `meta` states.
-    A requested `result_dtype` is dropped: MONAI Label would cast intensities to it, wrapping around.
+    The inferer has given `keys` the SR affine; this transform writes the matching `spatial_shape` and
+    `original_affine`, also into the `meta` of the LR image, because MONAI Label resamples a result to the grid that
+    the `meta` of the *input* states. A requested `result_dtype` is removed, because MONAI Label would cast intensities
+    to it with wrap-around.
 
     Args:
-        keys: SR images.
-        reference: key of the LR image whose `meta` is updated; None leaves it.
-        allow_missing_keys: skip absent keys.
+        keys: The keys of SR images.
+        reference: The key of the LR image whose `meta` is updated; None leaves it as it is.
+        allow_missing_keys: Whether to skip absent keys.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class SetSuperResolutionGridd(MapTransform):
         """Return a copy of `data`; the `meta` of the images is changed in place.
 
         Raises:
-            InputError: a result without an affine.
+            InputError: If a result has no affine.
         """
         result = dict(data)
         for key in self.key_iterator(result):

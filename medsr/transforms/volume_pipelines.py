@@ -1,4 +1,4 @@
-"""From the items of a datalist to what 3D networks that restore interpolated volumes train and validate on."""
+"""Pipelines from the items of a datalist to the training and validation images of 3D restore networks."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class _LoadInterpolated(Compose):
 
 
 class VolumeTraining(Compose):
-    """Interpolated and HR patches of volumes at a drawn scale (Pham et al. 2017, sections 2 and 4).
+    """Make interpolated and HR patches of volumes at a drawn scale (Pham et al. 2017, sections 2 and 4).
 
     Items hold a volume as `label`; the LR image is simulated from a patch of it with a margin, and interpolated back.
     An item that also has an LR volume as `image` gives real pairs instead.
 
     Args:
-        scales: to draw from, each one number or one per axis.
-        weights: their relative frequencies; equal by default.
-        patch_size: voxels along every axis.
-        minimum_size: voxels to which smaller volumes are mirrored first.
-        degradation: HR to LR.
+        scales: The scales to draw from, each one number or one per axis.
+        weights: The relative frequencies of the scales; equal by default.
+        patch_size: The size of the patches in voxels along every axis.
+        minimum_size: The size in voxels to which smaller volumes are mirrored first.
+        degradation: The degradation that simulates the LR patches.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class VolumeTraining(Compose):
 
 
 class VolumeValidation(Compose):
-    """The interpolated and the HR image of the centre of volumes, at one scale.
+    """Make the interpolated and the HR image of the centre of volumes, at one scale.
 
     Args:
-        scale: one number, or one per axis.
-        degradation: HR to LR, where an item has no LR volume.
-        size: voxels of the centre, along every axis.
+        scale: The scale, one number or one per axis.
+        degradation: The degradation that simulates the LR volume of an item that has none.
+        size: The size of the centre in voxels along every axis.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class VolumeValidation(Compose):
 
 
 class VolumeEvaluation(Compose):
-    """Volumes, their LR images, and the interpolation to compare with, at the scale of each item.
+    """Make volumes, their LR images, and the interpolation to compare with, at the scale of each item.
 
-    Both are normalised by the window of the LR image, which is all that inference has.
+    HR and LR are normalised by the window of the LR image, the only one that is known at inference.
 
     Args:
-        degradation: HR to LR, where an item has no LR volume.
+        degradation: The degradation that simulates the LR volume of an item that has none.
     """
 
     def __init__(self, degradation: Degradation | str | Mapping[str, Any] = "gaussian-blur") -> None:
@@ -113,5 +113,5 @@ class VolumeEvaluation(Compose):
 
 
 def _simulated(degradation: Degradation | str | Mapping[str, Any], **options: Any) -> list[Transform]:
-    """The LR image of the HR one, interpolated back to its grid."""
+    """Return the transforms that simulate the LR image of an HR image and interpolate it back to the HR grid."""
     return [SimulateLowResolutiond(degradation=degradation, **options), InterpolateToReferenced("image")]
