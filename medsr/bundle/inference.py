@@ -18,7 +18,6 @@ from torch import nn
 
 from medsr.data.batches import collate_images
 from medsr.engines import StrictCheckpointLoader
-from medsr.inferers import SuperResolutionInferer
 from medsr.outputs import SaveImageWithRecordd, SaveLabelMapd
 from medsr.transforms import NormalizeIntensityRecordedd, RestoreIntensityd, SetSuperResolutionGridd
 
@@ -58,7 +57,6 @@ class SuperResolutionPostprocessing(Compose):
     Args:
         output_dir: folder of the results.
         bundle_root: folder of the bundle.
-        inferer: of the run; its settings stand in the record.
         device: on which the network runs, for the record.
         weights: file that the network was filled from.
         saving: further arguments of `SaveImageWithRecordd`: output_ext, output_postfix, preview, consistency, bids.
@@ -68,18 +66,11 @@ class SuperResolutionPostprocessing(Compose):
         self,
         output_dir: str | Path,
         bundle_root: str | Path,
-        inferer: SuperResolutionInferer,
         device: str | torch.device,
         weights: str | Path,
         **saving: Any,
     ) -> None:
-        settings = {
-            "device": str(device),
-            "precision": inferer.precision,
-            "ensemble": inferer.ensemble,
-            "back_projection": inferer.back_projection,
-            "seed": 0,
-        }
+        settings = {"device": str(device), "seed": 0}
         save = SaveImageWithRecordd(output_dir, bundle_root, settings=settings, weights=weights, **saving)
         restore = RestoreIntensityd("pred", reference="image")
         super().__init__([restore, SetSuperResolutionGridd("pred", reference="image"), save])

@@ -28,6 +28,8 @@ class InferenceFacts(Carried):
         deviation: (C, *SR spatial), the standard deviation over the flips ensemble in the units that the network sees;
             None without an ensemble.
         request: what was asked for, `scale` and `spacing`.
+        settings: the options that change voxels: `precision`, `ensemble`, `back_projection`, and `between_scales` where
+            it is not the default.
         degradation: the LR formation that the inferer assumes.
     """
 
@@ -37,6 +39,7 @@ class InferenceFacts(Carried):
     warnings: tuple[str, ...]
     deviation: torch.Tensor | None
     request: Mapping[str, Any]
+    settings: Mapping[str, Any]
     degradation: Degradation
 
     @staticmethod

@@ -184,6 +184,9 @@ class SuperResolutionInferer(Inferer):
         count = len(result.image)
         deviation = result.deviation
         plain = deviation.as_tensor() if isinstance(deviation, MetaTensor) else deviation
+        settings = {name: getattr(self, name) for name in ("precision", "ensemble", "back_projection")}
+        if self.between_scales != REFUSE:
+            settings["between_scales"] = self.between_scales
         return [
             InferenceFacts(
                 result.scale,
@@ -192,6 +195,7 @@ class SuperResolutionInferer(Inferer):
                 tuple(result.warnings),
                 None if plain is None else plain[k],
                 request,
+                settings,
                 self.degradation,
             )
             for k in range(count)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from medsr.inferers.between_scales import REFUSE
 from medsr.outputs.naming import OutputPaths
 from medsr.weights import file_sha256
 
@@ -26,6 +27,7 @@ class Making:
         precision: of the network.
         ensemble: whether flips were averaged.
         back_projection: number of iterations.
+        between_scales: what was to be done at scales that the network was not built for.
         contrasts: how many are channels of one image; 0 for an image of its own.
         channel: number of this result's contrast among them.
     """
@@ -38,6 +40,7 @@ class Making:
     precision: str
     ensemble: bool
     back_projection: int
+    between_scales: str = REFUSE
     contrasts: int = 0
     channel: int | None = None
 
@@ -60,6 +63,7 @@ class Making:
             _plain(settings["scale"]),
             _plain(settings["spacing"]),
             **{name: settings[name] for name in ("precision", "ensemble", "back_projection")},
+            between_scales=settings.get("between_scales", REFUSE),
             contrasts=contrasts,
         )
 
@@ -74,6 +78,7 @@ class Making:
                 scale=_plain(settings["request"]["scale"]),
                 spacing=_plain(settings["request"]["spacing"]),
                 **{name: settings[name] for name in ("precision", "ensemble", "back_projection")},
+                between_scales=settings.get("between_scales", REFUSE),
                 contrasts=len(record.get("inputs", ())),
                 channel=record.get("channel"),
             )

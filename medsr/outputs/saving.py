@@ -60,7 +60,7 @@ class SaveImageWithRecordd(SaveImaged):
         consistency: write |degrade(SR) - LR| too, on the LR grid and in the image's units: what the result gets
             wrong about what was measured, were LR images made as the inferer's degradation says.
         bids: name results as BIDS derivatives, with a sidecar.
-        settings: further facts for the record: device, precision, seed.
+        settings: further facts for the record, beside the options of the inferer: device, seed.
         weights: file that the network was filled from; the bundle's `models/model.pt` by default.
     """
 
@@ -208,7 +208,7 @@ class SaveImageWithRecordd(SaveImaged):
             sr=result.sr,
             scale=run.scale,
             intensity={"offset": offset, "scale": scale},
-            settings={**self.settings, "request": dict(run.request)},
+            settings={**run.settings, **self.settings, "request": dict(run.request)},
             seconds=run.seconds,
             tiles=run.tiles,
             warnings=warnings,

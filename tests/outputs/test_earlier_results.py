@@ -57,6 +57,7 @@ def test_one_number_is_the_same_on_every_axis(paths: OutputPaths, making: Making
         {"scale": None, "spacing": (2.0,)},
         {"precision": "bfloat16"},
         {"back_projection": 1},
+        {"between_scales": "up-and-down"},
         {"contrasts": 2},
     ],
     ids=str,
