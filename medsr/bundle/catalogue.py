@@ -39,27 +39,27 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """The folder's name, by which MONAI knows the bundle too."""
+        """The name of the folder, by which MONAI knows the bundle too."""
         return self.root.resolve().name
 
     @property
     def weights(self) -> Path:
-        """The weight file that is used unless another is asked for."""
+        """The weight file that is used unless the user names another one."""
         return self.root / "models" / "model.pt"
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """Contents of `configs/metadata.json`."""
+        """The contents of `configs/metadata.json`."""
         return self._read("metadata")
 
     @cached_property
     def inference(self) -> dict[str, Any]:
-        """Contents of `configs/inference.json`."""
+        """The contents of `configs/inference.json`."""
         return self._read("inference")
 
     @property
     def enlarges(self) -> bool:
-        """Whether the bundle super-resolves; others (segmentation networks) serve losses and evaluation."""
+        """Whether the bundle super-resolves; the others (segmentation networks) serve losses and evaluations."""
         inferer = self.inference.get("inferer", {})
         return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
 
@@ -88,7 +88,7 @@ class Bundle:
 
 
 def list_bundles() -> Iterator[Bundle]:
-    """Installed bundles; of two with one name the first found."""
+    """Yield the installed bundles; of two bundles with the same name, the first one that is found."""
     seen: set[str] = set()
     for directory in bundle_directories():
         for root in sorted(directory.iterdir()):
@@ -98,10 +98,16 @@ def list_bundles() -> Iterator[Bundle]:
 
 
 def find_bundle(name: str | os.PathLike[str]) -> Bundle:
-    """A bundle by its name or folder.
+    """Return a bundle by its name or its folder.
 
     Raises:
-        InputError: there is none; the installed ones are named.
+        InputError: If there is no such bundle; the message names those that are installed.
+
+    Examples:
+        >>> from medsr.bundle import find_bundle
+        >>> bundle = find_bundle("recnn3d")
+        >>> bundle.name, bundle.enlarges, bundle.metadata["trained_on"]["dimensions"][:2]
+        ('recnn3d', True, '3D')
     """
     path = Path(name).expanduser()
     installed = {} if os.sep in str(name) else {bundle.name: bundle for bundle in list_bundles()}

@@ -48,7 +48,7 @@ def inference_items(
     images = find_images(inputs, series=series)
     if contrasts is not None:
         if output_ext in (DICOM, PNG):
-            raise InputError(f"several contrasts are not written as {output_ext}; write them as .nii.gz")
+            raise InputError(f"Multi-contrast results cannot be written as {output_ext}; use .nii.gz")
         groups = contrast_groups(images, contrasts)
         return [{"image": [str(s.path) for s in group], "stem": [s.stem for s in group]} for group in groups]
     for image in images:

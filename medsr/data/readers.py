@@ -35,23 +35,33 @@ _LOGGER = logging.getLogger(__name__)
 def read_volume(
     path: PathLike, *, series: str | None = None, max_voxels: int | None = None, luminance: bool = False
 ) -> Volume:
-    """Reads one 3D image.
+    """Read one 3D image.
 
     Args:
-        path: a NIfTI, MGH, NRRD or MetaImage file, either file of an Analyze pair, a grey PNG or TIFF picture, a
+        path: A NIfTI, MGH, NRRD or MetaImage file, either file of an Analyze pair, a grey PNG or TIFF picture, a
             folder of such pictures (a stack of slices, see `stack_slices`), a folder or .zip with a DICOM series, or
             one DICOM file (enhanced multi-frame, or one slice).
-        series: SeriesInstanceUID to read from a DICOM folder that holds several; without it the environment
-            variable ``MEDSR_DICOM_SERIES`` decides.
-        max_voxels: the most voxels that the image may have; without it the environment variable
-            ``MEDSR_MAX_VOXELS`` decides, without that 2^30.
-        luminance: take the luminance of a picture in colour, which is refused otherwise.
+        series: The SeriesInstanceUID to read from a DICOM folder that holds several series; if it is None, the
+            environment variable ``MEDSR_DICOM_SERIES`` decides.
+        max_voxels: The largest number of voxels that the image may have; if it is None, the environment variable
+            ``MEDSR_MAX_VOXELS`` decides, and without that the limit is 2^30.
+        luminance: Whether to take the luminance of a colour picture, which is refused otherwise.
 
     Returns:
-        The volume: float32 intensities in the file's units, RAS affine in mm, and where they came from.
+        The volume: float32 intensities in the units of the file, the RAS affine in mm, and where they came from.
 
     Raises:
-        InputError: the file is missing, unreadable or not one finite 3D image; the message is one line.
+        InputError: If the file is missing, unreadable or not one finite 3D image; the message is one line.
+
+    Examples:
+        >>> import nibabel, numpy
+        >>> from medsr.data.readers import read_volume
+        >>> nibabel.save(nibabel.Nifti1Image(numpy.ones((4, 5, 6), "int16"), numpy.diag([2, 2, 3, 1])), "a.nii.gz")
+        >>> volume = read_volume("a.nii.gz")
+        >>> volume.data.shape, volume.data.dtype.name, volume.meta["original_dtype"]
+        ((4, 5, 6), 'float32', 'int16')
+        >>> volume.affine.diagonal().tolist()
+        [2.0, 2.0, 3.0, 1.0]
     """
     path = Path(path).expanduser()
     name = path.name.lower()

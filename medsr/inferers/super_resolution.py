@@ -98,6 +98,17 @@ class SuperResolutionInferer(Inferer):
         device: where the network is moved to and runs; by default where it is.
         output_device: where results are collected.
         max_voxels: largest result that is attempted.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from medsr.inferers import SuperResolutionInferer
+        >>> from medsr.networks import create
+        >>> network = create("recnn-10l", depth=3, features=4)
+        >>> lr = MetaTensor(torch.rand(1, 1, 8, 10, 6), affine=torch.diag(torch.tensor([1.0, 1.0, 3.0, 1.0])))
+        >>> sr = SuperResolutionInferer(spacing=1.0, memory_mb=64)(lr, network)
+        >>> tuple(sr.shape), sr.affine.diagonal().tolist(), sr.affine[2, 3].item()
+        ((1, 1, 8, 10, 18), [1.0, 1.0, 1.0, 1.0], -1.0)
     """
 
     def __init__(

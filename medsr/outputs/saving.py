@@ -37,7 +37,7 @@ __all__ = ["EXTENSIONS", "OutputPaths", "SaveImageWithRecordd", "output_paths", 
 
 logger = logging.getLogger(__name__)
 
-_ONE_CONTRAST = "several contrasts are no DICOM series and no stack of pictures; write them as .nii.gz"
+_ONE_CONTRAST = "Multi-contrast results cannot be written as DICOM or PNG; use .nii.gz"
 
 
 class SaveImageWithRecordd(SaveImaged):

@@ -111,27 +111,34 @@ def upscale(
     """Enlarge a 3D image with a bundle.
 
     Args:
-        image: path of a NIfTI, NRRD, MetaImage file or DICOM folder, a nibabel or SimpleITK image, or a MetaTensor
-            (X, Y, Z) or (1, X, Y, Z) with its affine.
-        bundle: name of an installed bundle, or a bundle's folder.
-        scale: enlargement, one number or one per array axis.
-        spacing: target voxel size in mm, one number or one per array axis, instead of `scale`.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        settings: further entries of the bundle's `inference.json` to replace ("precision", "memory_mb", ...).
+        image: The path of a NIfTI, NRRD or MetaImage file or of a DICOM folder, a nibabel or SimpleITK image, or a
+            MetaTensor (X, Y, Z) or (1, X, Y, Z) with its affine.
+        bundle: The name of an installed bundle, or the folder of a bundle.
+        scale: The scale, one number or one per array axis.
+        spacing: The target voxel size in mm, one number or one per array axis, instead of `scale`.
+        device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        settings: Further entries of the bundle's `inference.json` to replace ("precision", "memory_mb", ...).
 
     Returns:
-        The enlarged image in float32 and the input's intensity units, on the SR grid: a nibabel or SimpleITK image
-        for one of those, else a MetaTensor (1, X, Y, Z).
+        The SR image in float32, in the intensity units of the input and on the SR grid: a nibabel or SimpleITK image
+        if the input is one, else a MetaTensor (1, X, Y, Z).
 
     Raises:
-        GridError: an impossible scale or spacing.
-        InputError: an image or bundle that cannot be used.
+        GridError: If the scale or the spacing is impossible.
+        InputError: If the image or the bundle cannot be used.
+
+    Examples:
+        >>> import nibabel, numpy, medsr
+        >>> lr = nibabel.Nifti1Image(numpy.random.rand(8, 10, 6).astype("float32"), numpy.diag([1, 1, 3, 1]))
+        >>> sr = medsr.upscale(lr, bundle="recnn3d", spacing=1.0, device="cpu")
+        >>> sr.shape, [float(d) for d in sr.header.get_zooms()]
+        ((8, 10, 18), [1.0, 1.0, 1.0])
     """
     return Upscaler(bundle, scale=scale, spacing=spacing, device=device, **settings)(image)
 
 
 def _as_nifti(result: MetaTensor, header: Any | None) -> nib.Nifti1Image:
-    """A NIfTI image that says as much about its space as the input's header."""
+    """Return a NIfTI image that says as much about its space as the header of the input."""
     affine = result.affine.numpy()
     image = nib.Nifti1Image(result.as_tensor().numpy()[0], affine, None if header is None else header.copy())
     image.set_data_dtype(np.float32)
