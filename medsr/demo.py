@@ -32,10 +32,10 @@ _MARGIN = 6  # voxels kept around the brain
 
 
 def mni152() -> tuple[np.ndarray, Grid]:
-    """The MNI152 T1 template at 1 mm, brain only, cropped to it: (X, Y, Z) float32 and its grid.
+    """Return the MNI152 T1 template at 1 mm, brain only, cropped to it: (X, Y, Z) float32 and its grid.
 
     Raises:
-        MedsrError: nilearn is not installed.
+        MedsrError: Nilearn is not installed.
     """
     try:
         from nilearn.datasets import load_mni152_template

@@ -49,7 +49,7 @@ def former_arguments(**present: str) -> Callable[[Callable[P, R]], Callable[P, R
     """Let a function take arguments by the names that they had before.
 
     Args:
-        present: former name -> present one.
+        present: Former name -> present one.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -30,10 +30,10 @@ def begin(seed: int = 0) -> None:
     place as the values that they stand for; random generators are seeded; freed memory is kept.
 
     Args:
-        seed: of Python, NumPy and torch.
+        seed: The seed of Python, NumPy and torch.
 
     Raises:
-        MedsrError: an entry that the config files do not have, or a value that makes no sense.
+        MedsrError: If there is an entry that the config files do not have, or a value that makes no sense.
     """
     report_user_errors()
     run = _find_run()
@@ -79,7 +79,7 @@ def _named_files(given: Any) -> list[Path]:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """Every config of a bundle, for a workflow that does not tell which of them it was made of."""
+    """Return every config of a bundle, for a workflow that does not tell which of them it was made of."""
     others = [path.name for path in sorted(folder.glob("*.json")) if path.name not in (*_MAIN, "metadata.json")]
     return [folder / name for name in (*_MAIN, *others) if (folder / name).is_file()]
 
@@ -118,7 +118,7 @@ def _differences(written: Any, running: Any, place: str = "") -> Iterator[tuple[
 
 
 def _are_alike(before: Any, value: Any) -> bool:
-    """Whether to look into both: dictionaries of one class of component, or lists of one length."""
+    """Return whether to look into both: dictionaries of one class of component, or lists of one length."""
     if isinstance(before, dict) and isinstance(value, dict):
         return before.get("_target_") == value.get("_target_")
     return isinstance(before, list) and isinstance(value, list) and len(before) == len(value)

@@ -16,7 +16,7 @@ SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as 
 
 
 def bundle_directories() -> list[Path]:
-    """Folders in which bundles are looked for: those of the environment, then the ones that came with medsr."""
+    """Return the folders that are searched for bundles: those of the environment variable, then those of medsr."""
     package = Path(__file__).resolve().parent.parent
     named = [Path(p).expanduser() for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
     return [d for d in (*named, package.parent / "bundles", package / "_bundles") if d.is_dir()]
@@ -26,10 +26,10 @@ class Bundle:
     """A bundle on disk.
 
     Args:
-        root: folder with `configs/inference.json` and `configs/metadata.json`.
+        root: The folder with `configs/inference.json` and `configs/metadata.json`.
 
     Raises:
-        InputError: the folder is not a bundle.
+        InputError: If the folder is not a bundle.
     """
 
     def __init__(self, root: str | Path) -> None:

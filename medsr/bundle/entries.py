@@ -30,13 +30,13 @@ def checked(
     """Return entries of a config with the values that they stand for; see `medsr.bundle.settings`.
 
     Args:
-        given: values by id, such as "scale" or "inferer::tile_size" (or with #, MONAI's older separator).
-        config: whose entries may be replaced.
-        owner: what the config is called in messages.
-        expressions: whether a text may be an expression, a reference or a macro of MONAI, which stays as it is.
+        given: The values by id, such as "scale" or "inferer::tile_size" (or with #, MONAI's older separator).
+        config: The config, whose entries may be replaced.
+        owner: What the config is called in messages.
+        expressions: Whether a text may be an expression, a reference or a macro of MONAI, which stays as it is.
 
     Raises:
-        MedsrError: an entry that the config does not have, with the nearest that it has; or an impossible value.
+        MedsrError: If the config has no such entry (the message names the nearest), or a value is impossible.
     """
     given = {key.replace("#", SEPARATOR): value for key, value in given.items()}
     result = {}
@@ -53,7 +53,7 @@ def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any
     """What the config says at a place, references followed; `_ANYTHING` where every entry is as good as another.
 
     Raises:
-        InputError: there is no such entry.
+        InputError: If there is no such entry.
     """
     node: Any = config
     inside = False  # of a component: dictionaries there are data
@@ -86,7 +86,7 @@ def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any
 
 
 def _is_section(node: Mapping[str, Any]) -> bool:
-    """Whether a dictionary holds parts of a workflow (`train`, `validate`), so is no data."""
+    """Return whether a dictionary holds parts of a workflow (`train`, `validate`), so is no data."""
     return any(isinstance(value, Mapping) and "_target_" in value for value in node.values())
 
 
@@ -107,8 +107,8 @@ def _parameters(target: str, name: str) -> tuple[dict[str, Any], bool]:
     """Arguments of a component with their defaults, and whether it takes others too.
 
     Args:
-        target: dotted path, or name of a class of MONAI.
-        name: of a network, for a component that makes networks by name.
+        target: Dotted path, or name of a class of MONAI.
+        name: The name of a network, for a component that makes networks by name.
     """
     if target.startswith(_LANGUAGE):
         return {}, True
@@ -143,7 +143,7 @@ def _locator() -> ComponentLocator:
 
 
 def _unknown(path: list[str], depth: int, known: Iterable[str], owner: str) -> InputError:
-    """The error about an entry that is not there, with the nearest that is."""
+    """Return the error about an entry that is not there, with the nearest that is."""
     names = [name for name in known if not name.startswith("_")]
     nearest = difflib.get_close_matches(path[depth], names, n=1, cutoff=0)
     place = SEPARATOR.join(path[:depth])

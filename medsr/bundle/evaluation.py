@@ -29,15 +29,15 @@ class EvaluationReports:
     """Compare SR images with HR ones and with interpolation: fidelity, and what networks make of them.
 
     Args:
-        output_dir: folder of the tables.
-        method: name of the evaluated method.
-        baseline: name of the interpolation.
-        protocol: of the fidelity metrics; see `medsr.metrics.CaseReport`.
-        plane: of the slices that networks are shown.
-        segmentation_network: judge whose Dice on HR, interpolated and SR images is compared; None for none.
-        feature_network: whose features Fréchet distances compare; None for none.
-        feature_tap: layer of that network.
-        device: of the feature network.
+        output_dir: The folder of the tables.
+        method: The name of the evaluated method.
+        baseline: The name of the interpolation.
+        protocol: The protocol of the fidelity metrics; see `medsr.metrics.CaseReport`.
+        plane: The plane of the slices that networks are shown.
+        segmentation_network: Judge whose Dice on HR, interpolated and SR images is compared; None for none.
+        feature_network: The feature network, whose features Fréchet distances compare; None for none.
+        feature_tap: The layer of that network.
+        device: The device of the feature network.
     """
 
     def __init__(

@@ -28,9 +28,9 @@ class VolumePreprocessing(Compose):
     """Read volumes of any supported format on their own grid, as (C, X, Y, Z), to about [0, 1].
 
     Args:
-        keys: of the images; the first one's intensities are normalised, so that label maps stay as they are.
-        series: SeriesInstanceUID to read from DICOM inputs that hold several.
-        method: of normalisation; see `medsr.transforms.NormalizeIntensityRecordedd`.
+        keys: The keys of the images; the first one's intensities are normalised, so that label maps stay as they are.
+        series: The SeriesInstanceUID to read from DICOM inputs that hold several.
+        method: The method of normalisation; see `medsr.transforms.NormalizeIntensityRecordedd`.
     """
 
     def __init__(self, keys: KeysCollection = "image", series: str | None = None, method: str = "percentile") -> None:
@@ -42,9 +42,9 @@ class ImageLoader(DataLoader):
     """Load the images of a dataset one by one, or in batches where they are of one size.
 
     Args:
-        dataset: of items with an `image`.
-        batch_size: images at a time; each keeps what was found out about it.
-        others: further arguments of MONAI's data loader.
+        dataset: The dataset of items with an `image`.
+        batch_size: The images at a time; each keeps what was found out about it.
+        others: Further arguments of MONAI's data loader.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int = 1, **others: Any) -> None:
@@ -55,11 +55,11 @@ class SuperResolutionPostprocessing(Compose):
     """Give the SR image its units and its grid, and write it with its record; see `SaveImageWithRecordd`.
 
     Args:
-        output_dir: folder of the results.
-        bundle_root: folder of the bundle.
-        device: on which the network runs, for the record.
-        weights: file that the network was filled from.
-        saving: further arguments of `SaveImageWithRecordd`: output_ext, output_postfix, preview, consistency, bids.
+        output_dir: The folder of the results.
+        bundle_root: The folder of the bundle.
+        device: The device on which the network runs, for the record.
+        weights: The file that the network was filled from.
+        saving: Further arguments of `SaveImageWithRecordd`: output_ext, output_postfix, preview, consistency, bids.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class LabelMapPostprocessing(Compose):
     """Turn the logits of a segmentation network into a label map, and write it; see `SaveLabelMapd`.
 
     Args:
-        output_dir: folder of the results.
-        saving: further arguments of `SaveLabelMapd`: output_ext, output_postfix.
+        output_dir: The folder of the results.
+        saving: Further arguments of `SaveLabelMapd`: output_ext, output_postfix.
     """
 
     def __init__(self, output_dir: str | Path, **saving: Any) -> None:
@@ -95,15 +95,15 @@ class Inference(SupervisedEvaluator):
     MONAI looks for the properties of a bundle.
 
     Args:
-        device: to run on.
-        val_data_loader: batches of the dataset.
-        network: to run.
-        inferer: that runs it.
-        weights: file to fill it from; None leaves it as it is.
-        postprocessing: of each item.
-        val_handlers: further handlers, such as reports.
-        amp: mixed precision of MONAI's own; ours is an option of the inferer.
-        others: further arguments of MONAI's evaluator.
+        device: The device to run on.
+        val_data_loader: Batches of the dataset.
+        network: The network to run.
+        inferer: The inferer that runs it.
+        weights: The file to fill it from; None leaves it as it is.
+        postprocessing: The postprocessing of each item.
+        val_handlers: Further handlers, such as reports.
+        amp: Mixed precision of MONAI's own; ours is an option of the inferer.
+        others: Further arguments of MONAI's evaluator.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ def inference_parser(bundle: Bundle, entries: Mapping[str, Any]) -> ConfigParser
 
 
 def _holds_text(value: Any) -> bool:
-    """Whether a value is a text or a list of texts; other lists and dictionaries are parts of a config."""
+    """Return whether a value is a text or a list of texts; other lists and dictionaries are parts of a config."""
     return isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(v, str) for v in value))
 
 
@@ -46,14 +46,14 @@ def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> Lo
     """Build the network of a bundle, its weights loaded, and everything around it.
 
     Args:
-        bundle: that super-resolves.
-        settings: entries of `inference.json` to replace ("scale", "device", "output_dir", ...); see
+        bundle: The bundle that super-resolves.
+        settings: The entries of `inference.json` to replace ("scale", "device", "output_dir", ...); see
             `medsr.bundle.settings`. Texts are taken literally, not as MONAI's expressions.
 
     Raises:
-        InputError: a bundle that does not super-resolve; weights that are missing, changed since their hash was
+        InputError: A bundle that does not super-resolve; weights that are missing, changed since their hash was
             recorded, unreadable, or do not fit the network; an unknown setting.
-        MedsrError: a setting that makes no sense.
+        MedsrError: A setting that makes no sense.
     """
     entries = checked_settings(bundle, settings or {})
     parser = inference_parser(bundle, entries)
@@ -71,8 +71,8 @@ def checked_settings(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, A
     """Return settings of a bundle's inference as the values that they stand for, before anything is loaded.
 
     Raises:
-        InputError: a bundle that does not super-resolve, or an unknown setting.
-        MedsrError: a setting that makes no sense.
+        InputError: A bundle that does not super-resolve, or an unknown setting.
+        MedsrError: A setting that makes no sense.
     """
     if not bundle.enlarges:
         raise InputError(f"bundle {bundle.name} does not enlarge images; choose another, see `medsr bundles`")
@@ -80,16 +80,16 @@ def checked_settings(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def trained_network(root: str | Path | None, weights: str = "model.pt", **entries: Any) -> nn.Module | None:
-    """The network of a bundle with its weights, in evaluation mode: a judge for losses and metrics.
+    """Return the network of a bundle with its weights, in evaluation mode: a judge for losses and metrics.
 
     Args:
-        root: a bundle's folder, or the name of an installed one; None for no network (configs have a part that is
+        root: A bundle's folder, or the name of an installed one; None for no network (configs have a part that is
             switched off evaluated all the same).
-        weights: file in the bundle's `models`, or the path of another.
-        entries: of its `inference.json` to replace, such as the number of classes.
+        weights: The file in the bundle's `models`, or the path of another.
+        entries: The entries of its `inference.json` to replace, such as the number of classes.
 
     Raises:
-        InputError: no such bundle, or weights that cannot be used.
+        InputError: No such bundle, or weights that cannot be used.
     """
     if root is None:
         return None
@@ -116,7 +116,7 @@ class LoadedBundle:
 
         Args:
             item: `image` is a path, or a MetaTensor (1, X, Y, Z), which is not loaded.
-            save: run the bundle's saving transform too.
+            save: Run the bundle's saving transform too.
         """
         data: Any = dict(item)
         in_memory = isinstance(data["image"], torch.Tensor)

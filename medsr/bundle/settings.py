@@ -26,11 +26,11 @@ class Setting:
     """The kind of a value that a user may set.
 
     Attributes:
-        expected: what a value must be, in words.
-        read: return the value of a text or a Python object; ValueError or TypeError for what is none, or MedsrError
+        expected: What a value must be, in words.
+        read: Return the value of a text or a Python object; ValueError or TypeError for what is none, or MedsrError
             where there is more to say.
-        help: what the setting does.
-        optional: whether None, or the text "none", is a value too.
+        help: What the setting does.
+        optional: Whether None, or the text "none", is a value too.
     """
 
     expected: str
@@ -42,11 +42,11 @@ class Setting:
         """Return the value that a text or a Python object stands for.
 
         Args:
-            name: what the setting is called, for messages.
-            value: as a command line, a form, a file or a program gives it.
+            name: What the setting is called, for messages.
+            value: As a command line, a form, a file or a program gives it.
 
         Raises:
-            MedsrError: it is no such value; one line that says what was expected and what came.
+            MedsrError: If it is no such value; one line that says what was expected and what came.
         """
         if self.optional and (value is None or (isinstance(value, str) and value.strip().lower() in _NONE)):
             return None
@@ -106,7 +106,7 @@ def _read_switch(value: Any) -> bool:
 
 
 def _read_number(value: Any) -> Any:
-    """A finite number; whole numbers stay whole, fractions stay fractions."""
+    """Return a finite number; whole numbers stay whole, fractions stay fractions."""
     if isinstance(value, str):
         value = _number_of_text(value)
     elif hasattr(value, "item") and getattr(value, "ndim", 0) == 0:  # numpy and torch scalars
@@ -145,7 +145,7 @@ def _bound(least: float, above: float = -math.inf) -> str:
 
 
 def _items(value: Any) -> list[Any]:
-    """One value, or several as a list, a tuple, an array or a text ("1 1 3", "1,1,3", "1x1x3", "[1, 1, 3]")."""
+    """Return one value, or several as a list, a tuple, an array or a text ("1 1 3", "1,1,3", "1x1x3", "[1, 1, 3]")."""
     if isinstance(value, str):
         value = [word for word in re.split(r"[\s,x]+", value.strip("[]() ")) if word]
     items = list(value) if hasattr(value, "__len__") and not isinstance(value, dict) else [value]
@@ -155,7 +155,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """One number or a list; of a number that is not finite `medsr.geometry` knows more to say."""
+    """Return one number or a list; of a number that is not finite `medsr.geometry` knows more to say."""
     items = [item if isinstance(item, float) else _read_number(item) for item in _items(value)]
     return items[0] if len(items) == 1 else items
 
@@ -290,8 +290,8 @@ def setting_for(path: Sequence[str], default: Any) -> Setting | None:
     """Return the kind of an entry of a config, by its name or else by its default.
 
     Args:
-        path: of the entry, level by level: ("inferer", "tile_size").
-        default: what the config says; None in it allows None.
+        path: The path of the entry, level by level: ("inferer", "tile_size").
+        default: What the config says; None in it allows None.
 
     Returns:
         None for what this parser leaves to the config: dictionaries, lists, expressions, and what no default tells.
@@ -308,5 +308,5 @@ def setting_for(path: Sequence[str], default: Any) -> Setting | None:
 
 
 def _read_text_or_structure(value: Any) -> Any:
-    """A text; or a dictionary or a list, which a name may stand for: a degradation with its arguments."""
+    """Return a text; or a dictionary or a list, which a name may stand for: a degradation with its arguments."""
     return value if isinstance(value, dict | list | tuple) else _read_text(value)

@@ -30,16 +30,17 @@ class TrainingLoader(DataLoader):
     """Draw the batches of an epoch by the weights of the dataset's items, from nothing but seed and epoch.
 
     Args:
-        dataset: with its items in `data`.
-        batch_size: items of a batch.
-        seed: of the draws.
-        steps: batches of an epoch, over all processes.
-        samples: items of an epoch, instead.
-        scales: to draw one from for each batch, for networks of any scale; the dataset is then a `ScaledDataset`.
-        num_workers: processes that prepare items; 0 prepares them in this one.
+        dataset: The dataset, with its items in `data`.
+        batch_size: The items of a batch.
+        seed: The seed of the draws.
+        steps: Batches of an epoch, over all processes.
+        samples: The items of an epoch, instead.
+        scales: The scales to draw from, one for each batch, for networks of any scale; the dataset must then be a
+            `ScaledDataset`.
+        num_workers: Processes that prepare items; 0 prepares them in this one.
 
     Raises:
-        InputError: neither or both of `steps` and `samples`, or nothing to draw.
+        InputError: Neither or both of `steps` and `samples`, or nothing to draw.
     """
 
     def __init__(
@@ -70,19 +71,19 @@ class _StandardRun:
     The names of the arguments are those of MONAI's trainer, in which MONAI looks for the properties of a bundle.
 
     Args:
-        network: to train.
-        optimizer: of the network.
-        scheduler: of its learning rate, stepped after every iteration.
-        train_data_loader: batches, each with its scale where the network needs one.
-        validator: see `Validation`.
-        directory: of checkpoints and networks.
-        train_handlers: further handlers, registered before the standard ones.
-        seed: of the run.
-        resume: continue from the newest checkpoint in `directory`.
-        val_interval: epochs between validations.
-        time_budget_minutes: stop after the last epoch that fits; None for no limit.
-        initial_weights: file to fill the network from before the first epoch; None for none.
-        trainer: further arguments of the trainer: device, max_epochs, loss_function, inferer, amp.
+        network: The network to train.
+        optimizer: The optimiser of the network.
+        scheduler: The scheduler of its learning rate, stepped after every iteration.
+        train_data_loader: Batches, each with its scale where the network needs one.
+        validator: See `Validation`.
+        directory: The directory of checkpoints and networks.
+        train_handlers: Further handlers, registered before the standard ones.
+        seed: The seed of the run.
+        resume: Continue from the newest checkpoint in `directory`.
+        val_interval: Epochs between validations.
+        time_budget_minutes: Stop after the last epoch that fits; None for no limit.
+        initial_weights: The file to fill the network from before the first epoch; None for none.
+        trainer: Further arguments of the trainer: device, max_epochs, loss_function, inferer, amp.
     """
 
     def __init__(
@@ -154,14 +155,14 @@ class Validation(SupervisedEvaluator):
     The names of the arguments are those of MONAI's evaluator, in which MONAI looks for the properties of a bundle.
 
     Args:
-        device: to run on.
-        val_data_loader: batches of the validation images, each with its scale where the network needs one.
-        network: that is trained.
-        inferer: that runs it.
-        key_val_metric: name and metric; the largest value counts as the best.
-        postprocessing: of each item.
-        val_handlers: further handlers.
-        amp: mixed precision.
+        device: The device to run on.
+        val_data_loader: Batches of the validation images, each with its scale where the network needs one.
+        network: The network that is trained.
+        inferer: The inferer that runs it.
+        key_val_metric: The name and metric; the largest value counts as the best.
+        postprocessing: The postprocessing of each item.
+        val_handlers: Further handlers.
+        amp: Mixed precision.
     """
 
     def __init__(

@@ -31,12 +31,12 @@ class WeightFile:
     """A weight file that may be on this computer.
 
     Attributes:
-        name: such as recnn3d/model.pt or vgg19-imagenet.
-        target: where it belongs.
-        present: where it is.
-        sha256: that it must have; None for one that nobody recorded.
-        facts: for people: purpose, terms, source, and bytes where they are known.
-        entry: of the catalogue, if it is no bundle's.
+        name: Such as recnn3d/model.pt or vgg19-imagenet.
+        target: Where it belongs.
+        present: Where it is.
+        sha256: The SHA-256 that it must have; None for one that nobody recorded.
+        facts: The facts for people: purpose, terms, source, and bytes where they are known.
+        entry: The entry of the catalogue, if it is no bundle's.
     """
 
     name: str
@@ -63,7 +63,7 @@ class WeightFile:
         """Return what is wrong with it, or None.
 
         Args:
-            required: whether its absence is a fault, as that of a bundle's recorded file always is.
+            required: Whether its absence is a fault, as that of a bundle's recorded file always is.
         """
         if self.present is None:
             expected = required or (self.entry is None and self.sha256 is not None)
@@ -82,8 +82,8 @@ class WeightFile:
         """Copy a file to where this one belongs, unless it lies there.
 
         Raises:
-            InputError: it cannot be read, or is not this file.
-            OutputError: the copy cannot be written.
+            InputError: If it cannot be read, or is not this file.
+            OutputError: If the copy cannot be written.
         """
         if self.sha256 is None:
             raise InputError(f"{source}: expected a file whose hash is recorded, got {self.name}; record it first")
@@ -102,10 +102,10 @@ def known_weight_files(names: Sequence[str] = ()) -> list[WeightFile]:
     """Return the files of the installed bundles, then the public ones.
 
     Args:
-        names: only these, if any.
+        names: Only these, if any.
 
     Raises:
-        InputError: no file is called so.
+        InputError: If no file is called so.
     """
     files = {file.name: file for file in (*_of_bundles(), *_public())}
     for name in names:
@@ -144,11 +144,11 @@ def recognise(files: Sequence[Path], folder: Path | None = None) -> Recognised:
     """Find out by their hashes which weight files some files are, whatever their names.
 
     Args:
-        files: each must be a known one.
-        folder: of whose .pt and .pth files the known ones are taken.
+        files: Each must be a known one.
+        folder: The folder of whose .pt and .pth files the known ones are taken.
 
     Raises:
-        InputError: neither is given; a file that is not known, or cannot be read; a folder with none that is.
+        InputError: If neither is given; a file that is not known, or cannot be read; a folder with none that is.
     """
     if not files and folder is None:
         raise InputError("expected files to import, or --from-directory DIR; got neither")
@@ -187,11 +187,11 @@ def write_bundle_hashes(bundle: str | Path) -> Path:
     """Write the hashes of a bundle's weight files beside them, as their maker; return that file.
 
     Args:
-        bundle: name or folder of a bundle, or its folder of models.
+        bundle: The name or folder of a bundle, or its folder of models.
 
     Raises:
-        InputError: no such bundle, no weight files, or one that holds something else.
-        OutputError: the file of hashes cannot be written.
+        InputError: No such bundle, no weight files, or one that holds something else.
+        OutputError: If the file of hashes cannot be written.
     """
     folder = Path(bundle).expanduser()
     if folder.name != "models" or not folder.is_dir():

@@ -29,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands."""
+    """Return the parser of all subcommands."""
     parser = _Parser(
         prog="medsr",
         description="Medical image super-resolution. Research use only; not for diagnosis.",
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _mistake(error: Exception) -> MedsrError | None:
-    """The user's mistake behind an exception, if there is one."""
+    """Return the user's mistake behind an exception, if there is one."""
     if isinstance(error, MedsrError):
         return error
     from medsr.engines import user_error  # loads torch, which a wrong argument need not wait for

@@ -50,10 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(table: str) -> list[Row]:
-    """The rows of a table, its evaluated method under another name if one is given.
+    """Return the rows of a table, its evaluated method under another name if one is given.
 
     Raises:
-        InputError: no such table, an empty one, or a name for a table with several evaluated methods.
+        InputError: No such table, an empty one, or a name for a table with several evaluated methods.
     """
     from medsr.metrics import Row, read_csv
 

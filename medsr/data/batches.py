@@ -16,10 +16,10 @@ def collate_images(items: Sequence[Mapping[str, Any]]) -> Any:
     For the `collate_fn` of a data loader.
 
     Args:
-        items: with an `image` (C, *spatial) each.
+        items: The items, with an `image` (C, *spatial) each.
 
     Raises:
-        InputError: images of different sizes or numbers of channels.
+        InputError: Images of different sizes or numbers of channels.
     """
     first = items[0]["image"]
     for item in items[1:]:

@@ -23,15 +23,15 @@ File = TypeVar("File", bound=_File)
 
 
 def in_order(cases: Iterable[Mapping[str, File]], names: Sequence[str], advice: str) -> list[list[File]]:
-    """The files of each case in the order of the contrasts.
+    """Return the files of each case in the order of the contrasts.
 
     Args:
-        cases: files by contrast; those of no named contrast are passed over.
-        names: of the contrasts.
-        advice: what to do where one is missing.
+        cases: The files by contrast; those of no named contrast are passed over.
+        names: The names of the contrasts.
+        advice: What to do where one is missing.
 
     Raises:
-        InputError: a case without one of the contrasts.
+        InputError: A case without one of the contrasts.
     """
     found = []
     for case in cases:
@@ -44,14 +44,14 @@ def in_order(cases: Iterable[Mapping[str, File]], names: Sequence[str], advice: 
 
 
 def contrast_groups(images: Sequence[InputImage], contrasts: Sequence[str]) -> list[list[InputImage]]:
-    """The images of each case, in the order of the contrasts.
+    """Return the images of each case, in the order of the contrasts.
 
     Images of one folder whose names differ only in the contrast are one case: sub-01_T1w.nii.gz and
     sub-01_FLAIR.nii.gz. The contrast is a whole word between underscores, the last one where there are two. Images
     whose names have none of the contrasts are passed over, with a warning.
 
     Raises:
-        InputError: fewer than two contrasts, or one twice; a case without one of them; no case.
+        InputError: Fewer than two contrasts, or one twice; a case without one of them; no case.
     """
     names = [contrasts] if isinstance(contrasts, str) else [str(name) for name in contrasts]
     if len(names) < 2 or len(set(names)) < len(names):

@@ -10,16 +10,16 @@ from medsr.files.suffixes import ANALYZE, IMAGE_SUFFIXES, PICTURE, natural_key
 
 
 def visible(folder: Path) -> list[Path]:
-    """Returns what lies in a folder and is not hidden, in natural order ("2" before "10").
+    """Return what lies in a folder and is not hidden, in natural order ("2" before "10").
 
     Raises:
-        OSError: it cannot be listed.
+        OSError: If it cannot be listed.
     """
     return sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
 
 
 def stack_slices(folder: Path) -> list[Path]:
-    """Returns the pictures that are one image, a stack, in natural order of their names.
+    """Return the pictures that are one image, a stack, in natural order of their names.
 
     A folder is a stack if it holds grey pictures, beside them no volume of any format (results lie with a preview, and
     that is a picture), and no DICOM at any depth.
@@ -28,7 +28,7 @@ def stack_slices(folder: Path) -> list[Path]:
         The pictures; none where the folder is no stack.
 
     Raises:
-        OSError: the folder cannot be listed.
+        OSError: If the folder cannot be listed.
     """
     files = [entry for entry in visible(folder) if entry.is_file()]
     slices = [file for file in files if file.name.lower().endswith(PICTURE)]
@@ -38,7 +38,7 @@ def stack_slices(folder: Path) -> list[Path]:
 
 
 def dicom_folders(folder: Path) -> list[Path]:
-    """Returns the topmost folders, from `folder` down, that hold DICOM files themselves."""
+    """Return the topmost folders, from `folder` down, that hold DICOM files themselves."""
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
@@ -49,7 +49,7 @@ def dicom_folders(folder: Path) -> list[Path]:
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file is DICOM; one that cannot be read is not."""
+    """Return whether a file is DICOM; one that cannot be read is not."""
     try:
         return is_dicom(path)
     except OSError:  # whatever it is, it does not make its folder a DICOM folder; reading one is stricter

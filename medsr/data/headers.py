@@ -23,7 +23,7 @@ class Header:
     """Grid of an image as its header states it.
 
     Attributes:
-        shape: voxels per axis; more than three for a time series.
+        shape: The voxels per axis; more than three for a time series.
         affine: (4, 4) voxel index -> world, RAS+ mm.
     """
 
@@ -36,7 +36,7 @@ class Header:
         return spacing_of(self.affine)[: len(self.shape)]
 
     def same_grid(self, other: Header, tolerance: float) -> bool:
-        """Whether two headers describe one grid, all corners within ``tolerance`` mm."""
+        """Return whether two headers describe one grid, all corners within ``tolerance`` mm."""
         return self.shape == other.shape and bool(
             largest_corner_distance(self.affine, other.affine, (*self.shape, 1)[:3]) <= tolerance
         )
@@ -46,10 +46,10 @@ def read_header(path: Path) -> Header:
     """Read the header of a NIfTI, MGH or Analyze file, or of anything ITK reads.
 
     Args:
-        path: an image file. The voxels are not read; of an uncompressed NIfTI the length is checked.
+        path: An image file. The voxels are not read; of an uncompressed NIfTI the length is checked.
 
     Raises:
-        InputError: not an image, a damaged header, or an uncompressed file that is cut short.
+        InputError: Not an image, a damaged header, or an uncompressed file that is cut short.
     """
     if path.name.lower().endswith(NIFTI + MGH):
         return _nibabel_header(path)

@@ -29,20 +29,20 @@ def inference_items(
     output_ext: str = "",
     contrasts: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One item per image below the inputs: its path as `image` and the name of its results as `stem`.
+    """Return one item per image below the inputs: its path as `image` and the name of its results as `stem`.
 
     Where contrasts are the channels of an image, one item per case, in which both are lists; see `contrast_groups`.
 
     Args:
-        inputs: an image file, a folder of images, a folder of slices (pictures), a DICOM folder, a `.zip` of one, a
+        inputs: An image file, a folder of images, a folder of slices (pictures), a DICOM folder, a `.zip` of one, a
             `.txt` list of paths, or several of them.
-        series: SeriesInstanceUID to read from folders and archives that hold several.
-        output_ext: of the results; for "dicom" and "png" the inputs' format is checked here. Whether a series can be
-            derived is checked when an image has been read, before the network runs on it.
-        contrasts: in the order of the network's channels, as they stand in the names of files.
+        series: The SeriesInstanceUID to read from folders and archives that hold several.
+        output_ext: The format of the results; for "dicom" and "png" the format of the inputs is checked here. Whether a
+            series can be derived is checked when an image has been read, before the network runs on it.
+        contrasts: The contrasts, in the order of the network's channels, as they stand in the names of files.
 
     Raises:
-        InputError: nothing was found, a path is no image, a derived series is asked of what is not DICOM, pictures
+        InputError: If nothing was found, a path is no image, a derived series is asked of what is not DICOM, pictures
             are asked of what is no 8- or 16-bit picture, or see `contrast_groups`.
     """
     images = find_images(inputs, series=series)

@@ -20,10 +20,10 @@ class InputImage:
     """One image to read.
 
     Attributes:
-        path: a file, an archive of DICOM images, or a folder that holds one DICOM series or one stack of pictures.
-        stem: case name for results, unique among the images found together.
-        is_dicom: whether ``read_volume`` will read DICOM.
-        is_picture: whether it will read a picture or a stack of pictures.
+        path: A file, an archive of DICOM images, or a folder that holds one DICOM series or one stack of pictures.
+        stem: Case name for results, unique among the images found together.
+        is_dicom: Whether ``read_volume`` will read DICOM.
+        is_picture: Whether it will read a picture or a stack of pictures.
     """
 
     path: Path
@@ -38,7 +38,7 @@ _Found = tuple[Path, Literal["volume", "dicom", "picture"]]
 def find_images(
     inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, series: str | None = None
 ) -> list[InputImage]:
-    """Finds the images behind a list of inputs.
+    """Find the images behind a list of inputs.
 
     An input is an image file; a folder, whose image files are taken (not those of its subfolders) and in
     which, at any depth, each folder with DICOM files is one image; a ``.zip`` of DICOM files, which is one image
@@ -54,14 +54,14 @@ def find_images(
     share one, the names of their parent folders are put before it ("sub-01_T1", "sub-02_T1").
 
     Args:
-        inputs: one path or several.
-        series: SeriesInstanceUID that will be read from every input.
+        inputs: One path or several.
+        series: The SeriesInstanceUID that will be read from every input.
 
     Returns:
         The images, inputs in their order, contents of folders in natural order ("2" before "10").
 
     Raises:
-        InputError: a path does not exist or is not an image, nothing was found, or two images of one folder
+        InputError: If a path does not exist or is not an image, nothing was found, or two images of one folder
             differ in the suffix only.
     """
     named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
@@ -79,7 +79,7 @@ def find_images(
 
 
 def _expand(path: Path, series: str | None, depth: int = 0) -> list[_Found]:
-    """Returns the images of one input."""
+    """Return the images of one input."""
     if path.is_dir():
         return [(path, "dicom")] if series and dicom_folders(path) else _expand_folder(path)
     if not path.exists():
@@ -136,7 +136,7 @@ def _expand_list(path: Path, series: str | None) -> list[_Found]:
 
 
 def _unique_stems(paths: list[Path]) -> list[str]:
-    """Returns a name for each image, with as many parent folders in front as it takes to tell them apart.
+    """Return a name for each image, with as many parent folders in front as it takes to tell them apart.
 
     Names that differ in case only count as equal, since some file systems cannot keep them apart.
     """

@@ -37,9 +37,9 @@ class Provenance(Carried):
     Nobody has to go back to the files: they may change or vanish afterwards, and an archive is unpacked but once.
 
     Attributes:
-        path: file, folder or archive.
-        stamps: of its files before they were read.
-        headers: of a DICOM series, without pixels, in the order of the volume; none for other formats.
+        path: The file, folder or archive.
+        stamps: The stamps of its files before they were read.
+        headers: The headers of a DICOM series, without pixels, in the order of the volume; none for other formats.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Provenance(Carried):
         """The hash of the source, of which it is certain that the image was read from it.
 
         Raises:
-            InputError: the source has changed since.
+            InputError: If the source has changed since.
         """
         self.check_unchanged()
         digest = sha256_of(self.path)

@@ -105,9 +105,9 @@ class VolumeReader(ImageReader):
     and ``get_data``, which MONAI does not guard, does the work: our error reaches the user.
 
     Args:
-        series: passed to ``read_volume``.
-        max_voxels: passed to ``read_volume``.
-        luminance: passed to ``read_volume``.
+        series: Passed to ``read_volume``.
+        max_voxels: Passed to ``read_volume``.
+        luminance: Passed to ``read_volume``.
     """
 
     def __init__(self, series: str | None = None, max_voxels: int | None = None, luminance: bool = False) -> None:
@@ -116,15 +116,15 @@ class VolumeReader(ImageReader):
         self.luminance = luminance
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Accepts every name: a file that cannot be read is this reader's to refuse."""
+        """Accept every name: a file that cannot be read is this reader's to refuse."""
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Path]:
-        """Returns the paths; nothing is opened yet."""
+        """Return the paths; nothing is opened yet."""
         return [Path(str(name)) for name in ensure_tuple(data)]
 
     def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Reads the files.
+        """Read the files.
 
         Returns:
             The array, (X, Y, Z) for one file and (C, X, Y, Z) for several, and MONAI's metadata: ``affine``,
@@ -134,7 +134,7 @@ class VolumeReader(ImageReader):
             `Provenance` of each file.
 
         Raises:
-            InputError: as ``read_volume``, the files of one case do not share one grid, or a file changed meanwhile.
+            InputError: As for ``read_volume``; or the files of one case are not on one grid, or a file has changed.
         """
         volumes, provenance = [], []
         for path in img:

@@ -32,13 +32,13 @@ class Volume:
     """One image in memory.
 
     Attributes:
-        data: intensities, float32, shape (X, Y, Z), in the file's own units (HU, scanner units).
+        data: Intensities, float32, shape (X, Y, Z), in the file's own units (HU, scanner units).
         affine: (4, 4) float64, voxel index -> world in RAS+ millimetres.
-        meta: where it came from. Always: ``filename``, ``format`` ("nifti", "mgh", "nrrd", "metaimage",
+        meta: Where it came from. Always: ``filename``, ``format`` ("nifti", "mgh", "nrrd", "metaimage",
             "dicom", "picture"), ``original_dtype``, ``sform_code``, ``qform_code`` (0 where the format has none, and 0
             for a qform that describes another grid than ``affine``), ``units`` (the header's word, "mm"),
             ``series_uid`` ("" unless DICOM) and ``warnings`` (list of one-line strings).
-        headers: data sets without pixels of a DICOM series, in the order of the volume; none for other formats.
+        headers: Data sets without pixels of a DICOM series, in the order of the volume; none for other formats.
     """
 
     data: np.ndarray
@@ -48,14 +48,14 @@ class Volume:
 
 
 def describe(**values: Any) -> dict[str, Any]:
-    """Returns the ``meta`` dictionary of a ``Volume`` with the keys every format has."""
+    """Return the ``meta`` dictionary of a ``Volume`` with the keys every format has."""
     meta: dict[str, Any] = {"sform_code": 0, "qform_code": 0, "units": "mm", "series_uid": "", "warnings": []}
     meta.update(values)
     return meta
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """Returns an exception's message on one line, without the C++ file and line that ITK puts before it."""
+    """Return an exception's message on one line, without the C++ file and line that ITK puts before it."""
     text = str(error) or type(error).__name__
     for marker in ("ITK ERROR:", "sitk::ERROR:"):
         if marker in text:
@@ -69,11 +69,11 @@ def check_affine(affine: np.ndarray, path: Path | str, origin: str) -> np.ndarra
 
     Args:
         affine: (4, 4), voxel index -> world.
-        path: the file, for the message.
-        origin: which header field the affine came from, for the message.
+        path: The file, for the message.
+        origin: The origin, which header field the affine came from, for the message.
 
     Raises:
-        InputError: the affine is degenerate.
+        InputError: If the affine is degenerate.
     """
     try:
         return geometry.check_affine(affine, origin)
@@ -85,7 +85,7 @@ def check_spacing(spacing: Any, path: Path | str, origin: str) -> tuple[float, .
     """Return voxel sizes as a header states them, in mm: see `medsr.geometry.check_spacing`.
 
     Raises:
-        InputError: a value is zero, negative, NaN or infinite.
+        InputError: If a value is zero, negative, NaN or infinite.
     """
     try:
         return geometry.check_spacing(spacing, origin)
@@ -94,10 +94,10 @@ def check_spacing(spacing: Any, path: Path | str, origin: str) -> tuple[float, .
 
 
 def check_dtype(dtype: np.dtype, path: Path | str) -> None:
-    """Refuses colour and complex voxels.
+    """Refuse colour and complex voxels.
 
     Raises:
-        InputError: the voxels are not one real number each.
+        InputError: If the voxels are not one real number each.
     """
     if dtype.fields is not None:
         raise InputError(
@@ -112,10 +112,10 @@ def check_dtype(dtype: np.dtype, path: Path | str) -> None:
 
 
 def spatial_shape(shape: tuple[int, ...], path: Path | str) -> tuple[int, int, int]:
-    """Returns the 3D shape of an array that may be 2D (one slice) or have trailing axes of size 1.
+    """Return the 3D shape of an array that may be 2D (one slice) or have trailing axes of size 1.
 
     Raises:
-        InputError: an axis has no voxels, or the array is not one 3D volume.
+        InputError: If an axis has no voxels, or the array is not one 3D volume.
     """
     shape = tuple(int(n) for n in shape)
     if not shape or min(shape) <= 0:
@@ -132,15 +132,15 @@ def spatial_shape(shape: tuple[int, ...], path: Path | str) -> tuple[int, int, i
 
 
 def check_size(shape: Sequence[int], path: Path | str, max_voxels: int | None = None) -> None:
-    """Refuses an image of more voxels than allowed, before room is made for them.
+    """Refuse an image of more voxels than allowed, before room is made for them.
 
     Args:
-        shape: as the header states it.
-        path: the file, for the message.
-        max_voxels: the limit; None takes the environment variable ``MEDSR_MAX_VOXELS``, else 2^30.
+        shape: As the header states it.
+        path: The file, for the message.
+        max_voxels: The limit; None takes the environment variable ``MEDSR_MAX_VOXELS``, else 2^30.
 
     Raises:
-        InputError: the image is larger, or the variable is no number.
+        InputError: If the image is larger, or the variable is no number.
     """
     if max_voxels is None:
         stated = os.environ.get(MAX_VOXELS_VARIABLE, str(MAX_VOXELS))
@@ -156,15 +156,15 @@ def check_size(shape: Sequence[int], path: Path | str, max_voxels: int | None = 
 
 
 def to_float32(array: np.ndarray, path: Path | str, warnings: list[str]) -> np.ndarray:
-    """Returns intensities as contiguous float32 after checking that every one of them is a finite number.
+    """Return intensities as contiguous float32 after checking that every one of them is a finite number.
 
     Args:
         array: (X, Y, Z), any real dtype.
-        path: the file, for messages.
-        warnings: a note is appended when float32 cannot hold the integers exactly.
+        path: The file, for messages.
+        warnings: A note is appended when float32 cannot hold the integers exactly.
 
     Raises:
-        InputError: there are NaN or infinite values, or values beyond the float32 range.
+        InputError: If there are NaN or infinite values, or values beyond the float32 range.
     """
     if array.dtype.kind == "f":
         _check_finite(array, path)

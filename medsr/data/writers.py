@@ -43,27 +43,27 @@ def write_volume(
     overwrite: bool = True,
     descrip: str = "",
 ) -> list[str]:
-    """Writes one volume, complete or not at all.
+    """Write one volume, complete or not at all.
 
     NIfTI stores the sform in float32, so positions come back to about 1e-7 of their size (1e-5 mm at 200 mm).
     The qform, which cannot hold a shear, is written beside it when it describes the same grid and is marked
     unknown (code 0) when not. NRRD and MetaImage store float64.
 
     Args:
-        path: name ending in .nii, .nii.gz, .nrrd or .mha.
+        path: The name ending in .nii, .nii.gz, .nrrd or .mha.
         array: (X, Y, Z) real and finite.
         affine: (4, 4), voxel index -> world, RAS, mm.
-        dtype: as stored. An integer type rounds and clips, with a warning.
+        dtype: As stored. An integer type rounds and clips, with a warning.
         like: ``Volume.meta`` of the image this one derives from: its sform and qform codes are carried over,
             so that a volume in MNI or scanner space still says so.
-        overwrite: whether a file that is already there is replaced.
-        descrip: free text of at most 79 bytes for the NIfTI header.
+        overwrite: Whether a file that is already there is replaced.
+        descrip: Free text of at most 79 bytes for the NIfTI header.
 
     Returns:
         Warnings, one line each: values rounded or clipped.
 
     Raises:
-        OutputError: an unknown suffix or dtype, NaN in the result, a sheared affine for NRRD or MetaImage, or
+        OutputError: An unknown suffix or dtype, NaN in the result, a sheared affine for NRRD or MetaImage, or
             the file cannot be written; nothing is left behind.
     """
     path = Path(path).expanduser()
@@ -86,7 +86,7 @@ def write_volume(
 
 
 def _as_stored(array: np.ndarray, dtype: DTypeLike, path: Path) -> tuple[np.ndarray, list[str]]:
-    """Returns the array in the dtype of the file, and what that cost."""
+    """Return the array in the dtype of the file, and what that cost."""
     target = np.dtype(dtype)
     if target.name not in _DTYPES:
         raise OutputError(f"{path}: expected a dtype among {', '.join(_DTYPES)}, got {target.name}")
@@ -141,7 +141,7 @@ def _write_nifti(
 
 
 def _codes(like: Mapping[str, Any]) -> tuple[int, int]:
-    """Returns the sform and qform codes for an image derived from one with this ``Volume.meta``."""
+    """Return the sform and qform codes for an image derived from one with this ``Volume.meta``."""
     # Values may have been through MONAI's collation and be tensors of one element.
     sform, qform = (int(np.ravel(np.asarray(like.get(key, 0)))[0]) for key in ("sform_code", "qform_code"))
     unknown = _SCANNER if like.get("format") == "dicom" else _ALIGNED

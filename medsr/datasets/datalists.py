@@ -30,15 +30,15 @@ def datalist(
     modalities: Iterable[str] | None = None,
     resolutions: Iterable[str] | None = None,
 ) -> Sections:
-    """The images of a dataset folder by split, ready for a MONAI ``Dataset``.
+    """Return the images of a dataset folder by split, ready for a MONAI ``Dataset``.
 
     Args:
-        name: dataset name, path of a manifest, or a manifest.
-        root: folder that holds the dataset, in any of the manifest's layouts.
-        image_key: key of the HR image; ``label`` because it is the target, and the LR image is simulated.
-        relative: give paths relative to ``root`` instead of absolute ones.
-        modalities: keep only these contrasts, None for all.
-        resolutions: keep only these kinds of target (``isotropic``, ``native``, ``in-plane``), None for all.
+        name: The dataset name, path of a manifest, or a manifest.
+        root: The folder that holds the dataset, in any of the manifest's layouts.
+        image_key: The key of the HR image; ``label`` because it is the target, and the LR image is simulated.
+        relative: Give paths relative to ``root`` instead of absolute ones.
+        modalities: Keep only these contrasts, None for all.
+        resolutions: Keep only these kinds of target (``isotropic``, ``native``, ``in-plane``), None for all.
 
     Returns:
         ``{"training": [...], "validation": [...], "test": [...]}``; an item holds the image under
@@ -49,7 +49,7 @@ def datalist(
         no split are left out (``medsr data check`` counts them).
 
     Raises:
-        InputError: unknown dataset, no such folder, two copies of one image, a missing channel, or nothing left.
+        InputError: Unknown dataset, no such folder, two copies of one image, a missing channel, or nothing left.
     """
     manifest = name if isinstance(name, Manifest) else load_manifest(name)
     folder = read_folder(manifest, root)
@@ -105,10 +105,10 @@ def datalist_of(
 
 
 def _joined(images: list[DatasetImage], channels: tuple[str, ...]) -> list[list[DatasetImage]]:
-    """The images one by one, or, where contrasts become channels, those of one scan together in their order.
+    """Return the images one by one, or, where contrasts become channels, those of one scan together in their order.
 
     Raises:
-        InputError: a scan without one of the channels, or with two files of one.
+        InputError: A scan without one of the channels, or with two files of one.
     """
     if len(channels) < 2:
         return [[image] for image in images]
@@ -133,7 +133,7 @@ def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> 
 
 
 def _item(images: list[DatasetImage], base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
-    """One image, of one file or of several as its channels."""
+    """Return one image, of one file or of several as its channels."""
     image = images[0]
     paths = [(base / one.path).as_posix() for one in images]
     item: dict[str, Any] = {image_key: paths if len(paths) > 1 else paths[0]}
@@ -152,11 +152,11 @@ def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]], sha
     The rules of a manifest cannot produce one unless they say so; a datalist edited by hand can.
 
     Args:
-        sections: section name to items with a ``subject``.
-        shared: subjects that a manifest names as validated on and tested (``SplitRule.validate_on_test``).
+        sections: Section name to items with a ``subject``.
+        shared: Subjects that a manifest names as validated on and tested (``SplitRule.validate_on_test``).
 
     Raises:
-        InputError: names the subject and the sections.
+        InputError: Names the subject and the sections.
     """
     seen: dict[str, str] = {}
     leaks = {(subject, section) for subject in shared for section in ("validation", "test")}
@@ -176,14 +176,14 @@ def write_datalist(manifest: Manifest, sections: Sections, output: str | Path, *
     """Write a Decathlon datalist (JSON) that ``monai.data.load_decathlon_datalist`` reads.
 
     Args:
-        manifest: the dataset.
-        sections: from ``datalist``, with relative paths when the file is to travel with the data.
-        output: the file; it appears complete or not at all.
-        overwrite: replace a file that is there.
+        manifest: The dataset.
+        sections: The sections from ``datalist``, with relative paths when the file is to travel with the data.
+        output: The file; it appears complete or not at all.
+        overwrite: Replace a file that is there.
 
     Raises:
-        InputError: a subject in two sections.
-        OutputError: the file cannot be written.
+        InputError: A subject in two sections.
+        OutputError: If the file cannot be written.
     """
     assert_patient_wise(sections, manifest.split.validate_on_test)
     document = {

@@ -19,13 +19,13 @@ class DatasetImage:
 
     Attributes:
         path: POSIX path of the image relative to the folder the user named.
-        subject: subject, None when the manifest cannot tell.
+        subject: The subject, None when the manifest cannot tell.
         split: ``train``, ``val``, ``test`` or None.
-        modality: contrast.
-        resolution: see ``ListedFile.resolution``.
+        modality: Contrast.
+        resolution: See ``ListedFile.resolution``.
         segmentation: POSIX path where the label map of this image should be, or None where there is none.
-        entities: named groups of the layout's pattern.
-        listed: what the manifest says about this very file, or None.
+        entities: Named groups of the layout's pattern.
+        listed: What the manifest says about this very file, or None.
     """
 
     path: str
@@ -43,12 +43,12 @@ class Folder:
     """A dataset folder as found.
 
     Attributes:
-        root: folder the user named.
-        layout: layout that fits.
-        images: images found, by path.
-        missing: paths the manifest names, or an image calls for, that are absent.
-        unexpected: paths in the dataset's own folders that the manifest does not explain.
-        duplicates: pairs of paths that are two copies of one image.
+        root: The folder the user named.
+        layout: Layout that fits.
+        images: The images found, by path.
+        missing: Paths the manifest names, or an image calls for, that are absent.
+        unexpected: Paths in the dataset's own folders that the manifest does not explain.
+        duplicates: Pairs of paths that are two copies of one image.
     """
 
     root: Path
@@ -68,11 +68,11 @@ def read_folder(manifest: Manifest, root: str | Path) -> Folder:
     """Read a dataset folder: only names, no file is opened.
 
     Args:
-        manifest: the dataset.
-        root: folder that holds it, in any of the manifest's layouts.
+        manifest: The dataset.
+        root: The folder that holds it, in any of the manifest's layouts.
 
     Raises:
-        InputError: no such folder, an empty one, or one that fits none of the layouts.
+        InputError: No such folder, an empty one, or one that fits none of the layouts.
     """
     root = Path(root).expanduser()
     get = f"get it from {manifest.source['urls'][0]}"
@@ -93,7 +93,7 @@ def read_folder(manifest: Manifest, root: str | Path) -> Folder:
 
 
 def _describe(manifest: Manifest, layout: Layout) -> str:
-    """A layout in words, for a message."""
+    """Return a layout in words, for a message."""
     if manifest.files:
         return f"{len(manifest.files)} files such as {_join(layout, manifest.files[0].path)}"
     return " or ".join(_join(layout, pattern) for pattern in layout.images)

@@ -19,16 +19,16 @@ class ListedFile:
 
     Attributes:
         path: POSIX path relative to the root of the layout.
-        subject: subject the image belongs to.
-        modality: contrast, for example ``T1w``.
+        subject: The subject the image belongs to.
+        modality: Contrast, for example ``T1w``.
         resolution: ``isotropic`` (a target in every direction), ``native`` (a target on its own grid) or
             ``in-plane`` (interpolated through-plane by whoever prepared it: a target in-plane only).
-        segmentation: path of the label map relative to the root of the layout, or None.
-        licence: licence of this one file where it differs from file to file.
-        shape: voxels per axis.
-        spacing: mm per axis.
-        sha256: digest of the file as distributed.
-        segmentation_sha256: digest of the label map as distributed.
+        segmentation: The path of the label map relative to the root of the layout, or None.
+        licence: The licence of this one file where it differs from file to file.
+        shape: The voxels per axis.
+        spacing: Mm per axis.
+        sha256: Digest of the file as distributed.
+        segmentation_sha256: Digest of the label map as distributed.
     """
 
     path: str
@@ -48,19 +48,19 @@ class Layout:
     """One way a dataset lies on disk. A folder is read by the first layout of its manifest that fits.
 
     Attributes:
-        name: short name used in messages.
-        root: folder, relative to the one the user names, that paths and patterns start from.
-        folders: folders below ``root`` that belong to this dataset alone: what lies there and is not
+        name: Short name used in messages.
+        root: The folder, relative to the one the user names, that paths and patterns start from.
+        folders: Folders below ``root`` that belong to this dataset alone: what lies there and is not
             explained by the manifest is reported as unexpected.
-        images: glob patterns of the images, relative to ``root``. Empty when the files are listed.
-        pattern: regular expression on the image path relative to ``root``; its named groups are entities,
+        images: Glob patterns of the images, relative to ``root``. Empty when the files are listed.
+        pattern: Regular expression on the image path relative to ``root``; its named groups are entities,
             and two images with equal entities are two copies of one.
-        modality: value of the entity ``modality`` to contrast, when one layout holds several contrasts.
-        segmentation: template of the label map's path, from the entities plus ``{file}``, or None.
-        ignore: glob patterns of files that are known and of no interest.
-        checksums: sha256 list beside the manifest that names every file of this layout, or None.
-        images_expected: number of images that makes this layout complete, or None when a part will do.
-        resolution: of its images, see ``ListedFile.resolution``.
+        modality: The value of the entity ``modality`` to contrast, when one layout holds several contrasts.
+        segmentation: Template of the label map's path, from the entities plus ``{file}``, or None.
+        ignore: Glob patterns of files that are known and of no interest.
+        checksums: Sha256 list beside the manifest that names every file of this layout, or None.
+        images_expected: The number of images that makes this layout complete, or None when a part will do.
+        resolution: The resolution of its images, see ``ListedFile.resolution``.
     """
 
     name: str
@@ -81,13 +81,13 @@ class Expected:
     """Bounds that every image of the dataset keeps; None where nothing is claimed.
 
     Attributes:
-        images: number of images in a complete copy.
-        subjects: number of subjects in a complete copy.
-        shape_min: least voxels per axis.
-        shape_max: most voxels per axis.
-        spacing_min: least spacing per axis, mm.
-        spacing_max: greatest spacing per axis, mm.
-        orientation: where the array axes point, such as "LAS".
+        images: The number of images in a complete copy.
+        subjects: The number of subjects in a complete copy.
+        shape_min: Least voxels per axis.
+        shape_max: Most voxels per axis.
+        spacing_min: Least spacing per axis, mm.
+        spacing_max: Greatest spacing per axis, mm.
+        orientation: Where the array axes point, such as "LAS".
     """
 
     images: int | None = None
@@ -135,11 +135,11 @@ def parse_manifest(document: Mapping[str, Any], path: Path) -> Manifest:
     """Turn the mapping of a manifest file into a ``Manifest``.
 
     Args:
-        document: what the YAML file holds.
-        path: the file, for messages and for the checksum lists beside it.
+        document: What the YAML file holds.
+        path: The file, for messages and for the checksum lists beside it.
 
     Raises:
-        InputError: a field is missing, of a wrong kind or unknown; or a pattern, template or split is wrong.
+        InputError: If a field is missing, of a wrong kind or unknown; or a pattern, template or split is wrong.
     """
     try:
         manifest = Manifest(

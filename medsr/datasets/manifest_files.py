@@ -24,12 +24,12 @@ ENVIRONMENT_VARIABLE = "MEDSR_MANIFESTS"
 
 
 def manifest_directory() -> Path:
-    """The folder of the manifests that come with medsr.
+    """Return the folder of the manifests that come with medsr.
 
     An installed wheel carries them inside the package, an editable checkout beside it.
 
     Raises:
-        InputError: neither exists (a broken installation).
+        InputError: If neither exists (a broken installation).
     """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_manifests", package.parent / "data_manifests"):
@@ -45,7 +45,7 @@ def manifest_paths() -> dict[str, Path]:
     """Name to YAML file of every manifest; those of ``MEDSR_MANIFESTS`` go before the ones of medsr.
 
     Raises:
-        InputError: a folder named in the environment variable does not exist.
+        InputError: If a folder named in the environment variable does not exist.
     """
     folders = []
     for entry in filter(None, os.environ.get(ENVIRONMENT_VARIABLE, "").split(os.pathsep)):
@@ -67,10 +67,10 @@ def load_manifest(name: str | Path) -> Manifest:
     ``manifest`` is needed; those that do are validated by the tests.
 
     Args:
-        name: dataset name as in ``medsr data list``, or a path that ends in ``.yaml`` or ``.yml``.
+        name: The dataset name as in ``medsr data list``, or a path that ends in ``.yaml`` or ``.yml``.
 
     Raises:
-        InputError: unknown name, unreadable file, or a file that is not a valid manifest.
+        InputError: Unknown name, unreadable file, or a file that is not a valid manifest.
     """
     if str(name).endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
@@ -89,17 +89,17 @@ def load_manifest(name: str | Path) -> Manifest:
 
 
 def list_manifests() -> list[Manifest]:
-    """Every manifest that can be found, by name."""
+    """Return every manifest that can be found, by name."""
     return [load_manifest(path) for path in manifest_paths().values()]
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The YAML mapping in a manifest file.
+    """Return the YAML mapping in a manifest file.
 
     One that `extends` another has that one's entries where it has none of its own; an empty entry takes one away.
 
     Raises:
-        InputError: the file cannot be read, it is not a YAML mapping, or it extends what is no other manifest.
+        InputError: If the file cannot be read, it is not a YAML mapping, or it extends what is no other manifest.
     """
     document = _read_mapping(path)
     seen = [document.get("name")]
@@ -128,7 +128,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def manifest_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a manifest."""
+    """Return the JSON schema (draft 2020-12) of a manifest."""
     return dict(json.loads((manifest_directory() / SCHEMA_NAME).read_text(encoding="utf-8")))
 
 
@@ -136,7 +136,7 @@ def validate_document(document: Mapping[str, Any], path: Path) -> None:
     """Check a manifest against the schema.
 
     Raises:
-        InputError: jsonschema is missing, or the document breaks the schema (the first violation is told).
+        InputError: Jsonschema is missing, or the document breaks the schema (the first violation is told).
     """
     try:
         import jsonschema

@@ -22,20 +22,20 @@ def collect(
     where: Mapping[str, Any] | None = None,
     limit: int | None = None,
 ) -> list[Item]:
-    """Items of one section ("training", "validation", "test") of the datasets below a folder.
+    """Return the items of one section ("training", "validation", "test") of the datasets below a folder.
 
     A `datalist.json` in the folder (written by `medsr data datalist`, or by hand in the Decathlon format) is
     taken as it is. Otherwise the manifests are used, with the patient-wise splits they declare; all the
     datasets must be there, or a run would quietly train on less than it says.
 
     Args:
-        dataset_dir: folder with a `datalist.json`, or with the datasets that `manifests` names.
-        section: which part.
-        manifests: manifest name -> folder below `dataset_dir`.
-        shares: manifest name -> share of the training samples; equal by default. Within a dataset every item
+        dataset_dir: The folder with a `datalist.json`, or with the datasets that `manifests` names.
+        section: The section, which part.
+        manifests: The manifest name -> folder below `dataset_dir`.
+        shares: The manifest name -> share of the training samples; equal by default. Within a dataset every item
             has the same weight, unless the datalist gives it one.
-        where: keep only items that have these values, e.g. {"resolution": "isotropic"}.
-        limit: at most this many items of each dataset, spread evenly over its list.
+        where: Keep only items that have these values, e.g. {"resolution": "isotropic"}.
+        limit: The limit at most this many items of each dataset, spread evenly over its list.
 
     Returns:
         Items with absolute paths (a list of them where several files are the channels of one image), `dataset`
@@ -43,7 +43,7 @@ def collect(
         a publication prepared it carry that as `preparation`, plain values for `medsr.transforms.PrepareVolumed`.
 
     Raises:
-        InputError: a dataset or the section is missing, or an item cannot be used.
+        InputError: If a dataset or the section is missing, or an item cannot be used.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
@@ -85,7 +85,7 @@ def _chosen(items: Sequence[Item], where: Mapping[str, Any] | None, limit: int |
 
 
 def _weights(items: Sequence[Item], share: float) -> list[float]:
-    """The share of a dataset divided among its items."""
+    """Return the share of a dataset divided among its items."""
     weights = [float(item.get("weight", 1.0)) for item in items]
     if not (min(weights) >= 0 and sum(weights) > 0):
         raise InputError("weights in a datalist must not be negative, nor all zero; correct its 'weight' entries")
@@ -93,13 +93,13 @@ def _weights(items: Sequence[Item], share: float) -> list[float]:
 
 
 def segmentation_items(items: Sequence[Item]) -> list[Item]:
-    """Items to train or test a segmentation network on: `image`, and its label map as `label`.
+    """Return items to train or test a segmentation network on: `image`, and its label map as `label`.
 
     Of what `collect` found, images (`label`, the HR image) with a label map (`segmentation`); items that a host gave as
     `image` and `label` stay as they are.
 
     Raises:
-        InputError: no image has a label map.
+        InputError: If no image has a label map.
     """
     found = [
         {**item, "image": item["label"], "label": item["segmentation"]} if "segmentation" in item else dict(item)
@@ -112,12 +112,12 @@ def segmentation_items(items: Sequence[Item]) -> list[Item]:
 
 
 def with_scales(items: Sequence[Item], scales: Sequence[Any]) -> list[Item]:
-    """Every item once for every scale (evaluation at several scales)."""
+    """Return every item once for every scale (evaluation at several scales)."""
     return [{**item, "scale": scale} for scale in scales for item in items]
 
 
 def _items(path: Path, section: str) -> list[Item]:
-    """One section of a datalist; a bare path is an image without a label, as in Decathlon's test sections."""
+    """Return one section of a datalist; a bare path is an image without a label, as in Decathlon's test sections."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -25,12 +25,12 @@ class SubjectRule:
         rule: ``listed`` (the manifest names the subject of every file), ``entity`` (an entity is the
             subject), ``consecutive`` (``size`` consecutive numbers are one subject, the first of all is
             ``first``) or ``table`` (a mapping from the entity's value to the subject).
-        description: the rule in words.
-        entity: named group of the layout's pattern that the rule reads.
-        template: the subject's name from ``{value}``: an int under ``consecutive``, else a string.
-        size: numbers per subject.
-        first: the first number.
-        table: value of the entity to subject.
+        description: The rule in words.
+        entity: Named group of the layout's pattern that the rule reads.
+        template: The subject's name from ``{value}``: an int under ``consecutive``, else a string.
+        size: The numbers per subject.
+        first: The first number.
+        table: The value of the entity to subject.
     """
 
     rule: str
@@ -42,13 +42,13 @@ class SubjectRule:
     table: Mapping[str, str] = field(default_factory=dict)
 
     def subject(self, entities: Mapping[str, str]) -> str | None:
-        """The subject of a file, None where the rule does not know it.
+        """Return the subject of a file, None where the rule does not know it.
 
         Args:
-            entities: named groups of the layout's pattern in the file's path.
+            entities: Named groups of the layout's pattern in the file's path.
 
         Raises:
-            InputError: a ``consecutive`` rule and an entity that is not a number in its range.
+            InputError: A ``consecutive`` rule and an entity that is not a number in its range.
         """
         value = entities.get(self.entity)
         if value is None:
@@ -74,13 +74,13 @@ class SplitRule:
             ``modulus``, looked up in the lists), ``hash`` (a seeded hash of the name against fractions:
             does not change when subjects join or leave) or ``ranked`` (subjects in the order of that hash,
             counted off: exact numbers, but only defined for the complete dataset).
-        description: the rule in words.
-        train: subjects (``listed``), residues (``modulus``), one fraction (``hash``), one count (``ranked``).
-        val: see ``train``.
-        test: see ``train``.
-        modulus: for ``modulus``.
-        seed: for ``hash`` and ``ranked``.
-        validate_on_test: subjects of ``test`` that a publication also validated on (``listed``). They stand in both
+        description: The rule in words.
+        train: Subjects (``listed``), residues (``modulus``), one fraction (``hash``), one count (``ranked``).
+        val: See ``train``.
+        test: See ``train``.
+        modulus: The modulus for ``modulus``.
+        seed: The seed for ``hash`` and ``ranked``.
+        validate_on_test: Subjects of ``test`` that a publication also validated on (``listed``). They stand in both
             sections of a datalist, which leaks: a network chosen by them is tested on them.
     """
 
@@ -94,13 +94,13 @@ class SplitRule:
     validate_on_test: tuple[str, ...] = ()
 
     def assign(self, subjects: Iterable[str]) -> dict[str, str | None]:
-        """The split of every subject: ``train``, ``val``, ``test``, or None for one in none of them.
+        """Return the split of every subject: ``train``, ``val``, ``test``, or None for one in none of them.
 
         Args:
-            subjects: names of the subjects in the folder; repetitions do not matter.
+            subjects: The names of the subjects in the folder; repetitions do not matter.
 
         Raises:
-            InputError: a ``modulus`` rule and a subject without a number at the end of its name.
+            InputError: A ``modulus`` rule and a subject without a number at the end of its name.
         """
         names = sorted(set(subjects))
         if self.rule == "ranked":
@@ -108,7 +108,7 @@ class SplitRule:
         return {name: self._split(name) for name in names}
 
     def incomplete(self, subjects: Iterable[str]) -> str | None:
-        """Why the rule cannot split these subjects, or None when it can."""
+        """Return why the rule cannot split these subjects, or None if it can."""
         if self.rule != "ranked":
             return None
         found, needed = len(set(subjects)), sum((*self.train, *self.val, *self.test))
@@ -149,16 +149,16 @@ class SplitRule:
         return None
 
     def _position(self, subject: str) -> float:
-        """A number in [0, 1) that depends on the seed and the name alone, on every machine."""
+        """Return a number in [0, 1) that depends on the seed and the name alone, on every machine."""
         digest = hashlib.sha256(f"{self.seed}:{subject}".encode()).digest()
         return int.from_bytes(digest[:6], "big") / 2**48  # 48 bits are exact in a float
 
 
 def subject_rule(section: Mapping[str, Any]) -> SubjectRule:
-    """A subject rule from the manifest's ``subject`` section.
+    """Return a subject rule from the manifest's ``subject`` section.
 
     Raises:
-        InputError: a key of the table is not a string (YAML reads an unquoted 01 as the number 1).
+        InputError: If a key of the table is not a string (YAML reads an unquoted 01 as the number 1).
     """
     rule = SubjectRule(**section)
     bare = [key for key in rule.table if not isinstance(key, str)]
@@ -168,10 +168,10 @@ def subject_rule(section: Mapping[str, Any]) -> SubjectRule:
 
 
 def split_rule(section: Mapping[str, Any]) -> SplitRule:
-    """A split rule from the manifest's ``split`` section.
+    """Return a split rule from the manifest's ``split`` section.
 
     Raises:
-        InputError: a subject or residue stands in two splits, or the fractions exceed one.
+        InputError: A subject or residue stands in two splits, or the fractions exceed one.
     """
     values: dict[str, Any] = dict(section)
     for split in SPLITS:

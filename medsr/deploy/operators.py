@@ -34,15 +34,15 @@ class SuperResolutionSeriesOperator(SdkOperator):
         series_folders: list of paths, a folder for each derived series, with `<folder>.json`, its record, beside it.
 
     Args:
-        fragment: the application.
-        output_folder: where the folders appear: sr-1, sr-2 and so on, in the order of the selection.
-        bundle: name of an installed bundle, or a bundle's folder.
-        scale: enlargement, one number or one per array axis.
-        spacing: target voxel size in mm, instead of `scale`.
-        settings: further entries of the bundle's `inference.json` to replace (`device`, `preview`, ...).
+        fragment: The application.
+        output_folder: Where the folders appear: sr-1, sr-2 and so on, in the order of the selection.
+        bundle: The name of an installed bundle, or a bundle's folder.
+        scale: The enlargement, one number or one per array axis.
+        spacing: The target voxel size in mm, instead of `scale`.
+        settings: Further entries of the bundle's `inference.json` to replace (`device`, `preview`, ...).
 
     Raises:
-        MedsrError: an unknown bundle, unusable weights, neither or both of `scale` and `spacing`.
+        MedsrError: An unknown bundle, unusable weights, neither or both of `scale` and `spacing`.
     """
 
     SERIES = "study_selected_series_list"
@@ -74,7 +74,7 @@ class SuperResolutionSeriesOperator(SdkOperator):
         """Enlarge series after series.
 
         Raises:
-            MedsrError: an input or a result that cannot be read or written.
+            MedsrError: An input or a result that cannot be read or written.
         """
         selected = [series for study in op_input.receive(self.SERIES) for series in study.selected_series]
         if not selected:
@@ -103,14 +103,14 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
         the geometry of the SR grid.
 
     Args:
-        fragment: the application.
-        app_context: its context.
-        bundle: name of an installed bundle, or a bundle's folder.
-        scale: enlargement, one number or one per array axis (column, row, slice).
-        spacing: target voxel size in mm, instead of `scale`. Without both the bundle's own default holds.
+        fragment: The application.
+        app_context: Its context.
+        bundle: The name of an installed bundle, or a bundle's folder.
+        scale: The enlargement, one number or one per array axis (column, row, slice).
+        spacing: The target voxel size in mm, instead of `scale`. Without both the bundle's own default holds.
 
     Raises:
-        MedsrError: an unknown bundle, or weights that are not those whose hash is recorded.
+        MedsrError: An unknown bundle, or weights that are not those whose hash is recorded.
     """
 
     INPUT = "image"
@@ -165,7 +165,7 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
 
 
 def sr_image(value: Any, metadata: dict[str, Any]) -> Image:
-    """An SDK image of a MetaTensor (1, X, Y, Z): (Z, Y, X) float32, with the metadata and its own geometry."""
+    """Return an SDK image of a MetaTensor (1, X, Y, Z): (Z, Y, X) float32, with the metadata and its own geometry."""
     affine = np.asarray(value.affine, dtype=np.float64)
     array = np.ascontiguousarray(value.as_tensor().cpu().numpy()[0].transpose(2, 1, 0), dtype=np.float32)
     spacing = np.array(spacing_of(affine))
@@ -184,7 +184,7 @@ def sr_image(value: Any, metadata: dict[str, Any]) -> Image:
 
 
 def _files_of(series: Any) -> tuple[Path, str]:
-    """The folder that holds all files of a series, and its UID, by which the reader finds them there."""
+    """Return the folder that holds all files of a series, and its UID, by which the reader finds them there."""
     files = [getattr(sop.get_native_sop_instance(), "filename", None) for sop in series.get_sop_instances()]
     if not files or not all(files):
         raise InputError("expected a series loaded from files, got one without; load it by DICOMDataLoaderOperator")

@@ -51,48 +51,48 @@ class AdversarialTrainer(Trainer):
     norm) are rank 0's as an epoch starts.
 
     Args:
-        device: to train on.
-        max_epochs: epochs.
-        train_data_loader: of dictionaries.
-        network: the generator.
-        optimizer: of the network.
-        loss_function: of (SR, HR), such as `WeightedLoss`.
-        discriminator: images to scores (logits).
-        discriminator_optimizer: its optimiser. The dissertation has Adam with 1e-5, betas (0, 0.9) for WGAN-GP.
-        adversarial: a name for `medsr.losses.adversarial_loss` ("vanilla", "ragan", "wgan", "wgan-gp"), or an object.
-        adversarial_weight: of the adversarial term.
-        critic_steps: of the discriminator in each iteration.
-        warm_up: iterations, counted from the start of the run, before adversarial training begins.
-        discriminator_scheduler: stepped after every iteration of adversarial training; the network's own scheduler
+        device: The device to train on.
+        max_epochs: Epochs.
+        train_data_loader: The loader of dictionaries.
+        network: The generator.
+        optimizer: The optimiser of the network.
+        loss_function: The loss function of (SR, HR), such as `WeightedLoss`.
+        discriminator: The images to scores (logits).
+        discriminator_optimizer: Its optimiser. The dissertation has Adam with 1e-5, betas (0, 0.9) for WGAN-GP.
+        adversarial: A name for `medsr.losses.adversarial_loss` ("vanilla", "ragan", "wgan", "wgan-gp"), or an object.
+        adversarial_weight: The weight of the adversarial term.
+        critic_steps: The number of steps of the discriminator in each iteration.
+        warm_up: The iterations, counted from the start of the run, before adversarial training begins.
+        discriminator_scheduler: Stepped after every iteration of adversarial training; the network's own scheduler
             is `StandardHandlers`' affair.
-        explosion: size of a loss from which its batch is discarded.
-        epoch_length: iterations an epoch; all batches by default.
-        non_blocking: see MONAI's trainers, as all that follow.
-        prepare_batch: batch to (LR, HR, positional arguments, named arguments) of the network.
-        iteration_update: in place of the above.
-        inferer: calls the network.
-        postprocessing: of outputs.
-        key_train_metric: of outputs.
-        additional_metrics: of outputs.
-        metric_cmp_fn: of the key metric.
-        train_handlers: such as `StandardHandlers`.
-        amp: mixed precision.
-        event_names: further ones.
-        event_to_attr: of these.
-        decollate: batches into items, after the iteration.
-        optim_set_to_none: forget gradients instead of setting them to zero.
-        to_kwargs: for `prepare_batch`.
-        amp_kwargs: for `torch.autocast`.
+        explosion: The size of a loss from which its batch is discarded.
+        epoch_length: The iterations an epoch; all batches by default.
+        non_blocking: See MONAI's trainers, as all that follow.
+        prepare_batch: Batch to (LR, HR, positional arguments, named arguments) of the network.
+        iteration_update: The function, in place of the above.
+        inferer: Calls the network.
+        postprocessing: The postprocessing of outputs.
+        key_train_metric: The key metric of outputs.
+        additional_metrics: The additional metrics of outputs.
+        metric_cmp_fn: The comparison of the key metric.
+        train_handlers: Such as `StandardHandlers`.
+        amp: Mixed precision.
+        event_names: Further ones.
+        event_to_attr: The attributes of these.
+        decollate: Batches into items, after the iteration.
+        optim_set_to_none: Forget gradients instead of setting them to zero.
+        to_kwargs: The arguments for `prepare_batch`.
+        amp_kwargs: The arguments for `torch.autocast`.
 
     Attributes:
-        terms: last values of the adversarial terms by name, for logs: "d_loss", "d_real" and "d_fake" (mean scores),
+        terms: Last values of the adversarial terms by name, for logs: "d_loss", "d_real" and "d_fake" (mean scores),
             "d_penalty", "g_adversarial", "discarded".
-        objects: what checkpoints save besides network, optimizer and scheduler.
-        discarded: batches so far, `discarded.count`.
+        objects: What checkpoints save besides network, optimizer and scheduler.
+        discarded: Batches so far, `discarded.count`.
 
     Raises:
-        InputError: fewer than one critic step, a negative warm-up or weight, an explosion at 0.
-        MedsrError: an unknown adversarial loss.
+        InputError: Fewer than one critic step, a negative warm-up or weight, an explosion at 0.
+        MedsrError: An unknown adversarial loss.
     """
 
     def __init__(
@@ -198,10 +198,10 @@ class AdversarialTrainer(Trainer):
         return torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs)
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
-        """One iteration; see the class.
+        """Return one iteration; see the class.
 
         Raises:
-            ValueError: there is no batch.
+            ValueError: If there is no batch.
         """
         if batchdata is None:
             raise ValueError("Must provide batch data for current iteration.")
@@ -234,7 +234,7 @@ class AdversarialTrainer(Trainer):
         return engine.state.output
 
     def _train_discriminator(self, hr: torch.Tensor, sr: torch.Tensor, output: dict[str, Any]) -> bool:
-        """The critic's steps; False if one exploded."""
+        """Return the critic's steps; False if one exploded."""
         critic = unwrapped(self.discriminator).train()
         for _ in range(self.critic_steps):
             with self._autocast():
@@ -273,7 +273,7 @@ class AdversarialTrainer(Trainer):
         scaler: GradScaler,
         event: Any = None,
     ) -> None:
-        """One step of an optimiser, on gradients averaged over the processes."""
+        """Return one step of an optimiser, on gradients averaged over the processes."""
         optimizer.zero_grad(set_to_none=self.optim_set_to_none)
         scaler.scale(loss).backward()
         average_gradients(network.parameters())

@@ -14,8 +14,8 @@ class StrictCheckpointLoader:
     The hash recorded beside the file is checked, nothing in it is executed, every key must fit.
 
     Args:
-        load_path: file of weights.
-        network: to fill.
+        load_path: The file of weights.
+        network: The network to fill.
     """
 
     def __init__(self, load_path: str, network: nn.Module) -> None:
@@ -30,6 +30,6 @@ class StrictCheckpointLoader:
         """Load.
 
         Raises:
-            InputError: a missing, changed, damaged or misfitting file.
+            InputError: A missing, changed, damaged or misfitting file.
         """
         load_weights(self.network, self.load_path)

@@ -44,12 +44,12 @@ class Checkpoints:
     Register it on the trainer after the `ValidationHandler`, so that a checkpoint knows its epoch's metric.
 
     Args:
-        directory: where checkpoints are written.
-        objects: what to save besides the trainer's own state: network, optimizer, scheduler; any others that have
+        directory: Where checkpoints are written.
+        objects: What to save besides the trainer's own state: network, optimizer, scheduler; any others that have
             `state_dict` and `load_state_dict`. `AdversarialTrainer` adds its own.
-        resume: continue from the newest checkpoint in the directory, if there is one.
-        map_location: device on which a checkpoint is loaded.
-        validator: evaluator with a key metric (by MONAI's convention larger is better, unless its
+        resume: Continue from the newest checkpoint in the directory, if there is one.
+        map_location: The device on which a checkpoint is loaded.
+        validator: Evaluator with a key metric (by MONAI's convention larger is better, unless its
             `metric_cmp_fn` says otherwise).
     """
 
@@ -89,7 +89,7 @@ class Checkpoints:
             self.validator.add_event_handler(Events.COMPLETED, self.save_best)
 
     def checkpoints(self) -> list[Path]:
-        """All checkpoints in the directory, the one of the latest epoch first."""
+        """Return all checkpoints in the directory, the one of the latest epoch first."""
         epochs = {
             int(match[1]): path
             for path in self.directory.glob("checkpoint_epoch=*.pt")
@@ -98,15 +98,15 @@ class Checkpoints:
         return [epochs[epoch] for epoch in sorted(epochs, reverse=True)]
 
     def newest(self) -> Path | None:
-        """The checkpoint of the latest epoch."""
+        """Return the checkpoint of the latest epoch."""
         return next(iter(self.checkpoints()), None)
 
     def start(self, engine: Engine) -> None:
         """Take the directory, and continue from what is in it.
 
         Raises:
-            OutputError: another training has it, or it cannot be written.
-            InputError: see `load`.
+            OutputError: Another training has it, or it cannot be written.
+            InputError: See `load`.
         """
         if idist.get_rank() == 0:
             self._lock.acquire()
@@ -144,7 +144,7 @@ class Checkpoints:
         """Continue from the newest checkpoint, if there is one.
 
         Raises:
-            InputError: it cannot be read, does not fit the network, or is past `max_epochs`; or it is there
+            InputError: If it cannot be read, does not fit the network, or is past `max_epochs`; or it is there
                 although the run was told not to resume.
         """
         path = self.newest()

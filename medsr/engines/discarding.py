@@ -19,10 +19,10 @@ class DiscardedBatches:
     """Tell which losses are unusable, and count their batches; a part of a run's checkpoints.
 
     Args:
-        explosion: size of a loss from which its batch is discarded.
+        explosion: The size of a loss from which its batch is discarded.
 
     Raises:
-        InputError: a size that is not positive.
+        InputError: A size that is not positive.
     """
 
     def __init__(self, explosion: float = EXPLOSION) -> None:
@@ -32,7 +32,7 @@ class DiscardedBatches:
         self.count = 0
 
     def exploded(self, loss: torch.Tensor) -> bool:
-        """Whether a loss is not finite or too large, in any process."""
+        """Return whether a loss is not finite or too large, in any process."""
         size = abs(float(loss.detach()))
         return any_process(not size < self.explosion)  # NaN is not smaller
 

@@ -20,7 +20,7 @@ def start_processes() -> None:
     """Join the other processes: by NCCL where there is CUDA, else by gloo. Put it first into `initialize`.
 
     Raises:
-        InputError: the program was not started by torchrun.
+        InputError: If the program was not started by torchrun.
     """
     if idist.backend() is None:
         idist.initialize("nccl" if local_device().type == "cuda" else "gloo")
@@ -35,7 +35,7 @@ def local_device() -> torch.device:
     """Return the GPU of this process, or the CPU.
 
     Raises:
-        InputError: the program was not started by torchrun, or there are fewer GPUs than processes.
+        InputError: If the program was not started by torchrun, or there are fewer GPUs than processes.
     """
     local = os.environ.get("LOCAL_RANK")
     if local is None:

@@ -16,7 +16,7 @@ def frozen_batch_norm(network: nn.Module, frozen: bool = True) -> nn.Module:
     more. Training with what inference will use lets the network get used to it.
 
     Args:
-        network: changed in place.
+        network: Changed in place.
         frozen: False leaves it as it is.
 
     Returns:

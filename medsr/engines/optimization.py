@@ -17,9 +17,9 @@ def parameter_groups(network: nn.Module, lr: float, bias_lr_factor: float = 1.0)
     """Optimiser groups in which biases learn at their own rate (Pham et al. section 3.2: factor 0.1).
 
     Args:
-        network: its trainable parameters are grouped.
-        lr: learning rate of the weights.
-        bias_lr_factor: multiplier for parameters whose name ends in "bias".
+        network: Its trainable parameters are grouped.
+        lr: Learning rate of the weights.
+        bias_lr_factor: Multiplier for parameters whose name ends in "bias".
     """
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
@@ -41,8 +41,8 @@ class GradientClipping:
     """Rescale gradients before the optimiser step.
 
     Args:
-        optimizer: its step is preceded by the clipping.
-        threshold: norm gamma, of all gradients together, above which they are changed; None or 0 for never.
+        optimizer: Its step is preceded by the clipping.
+        threshold: Norm gamma, of all gradients together, above which they are changed; None or 0 for never.
         mode: "norm" rescales to norm gamma (what equation 9 of Pham et al. must mean); "pham" divides by
             gamma, as it is printed, which enlarges gradients where gamma is below 1.
     """

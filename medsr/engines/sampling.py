@@ -19,12 +19,12 @@ class WeightedEpochSampler(DistributedSampler):
     It is a `DistributedSampler` because MONAI's engines tell such a sampler the epoch.
 
     Args:
-        data: the dataset's items; their "weight" entry is used, 1 where absent.
-        samples: items drawn per epoch, over all ranks.
-        seed: of the draw, together with the epoch.
+        data: The dataset's items; their "weight" entry is used, 1 where absent.
+        samples: The items drawn per epoch, over all ranks.
+        seed: The seed of the draw, together with the epoch.
 
     Raises:
-        InputError: nothing to draw from or nothing to draw, a negative weight, or no positive one.
+        InputError: Nothing to draw from or nothing to draw, a negative weight, or no positive one.
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], samples: int, seed: int = 0) -> None:

@@ -20,18 +20,18 @@ from medsr.transforms import ArbitraryScaleTraining
 
 
 def scale_range(low: float | str, high: float | str, step: float | str = "1/10") -> list[str]:
-    """The scales of an interval, as exact fractions: `scale_range(1.1, 4)` are the published 1.1, 1.2, ..., 4.0.
+    """Return the scales of an interval, as exact fractions: `scale_range(1.1, 4)` are the published 1.1, 1.2, ..., 4.0.
 
     An interval is drawn from at a stated fineness, because a scale p/q ties a patch to every p-th HR voxel and takes p
     predictions per axis: arbitrary real numbers would have no common lattice.
 
     Args:
-        low: smallest scale, at least 1.
-        high: largest scale; included where the steps meet it.
-        step: between scales.
+        low: The smallest scale, at least 1.
+        high: The largest scale; included where the steps meet it.
+        step: The step between scales.
 
     Raises:
-        InputError: no scale between the two, or a step that is not positive.
+        InputError: No scale between the two, or a step that is not positive.
     """
     first, last, by = (Fraction(str(value)) for value in (low, high, step))
     if by <= 0 or first > last or first < 1:
@@ -46,14 +46,14 @@ class ScaleSampler(WeightedEpochSampler):
     the number of the batch, so that a resumed run equals a straight one; under torchrun all processes have the same.
 
     Args:
-        data: the dataset's items; their "weight" entry is used, 1 where absent.
-        samples: items drawn per epoch, over all ranks.
-        batch_size: of the data loader.
-        scales: to draw from, with equal frequency.
-        seed: of the draws.
+        data: The dataset's items; their "weight" entry is used, 1 where absent.
+        samples: The items drawn per epoch, over all ranks.
+        batch_size: The batch size of the data loader.
+        scales: The scales to draw from, with equal frequency.
+        seed: The seed of the draws.
 
     Raises:
-        InputError: nothing to draw, no scale, or one below 1.
+        InputError: Nothing to draw, no scale, or one below 1.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ScaleSampler(WeightedEpochSampler):
             raise InputError(f"expected a batch size of at least 1, got {batch_size}")
 
     def scale_of(self, batch: int) -> str:
-        """The scale of a batch of this epoch."""
+        """Return the scale of a batch of this epoch."""
         draw = np.random.default_rng([self.seed % 2**32, self.epoch, batch]).integers(len(self.scales))
         return self.scales[int(draw)]
 
@@ -87,10 +87,10 @@ class ScaledDataset(Dataset):
     What does not depend on chance or scale is computed once and kept in memory, as by MONAI's `CacheDataset`.
 
     Args:
-        data: items.
-        transform: what makes patches of them.
-        num_workers: threads that fill the cache.
-        progress: show a bar meanwhile.
+        data: The items.
+        transform: What makes patches of them.
+        num_workers: Threads that fill the cache.
+        progress: Show a bar meanwhile.
     """
 
     def __init__(
@@ -112,24 +112,24 @@ class ScaledDataset(Dataset):
         return len(self.data)
 
     def __getitem__(self, index: tuple[int, str]) -> Any:
-        """The item of an (index, scale)."""
+        """Return the item of an (index, scale)."""
         number, scale = index
         return self._at_scale({**self._cached[number], self.transform.scale_key: scale})
 
 
 def each_scale(items: Sequence[Mapping[str, Any]], scales: Iterable[ScaleLike]) -> list[dict[str, Any]]:
-    """Every item at every scale, for validation.
+    """Return every item at every scale, for validation.
 
     Raises:
-        InputError: no list of scales, or an empty one.
-        GridError: a scale below 1.
+        InputError: No list of scales, or an empty one.
+        GridError: A scale below 1.
     """
     exact = _exact(scales)
     return [{**item, "scale": scale} for item in items for scale in exact]
 
 
 def _exact(scales: Iterable[ScaleLike]) -> list[str]:
-    """A list of scales as texts."""
+    """Return a list of scales as texts."""
     listed = isinstance(scales, Iterable) and not isinstance(scales, str | Mapping)
     found = [str(check_enlarging(as_scale(scale, 1))[0]) for scale in scales] if listed else []
     if not found:
@@ -143,19 +143,19 @@ def prepare_batch_of_scale(
     non_blocking: bool = False,
     **kwargs: Any,
 ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
-    """A batch's images on the device, and its scale where it has one: `prepare_batch` of MONAI's engines.
+    """Return a batch's images on the device, and its scale where it has one: `prepare_batch` of MONAI's engines.
 
     Args:
         batchdata: "image", "label", and "scale": one text an item, all the same.
-        device: to move images to.
-        non_blocking: do not wait for it.
-        kwargs: of `Tensor.to`.
+        device: The device to move images to.
+        non_blocking: Do not wait for it.
+        kwargs: The arguments of `Tensor.to`.
 
     Returns:
         LR, HR, positional arguments of the network: the scale (a fraction, or one an axis), or none; named ones: none.
 
     Raises:
-        InputError: items of several scales.
+        InputError: Items of several scales.
     """
     lr, hr = default_prepare_batch({key: batchdata[key] for key in ("image", "label")}, device, non_blocking, **kwargs)
     scales = batchdata.get("scale")

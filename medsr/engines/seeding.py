@@ -16,8 +16,8 @@ class SeedPerEpoch:
     Under torchrun the rank enters too, or all ranks would draw the same crops.
 
     Args:
-        transform: the training transform; its random transforms are seeded.
-        seed: of the run.
+        transform: The training transform; its random transforms are seeded.
+        seed: The seed of the run.
     """
 
     def __init__(self, transform: Any = None, seed: int = 0) -> None:

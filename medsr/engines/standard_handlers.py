@@ -22,7 +22,7 @@ class LogFolder:
     """A summary writer of TensorBoard that makes its folder with the first value: a run that fails before leaves none.
 
     Args:
-        folder: of the log.
+        folder: The folder of the log.
 
     Raises:
         InputError: TensorBoard is not installed.
@@ -52,19 +52,19 @@ class StandardHandlers:
     """The handlers of a training run, in the order they need: supervised, or by `AdversarialTrainer`.
 
     Args:
-        network: that is trained.
-        optimizer: its state goes into the checkpoints.
-        scheduler: stepped after every iteration.
-        validator: evaluator with a key metric, run every `val_interval` epochs and after the last one.
-        loss: one whose attribute `last` holds the values of its terms by name has them logged too, and so has a
+        network: The network that is trained.
+        optimizer: Its state goes into the checkpoints.
+        scheduler: Stepped after every iteration.
+        validator: Evaluator with a key metric, run every `val_interval` epochs and after the last one.
+        loss: One whose attribute `last` holds the values of its terms by name has them logged too, and so has a
             trainer with `terms`.
-        directory: of checkpoints, `model.pt`, `best.pt`, and `tensorboard` below it.
-        transform: the training transform, seeded every epoch.
-        seed: of the run.
-        resume: continue from the newest checkpoint.
-        val_interval: epochs between validations.
-        time_budget_minutes: stop after the last epoch that fits; None for no limit.
-        initial_weights: file to fill the network from before the first epoch; a checkpoint that is continued from
+        directory: The directory of checkpoints, `model.pt`, `best.pt`, and `tensorboard` below it.
+        transform: The training transform, seeded every epoch.
+        seed: The seed of the run.
+        resume: Continue from the newest checkpoint.
+        val_interval: Epochs between validations.
+        time_budget_minutes: Stop after the last epoch that fits; None for no limit.
+        initial_weights: The file to fill the network from before the first epoch; a checkpoint that is continued from
             comes after it. None trains from the network's own initialisation.
     """
 

@@ -20,7 +20,7 @@ class TimeBudget:
     torchrun the clock of rank 0 decides for all.
 
     Args:
-        minutes: budget, counted from the start of the run; None or 0 means no limit.
+        minutes: Budget, counted from the start of the run; None or 0 means no limit.
     """
 
     def __init__(self, minutes: float | None = None) -> None:

@@ -17,7 +17,7 @@ _IGNITE = "ignite.engine.engine"  # its engines log to children of this logger, 
 
 
 def user_error(error: BaseException | None) -> MedsrError | None:
-    """The `MedsrError` that an exception was caused by, if one was."""
+    """Return the `MedsrError` that an exception was caused by, if one was."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, MedsrError):
@@ -41,7 +41,7 @@ def run(engine: Engine) -> None:
 
 
 def report_user_errors() -> None:
-    """From now on an uncaught exception that the input is to blame for ends the program in one line.
+    """Have every uncaught exception that is the fault of the input end the program in one line.
 
     For the `initialize` section of a config: building datasets and loading networks happens before `run`,
     where MONAI wraps errors in its own. Errors of the program itself keep their traceback; the exit status is

@@ -42,17 +42,17 @@ def atomic_path(
     SystemExit included; what a killed process left in the folder is removed before. Missing folders are created.
 
     Args:
-        path: the file to appear.
-        overwrite: whether a file that is already there is replaced.
-        on_disk: whether the new name must be on the disk at the end of the block. The content is in any case; the
+        path: The file to appear.
+        overwrite: Whether a file that is already there is replaced.
+        on_disk: Whether the new name must be on the disk at the end of the block. The content is in any case; the
             name may otherwise be lost with the power a few seconds later.
-        through: another folder of the same disk for the temporary file.
+        through: Another folder of the same disk for the temporary file.
 
     Yields:
         The temporary name. Nothing exists there yet.
 
     Raises:
-        OutputError: the file cannot be written (any OSError of the block, of the flush or of the rename).
+        OutputError: If the file cannot be written (any OSError of the block, of the flush or of the rename).
     """
     path = Path(path).expanduser()
     temporary = (through or path.parent) / hidden_name(split_suffix(path)[1])
@@ -87,15 +87,15 @@ def atomic_folder(
     """Give a hidden folder beside the real one to write to; it gets its real name when the block ends well.
 
     Args:
-        path: the folder to appear. Missing folders above it are created.
-        overwrite: whether a folder that is already there may be replaced.
-        replaceable: whether that folder is one that may: nobody's files are removed unasked. An empty one may.
+        path: The folder to appear. Missing folders above it are created.
+        overwrite: Whether a folder that is already there may be replaced.
+        replaceable: Whether that folder is one that may: nobody's files are removed unasked. An empty one may.
 
     Yields:
         The hidden folder, which exists and is empty. It is removed when the block raises, whatever it raises.
 
     Raises:
-        OutputError: the folder cannot be written, or another one is in its place.
+        OutputError: If the folder cannot be written, or another one is in its place.
     """
     path = Path(path).expanduser()
     hidden = path.with_name(hidden_name())
@@ -134,7 +134,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
     under a hidden name beside.
 
     Raises:
-        OSError: it cannot be renamed; what was there is still there.
+        OSError: If it cannot be renamed; what was there is still there.
     """
     if not (temporary.is_dir() and path.is_dir()):
         os.replace(temporary, path)
@@ -161,14 +161,14 @@ def write_text(
     """Write a text file in UTF-8, complete or not at all; line ends stay as they are.
 
     Args:
-        path: the file to appear.
-        text: its content.
-        overwrite: see `atomic_path`.
-        on_disk: see `atomic_path`.
-        mode: who may read and write it; by default as the system creates files.
+        path: The file to appear.
+        text: Its content.
+        overwrite: See `atomic_path`.
+        on_disk: See `atomic_path`.
+        mode: Who may read and write it; by default as the system creates files.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: If the file cannot be written.
     """
     with atomic_path(path, overwrite=overwrite, on_disk=on_disk) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
@@ -185,7 +185,7 @@ def write_json_atomic(
     no infinity: these become the strings "nan", "inf", "-inf", which ``float()`` understands.
 
     Raises:
-        OutputError: the file cannot be written, or a value has no JSON form.
+        OutputError: If the file cannot be written, or a value has no JSON form.
     """
     try:
         text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)

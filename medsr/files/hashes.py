@@ -15,7 +15,7 @@ def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: If it cannot be read.
     """
     digest = hashlib.sha256()
     for block in _blocks(Path(path)):
@@ -27,7 +27,7 @@ def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file, or of the sorted names and contents of the files of a folder (a DICOM series).
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: If a file cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
@@ -46,14 +46,14 @@ def copy_known(source: Path, target: Path, sha256: str, check: Callable[[Path], 
     What is hashed and checked is the copy: the source may change meanwhile.
 
     Args:
-        source: file to copy.
-        target: its name to be; missing folders are made, an older file is replaced.
-        sha256: that the copy must have.
-        check: looks at the copy; what it raises about it is raised about the source.
+        source: The file to copy.
+        target: Its name to be; missing folders are made, an older file is replaced.
+        sha256: The SHA-256 that the copy must have.
+        check: Looks at the copy; what it raises about it is raised about the source.
 
     Raises:
-        InputError: the source cannot be read, has another hash, or does not pass the check.
-        OutputError: the target cannot be written.
+        InputError: If the source cannot be read, has another hash, or does not pass the check.
+        OutputError: If the target cannot be written.
     """
     with atomic_path(target) as temporary:
         digest = hashlib.sha256()
@@ -71,7 +71,7 @@ def copy_known(source: Path, target: Path, sha256: str, check: Callable[[Path], 
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """The content of a file, in parts."""
+    """Yield the content of a file, in parts."""
     try:
         with path.open("rb") as stream:
             yield from iter(lambda: stream.read(1 << 20), b"")

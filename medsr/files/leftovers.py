@@ -99,7 +99,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _last_change(path: Path) -> float:
-    """The latest time of modification (s) of a file, or of anything in a folder."""
+    """Return the latest time of modification (s) of a file, or of anything in a folder."""
     times = [path.lstat().st_mtime]
     for root, _, names in os.walk(path):
         times += [os.lstat(os.path.join(root, name)).st_mtime for name in names]

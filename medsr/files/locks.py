@@ -16,8 +16,8 @@ class FolderLock:
     """Keep other processes out of a folder, until released or until this process ends, however it ends.
 
     Args:
-        folder: to work in; created by `acquire` if absent.
-        refusal: what to tell where another process has it, after the folder's name.
+        folder: The folder to work in; created by `acquire` if absent.
+        refusal: What to tell where another process has it, after the folder's name.
     """
 
     def __init__(self, folder: Path, refusal: str) -> None:
@@ -31,7 +31,7 @@ class FolderLock:
         """Take the folder, and remove what killed processes left in it.
 
         Raises:
-            OutputError: another process has it, or it cannot be created.
+            OutputError: Another process has it, or it cannot be created.
         """
         self._created = not self.folder.exists()
         try:

@@ -22,14 +22,14 @@ def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
     removes (`medsr.files.leftovers`).
 
     Args:
-        files: final names, all in one folder, in the order in which they are to appear. What is there of these
+        files: Final names, all in one folder, in the order in which they are to appear. What is there of these
             names is replaced, folders too.
 
     Yields:
         Names to write to; those that are not written are passed over.
 
     Raises:
-        OutputError: a file cannot be written or renamed; the message has its final name.
+        OutputError: If a file cannot be written or renamed; the message has its final name.
     """
     directory = files[0].parent
     hidden = directory / hidden_name()

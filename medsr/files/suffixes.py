@@ -20,7 +20,7 @@ _OTHERS = (".jpg", ".jpeg", ".bmp", ".npy", ".npz", ".pt")  # of results and of 
 
 
 def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Splits a file name (no folders) into stem and suffix: "a.b.nii.gz" -> ("a.b", ".nii.gz").
+    """Split a file name (no folders) into stem and suffix: "a.b.nii.gz" -> ("a.b", ".nii.gz").
 
     A suffix that is not an image's is what follows the last dot. Case is kept.
     """
@@ -38,6 +38,6 @@ def without_suffix(name: str) -> str:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Returns a sort key by which "slice2" comes before "slice10", whatever the case."""
+    """Return a sort key by which "slice2" comes before "slice10", whatever the case."""
     parts = re.split(r"(\d+)", name)
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]

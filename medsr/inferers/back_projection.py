@@ -25,9 +25,9 @@ def back_project(
     Args:
         sr: (B, C, *SR spatial), changed.
         lr: (B, C, *LR spatial) in the same units.
-        scale: of the pair.
-        degradation: assumed LR formation.
-        iterations: number of corrections.
+        scale: The scale of the pair.
+        degradation: Assumed LR formation.
+        iterations: The number of corrections.
     """
     for _ in range(iterations):
         sr += resize(inconsistency(sr, lr, scale, degradation), scale, new_shape=sr.shape[2:], kernel="linear")

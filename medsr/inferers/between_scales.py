@@ -18,10 +18,10 @@ KERNEL = "cubic-0.75"  # bicubic as OpenCV does it, in which the dissertation's 
 
 
 def check_between_scales(choice: str, ensemble: bool) -> str:
-    """The name itself.
+    """Return the name itself, once it is checked.
 
     Raises:
-        InputError: another name, or an ensemble whose deviation would not be that of the result.
+        InputError: Another name, or an ensemble whose deviation would not be that of the result.
     """
     if choice not in (REFUSE, UP_AND_DOWN):
         raise InputError(f"between_scales is {REFUSE} or {UP_AND_DOWN}, got {choice!r}")
@@ -34,7 +34,7 @@ def check_between_scales(choice: str, ensemble: bool) -> str:
 
 
 def next_larger(spec: NetworkSpec, scale: Scale) -> tuple[int, ...] | None:
-    """The smallest scale that a fixed network was built for and that is nowhere below the one asked for.
+    """Return the smallest scale that a fixed network was built for and that is nowhere below the one asked for.
 
     None if there is none, or none is needed; `Family.FIXED` networks alone have built-in scales.
     """
@@ -48,15 +48,15 @@ def next_larger(spec: NetworkSpec, scale: Scale) -> tuple[int, ...] | None:
 
 
 def reduced(image: torch.Tensor, lr_shape: Sequence[int], built: Sequence[int], scale: Scale) -> torch.Tensor:
-    """The image that the network made at its own scale on the grid that was asked for (Zhu 2022, section 4.3.4).
+    """Return the image that the network made at its own scale on the grid that was asked for (Zhu 2022, section 4.3.4).
 
     Cubic interpolation without low-pass, as published, but edges coincide, and the size is that of the grid rule.
 
     Args:
         image: (B, C, *LR size times `built`).
-        lr_shape: the LR size.
-        built: the network's scale.
-        scale: asked for, nowhere larger.
+        lr_shape: The LR size.
+        built: The network's scale.
+        scale: Asked for, nowhere larger.
     """
     ratio = tuple(s / b for s, b in zip(scale, built, strict=True))
     return resize(image, ratio, new_shape=output_shape(lr_shape, scale), kernel=KERNEL)

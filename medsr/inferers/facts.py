@@ -21,16 +21,16 @@ class InferenceFacts(Carried):
     """How an image was super-resolved.
 
     Attributes:
-        scale: the exact scale per spatial axis.
-        tiles: number of tiles that the network ran on.
-        seconds: wall time; of a batch every image has an equal share.
-        warnings: what a user should know.
+        scale: The exact scale per spatial axis.
+        tiles: The number of tiles that the network ran on.
+        seconds: The wall time; of a batch every image has an equal share.
+        warnings: What a user should know.
         deviation: (C, *SR spatial), the standard deviation over the flips ensemble in the units that the network sees;
             None without an ensemble.
-        request: what was asked for, `scale` and `spacing`.
-        settings: the options that change voxels: `precision`, `ensemble`, `back_projection`, and `between_scales` where
+        request: What was asked for, `scale` and `spacing`.
+        settings: The options that change voxels: `precision`, `ensemble`, `back_projection`, and `between_scales` where
             it is not the default.
-        degradation: the LR formation that the inferer assumes.
+        degradation: The LR formation that the inferer assumes.
     """
 
     scale: Scale
@@ -47,7 +47,7 @@ class InferenceFacts(Carried):
         """Return the facts that came with an SR image.
 
         Raises:
-            InputError: it carries none, or those of a batch.
+            InputError: It carries none, or those of a batch.
         """
         facts = getattr(image, "meta", {}).get(FACTS)
         if isinstance(facts, InferenceFacts):

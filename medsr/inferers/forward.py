@@ -15,10 +15,10 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
-    """The autocast type of a precision by name; None for float32.
+    """Return the autocast type of a precision by name; None for float32.
 
     Raises:
-        InputError: unknown name.
+        InputError: Unknown name.
     """
     if precision not in PRECISIONS:
         raise InputError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")

@@ -30,7 +30,7 @@ def voxel_budget(spec: NetworkSpec, memory_mb: int) -> int:
 
 
 def bytes_per_voxel(spec: NetworkSpec) -> int:
-    """Of the forward pass, and of two copies of the tile and of its output, as the ensemble needs them.
+    """Return the bytes per voxel of the forward pass and of two copies of the tile and its output, for the ensemble.
 
     An arbitrary network is planned for its largest scale, at which its last layer holds the output twice more.
     """
@@ -44,16 +44,16 @@ def bytes_per_voxel(spec: NetworkSpec) -> int:
 def choose_tiles(
     source: Source, spec: NetworkSpec, memory_mb: int, tile_size: int | Sequence[int] | None
 ) -> tuple[list[Tile], list[str]]:
-    """The tiles of an image, and what the user should know about them.
+    """Return the tiles of an image, and what the user should know about them.
 
     Args:
-        source: what the network reads.
-        spec: the network's.
-        memory_mb: limit for the network's forward pass.
-        tile_size: instead of planning; without the halo. Networks that look at the whole image ignore it.
+        source: What the network reads.
+        spec: The network's.
+        memory_mb: Limit for the network's forward pass.
+        tile_size: Instead of planning; without the halo. Networks that look at the whole image ignore it.
 
     Raises:
-        InputError: no tile can be small enough for the limit, or `tile_size` has the wrong length.
+        InputError: If no tile can be small enough for the limit, or `tile_size` has the wrong length.
     """
     shape, align, budget = source.shape, spec.size_multiple, voxel_budget(spec, memory_mb)
     halo = max(shape) if spec.halo is None else spec.halo
@@ -85,14 +85,14 @@ def _per_axis(tile_size: int | Sequence[int] | None, ndim: int) -> list[int]:
 
 
 def slice_groups(lr: torch.Tensor, across: int, scale: Scale, spec: NetworkSpec, memory_mb: int) -> Iterator[slice]:
-    """Slices of (B, C, X, Y, Z) that are run together: as many as are useful on the device and fit.
+    """Yield groups of slices of (B, C, X, Y, Z) that run together: as many as are useful on the device and fit.
 
     Args:
-        lr: the volumes.
-        across: their spatial axis across the slices.
-        scale: in-plane.
-        spec: the network's.
-        memory_mb: limit for the network's forward pass.
+        lr: The volumes.
+        across: Their spatial axis across the slices.
+        scale: In-plane.
+        spec: The network's.
+        memory_mb: Limit for the network's forward pass.
     """
     size = [n for axis, n in enumerate(lr.shape[2:]) if axis != across]
     plane = lr.shape[0] * prod(output_shape(size, scale) if spec.family is Family.RESTORE else size)

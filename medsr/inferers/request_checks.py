@@ -32,10 +32,10 @@ from medsr.transforms.pairs import LR_SCALE
 
 
 def network_spec(network: nn.Module) -> NetworkSpec:
-    """The spec of a network, also one that is compiled or wrapped for distributed training.
+    """Return the spec of a network, also one that is compiled or wrapped for distributed training.
 
     Raises:
-        InputError: it has none.
+        InputError: If it has none.
     """
     inner = getattr(network, "module", network)  # DistributedDataParallel
     spec = getattr(getattr(inner, "_orig_mod", inner), "spec", None)
@@ -45,13 +45,13 @@ def network_spec(network: nn.Module) -> NetworkSpec:
 
 
 def affines_of(image: MetaTensor) -> list[NDArray[np.float64]]:
-    """The affine of each image of a batch, or the one of them all."""
+    """Return the affine of each image of a batch, or the one of them all."""
     affine = image.affine.detach().cpu().numpy()
     return [affine] if affine.ndim == 2 else list(affine)
 
 
 def with_sr_affine(image: torch.Tensor, lr: MetaTensor, scale: Scale) -> MetaTensor:
-    """A MetaTensor with the LR image's meta, less what described the LR grid, and the SR grid's affine."""
+    """Return a MetaTensor with the LR image's meta, less what described the LR grid, and the SR grid's affine."""
     affines = [torch.as_tensor(scaled_affine(a, scale)) for a in affines_of(lr)]
     meta = {key: value for key, value in lr.meta.items() if key not in (LR_SCALE, "spatial_shape")}
     result = MetaTensor(image)
@@ -62,10 +62,10 @@ def with_sr_affine(image: torch.Tensor, lr: MetaTensor, scale: Scale) -> MetaTen
 
 
 def slice_axis(image: torch.Tensor, plane: str) -> int:
-    """The spatial axis across the slices of an anatomical plane; the last one for an image without an affine.
+    """Return the spatial axis across the slices of an anatomical plane; the last one for an image without an affine.
 
     Raises:
-        GridError: the images of the batch lie differently.
+        GridError: If the images of the batch lie differently.
     """
     if not isinstance(image, MetaTensor):
         return image.ndim - 3
@@ -82,13 +82,13 @@ def requested_scale(
     spacing: float | Sequence[float] | None,
     plane: str,
 ) -> Scale:
-    """The scale per spatial axis as exact fractions.
+    """Return the scale per spatial axis as exact fractions.
 
     In this order: `scale`; what leads to `spacing` (mm); the scale recorded when the LR image was simulated;
     the scale a fixed network was built for. For a 2D network on a volume, one number means in-plane.
 
     Raises:
-        GridError: none of them, or an impossible one.
+        GridError: None of them, or an impossible one.
     """
     size = tuple(image.shape[2:])
     if scale is None and spacing is not None:
@@ -126,8 +126,8 @@ def check_image(image: torch.Tensor, spec: NetworkSpec, reference: torch.Tensor 
     """Refuse images that the network cannot take.
 
     Raises:
-        InputError: wrong number of axes or channels, no voxels, values that are not finite.
-        GridError: an unusable affine.
+        InputError: Wrong number of axes or channels, no voxels, values that are not finite.
+        GridError: An unusable affine.
     """
     size = tuple(image.shape[2:])
     if len(size) not in (spec.spatial_dims, 3) or 0 in image.shape:
@@ -153,8 +153,8 @@ def check_result(
     """Refuse scales that do not suit the image, the network or the guidance.
 
     Raises:
-        GridError: too many voxels, or a 2D network asked to enlarge across its slices.
-        InputError: an axis without extent, guidance on another grid.
+        GridError: Too many voxels, or a 2D network asked to enlarge across its slices.
+        InputError: An axis without extent, guidance on another grid.
     """
     size = tuple(image.shape[2:])
     shape = output_shape(size, scale)

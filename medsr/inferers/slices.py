@@ -21,7 +21,7 @@ class SliceInferer(Inferer):
 
     Args:
         plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
-        batch_size: slices that run together.
+        batch_size: The slices that run together.
     """
 
     def __init__(self, plane: str = "axial", batch_size: int = 16) -> None:
@@ -38,8 +38,8 @@ class SliceInferer(Inferer):
         Args:
             inputs: (B, C, *spatial), 2D or 3D; a MetaTensor's affine gives the orientation.
             network: (N, C, H, W) to (N, K, H, W).
-            args: not used; accepted because MONAI's engines may pass some.
-            kwargs: likewise.
+            args: Not used; accepted because MONAI's engines may pass some.
+            kwargs: Likewise.
 
         Returns:
             (B, K, *spatial), a MetaTensor with the input's affine if `inputs` is one.

@@ -45,11 +45,11 @@ class SuperResolution:
 
     Attributes:
         image: (B, C, *spatial) float32.
-        deviation: standard deviation over the flips ensemble, same size; None without an ensemble.
-        scale: exact scale per spatial axis.
-        tiles: number of tiles the network ran on.
-        seconds: wall time.
-        warnings: what a user should know.
+        deviation: The standard deviation over the flips ensemble, same size; None without an ensemble.
+        scale: Exact scale per spatial axis.
+        tiles: The number of tiles the network ran on.
+        seconds: The wall time.
+        warnings: What a user should know.
     """
 
     image: torch.Tensor
@@ -73,31 +73,31 @@ class SuperResolutionInferer(Inferer):
     run over the slices of a volume.
 
     Args:
-        scale: one number, or one per array axis. For a 2D network on a volume one number means in-plane.
+        scale: One number, or one per array axis. For a 2D network on a volume one number means in-plane.
             Without `scale` and `spacing` the scale is the one recorded when the LR image was simulated, else
             the one that a fixed network was built for.
-        spacing: target voxel size in mm, one number or one per array axis, instead of `scale`.
-        tile_size: network input voxels per tile and axis of the network, without the halo; by default planned
+        spacing: The target voxel size in mm, one number or one per array axis, instead of `scale`.
+        tile_size: The network input voxels per tile and axis of the network, without the halo; by default planned
             from `memory_mb`. A network that looks at the whole image is never tiled.
-        memory_mb: what the network's forward pass may take in MiB, beside its weights, the input and the
+        memory_mb: What the network's forward pass may take in MiB, beside its weights, the input and the
             results; a network that cannot be run in so little is an error. An allocator that keeps freed memory
             (`medsr.runtime.keep_freed_memory`) may hold up to twice as much.
-        slice_plane: slices that a 2D network sees, by anatomy.
+        slice_plane: The slices that a 2D network sees, by anatomy.
         precision: "float32", "bfloat16" or "float16" autocast of the network; input, residual and output stay
             float32.
-        channels_last: memory layout of network and tiles. Changes nothing but rounding; plain stacks of
+        channels_last: Memory layout of network and tiles. Changes nothing but rounding; plain stacks of
             convolutions are some 5 to 15 % faster with it on a CPU.
-        compile: run the network through `torch.compile`.
-        ensemble: average over all flips of the image and report their standard deviation.
-        back_projection: iterations that pull the result towards consistency with the LR image, on the whole
+        compile: Run the network through `torch.compile`.
+        ensemble: Average over all flips of the image and report their standard deviation.
+        back_projection: The iterations that pull the result towards consistency with the LR image, on the whole
             image: they take about three times its memory.
-        between_scales: what to do where a fixed network was not built for the scale: "refuse", or "up-and-down":
+        between_scales: What to do where a fixed network was not built for the scale: "refuse", or "up-and-down":
             enlarge by the next larger scale it was built for, then reduce by cubic interpolation (Zhu 2022, section
             4.3.4). The larger image, or that of some slices, is held meanwhile.
-        degradation: the LR formation that back-projection assumes: object, registered name or dictionary.
-        device: where the network is moved to and runs; by default where it is.
-        output_device: where results are collected.
-        max_voxels: largest result that is attempted.
+        degradation: The LR formation that back-projection assumes: object, registered name or dictionary.
+        device: Where the network is moved to and runs; by default where it is.
+        output_device: Where results are collected.
+        max_voxels: The largest result that is attempted.
 
     Examples:
         >>> import torch
@@ -168,19 +168,19 @@ class SuperResolutionInferer(Inferer):
         Args:
             inputs: (B, C, *spatial) LR images about [0, 1]; a MetaTensor's affine gives spacing and
                 orientation.
-            network: a network with a `spec`.
-            scale: overrides the inferer's.
-            reference: guidance images on the SR grid, (B, C', *SR spatial), for networks that take them.
-            args: not used; accepted because MONAI's engines may pass some.
-            kwargs: likewise.
+            network: A network with a `spec`.
+            scale: Overrides the inferer's.
+            reference: Guidance images on the SR grid, (B, C', *SR spatial), for networks that take them.
+            args: Not used; accepted because MONAI's engines may pass some.
+            kwargs: Likewise.
 
         Returns:
             (B, C, *SR spatial) float32 on `output_device`, a MetaTensor with the SR affine if `inputs` is
             one. Its `meta` then holds the `InferenceFacts` of each image, which decollating hands on with it.
 
         Raises:
-            GridError: no scale, an impossible one, or more voxels than `max_voxels`.
-            InputError: wrong number of channels or axes.
+            GridError: No scale, an impossible one, or more voxels than `max_voxels`.
+            InputError: Wrong number of channels or axes.
         """
         with about(inputs):
             result = self.enlarge(inputs, network, scale=scale, reference=reference)
@@ -247,12 +247,12 @@ class SuperResolutionInferer(Inferer):
         return result
 
     def exact_scale(self, inputs: torch.Tensor, spec: NetworkSpec, override: ScaleLike | None = None) -> Scale:
-        """The scale per spatial axis as exact fractions; see `requested_scale`, with `override` before all."""
+        """Return the scale per spatial axis as exact fractions; see `requested_scale`, with `override` before all."""
         requested = self.scale if override is None else override
         return requested_scale(inputs, spec, requested, self.spacing, self.slice_plane)
 
     def _slice_axis(self, inputs: torch.Tensor, spec: NetworkSpec) -> int | None:
-        """The axis a network cannot see: that across the slices for a 2D network on a volume, else None."""
+        """Return the axis a network cannot see: that across the slices for a 2D network on a volume, else None."""
         return slice_axis(inputs, self.slice_plane) if spec.spatial_dims < inputs.ndim - 2 else None
 
     def _run(

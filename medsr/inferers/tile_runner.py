@@ -29,7 +29,7 @@ class TileResult:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that an allocation failed, on any device."""
+    """Return whether an exception means that an allocation failed, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)
@@ -60,16 +60,16 @@ class TileRunner:
         self._ready = (network, torch.compile(network) if self.compiled else network)
 
     def take_warnings(self) -> list[str]:
-        """Warnings since the last call."""
+        """Return the warnings since the last call."""
         warnings, self._warnings = self._warnings, []
         return warnings
 
     def run(self, tile: Tile, source: Source, spec: NetworkSpec) -> Iterator[TileResult]:
-        """Results that partition the tile: one, or several if it had to be halved.
+        """Yield results that partition the tile: one, or several if the tile had to be halved.
 
         Raises:
-            InputError: the network's output has the wrong size or is not finite.
-            MedsrError: the tile does not fit into memory and cannot be halved any further.
+            InputError: If the network's output has the wrong size or is not finite.
+            MedsrError: If the tile does not fit into memory and cannot be halved any further.
         """
         halo = max(source.shape) if spec.halo is None else spec.halo
         read = tile.read(source.shape, halo, spec.size_multiple)

@@ -20,9 +20,9 @@ class Call:
     """How the network is called for a tile.
 
     Attributes:
-        arguments: after the image.
-        size: of the output that must come.
-        wanted: which of its voxels are those of the tile.
+        arguments: The arguments after the image.
+        size: The size of the output that must come.
+        wanted: The wanted, which of its voxels are those of the tile.
     """
 
     arguments: tuple[Any, ...]
@@ -41,18 +41,18 @@ class Source(Protocol):
         """Spatial size of the grid that is read."""
 
     def read(self, tile: Tile) -> torch.Tensor:
-        """(B, C, *tile)."""
+        """Return the tile of the input, (B, C, *tile)."""
 
     def outputs(self, tile: Tile) -> tuple[slice, ...]:
-        """Voxels of the result that a tile of the input makes."""
+        """Return the voxels of the result that a tile of the input makes."""
 
     def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
-        """For a tile, from the box that is seen around it.
+        """Return how the network is called for a tile, from the box that it sees around it.
 
         Args:
-            tile: in the coordinates of the image flipped along `flipped`.
-            seen: likewise.
-            flipped: spatial axes.
+            tile: The tile, in the coordinates of the image flipped along `flipped`.
+            seen: Likewise.
+            flipped: Spatial axes.
         """
 
 
@@ -63,11 +63,11 @@ class _Enlarging:
     told = False  # whether the network must be told its scale
 
     def outputs(self, tile: Tile) -> tuple[slice, ...]:
-        """Voxels of the result that a tile of the input makes."""
+        """Return the voxels of the result that a tile of the input makes."""
         return tile.slices(self.scale)
 
     def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
-        """All of what is seen is enlarged."""
+        """Return a call that enlarges everything that is seen."""
         size = tuple((b - a) * s for a, b, s in zip(seen.low, seen.high, self.scale, strict=True))
         arguments = ([float(s) for s in self.scale],) if self.told else ()
         return Call(arguments, size, tile.slices(self.scale, seen.low))
@@ -87,7 +87,7 @@ class _ReadsTheImage:
         return tuple(self.image.shape[2:])
 
     def read(self, tile: Tile) -> torch.Tensor:
-        """(B, C, *tile) of the LR image."""
+        """Return the tile of the LR image, (B, C, *tile)."""
         return part(self.image, tile.slices())
 
 
@@ -113,7 +113,7 @@ class Queried(_ReadsTheImage):
         return [output_range(low, high, s, n) for low, high, s, n in bounds]
 
     def outputs(self, tile: Tile) -> tuple[slice, ...]:
-        """The voxels whose centres lie in the tile."""
+        """Return the voxels whose centres lie in the tile."""
         return tuple(slice(*ends) for ends in self._ranges(tile))
 
     def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
@@ -149,7 +149,7 @@ class Interpolated(_Enlarging):
         return tuple(n if m is None else m.shape[0] for n, m in zip(self.image.shape[2:], self.matrices, strict=True))
 
     def read(self, tile: Tile) -> torch.Tensor:
-        """(B, C, *tile) of the interpolated image, and the guidance."""
+        """Return the tile of the interpolated image and of the guidance, (B, C, *tile)."""
         image = apply_matrices(self.image, self.matrices, tile.slices())
         if self.reference is None:
             return image
@@ -157,17 +157,17 @@ class Interpolated(_Enlarging):
 
 
 def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: torch.Tensor | None = None) -> Source:
-    """The source for a network's family.
+    """Return the source for a network's family.
 
     Args:
         lr: (B, C, *spatial) LR images with as many spatial axes as the network.
-        scale: requested scale per spatial axis.
-        spec: the network's.
-        reference: guidance on the SR grid, for restore networks.
+        scale: Requested scale per spatial axis.
+        spec: The network's.
+        reference: Guidance on the SR grid, for restore networks.
 
     Raises:
-        GridError: a scale that a fixed network was not built for.
-        InputError: a family this inferer cannot run, or guidance it cannot use.
+        GridError: If a fixed network was not built for the scale.
+        InputError: If this inferer cannot run the family, or cannot use the guidance.
     """
     if spec.family is Family.RESTORE:
         kernel = spec.interpolation or "spline3"
@@ -191,5 +191,5 @@ def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: to
 
 
 def built_scales(spec: NetworkSpec) -> list[tuple[int, ...]]:
-    """The scales that a fixed network was built for; of any other network none."""
+    """Return the scales that a fixed network was built for; of any other network none."""
     return [*([] if spec.scales is None else [spec.scales]), *spec.other_scales]

@@ -27,12 +27,12 @@ class Tile:
     high: tuple[int, ...]
 
     def read(self, shape: Sequence[int], halo: int, align: int) -> Tile:
-        """The box that must be read: with the halo, outwards to multiples of `align`, within the image."""
+        """Return the box that must be read: with the halo, outwards to multiples of `align`, within the image."""
         ranges = [input_range(a, b, _ONE, n, halo, align) for a, b, n in zip(self.low, self.high, shape, strict=True)]
         return Tile(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges))
 
     def mirrored(self, shape: Sequence[int], axes: Collection[int]) -> Tile:
-        """The same voxels in the coordinates of the image flipped along `axes` (counted among spatial axes)."""
+        """Return the same voxels in the coordinates of the image flipped along `axes` (counted among spatial axes)."""
         ends = [
             (n - b, n - a) if axis in axes else (a, b)
             for axis, (a, b, n) in enumerate(zip(self.low, self.high, shape, strict=True))
@@ -40,7 +40,7 @@ class Tile:
         return Tile(tuple(low for low, _ in ends), tuple(high for _, high in ends))
 
     def halves(self, shape: Sequence[int], halo: int, align: int) -> tuple[Tile, Tile] | None:
-        """The tile cut in two across the axis that lets both halves read the least, at a multiple of `align`.
+        """Return the tile cut in two across the axis that lets both halves read the least, at a multiple of `align`.
 
         None if no cut makes the halves read less than the tile does.
         """
@@ -63,11 +63,11 @@ class Tile:
         return prod(b - a for a, b in zip(self.low, self.high, strict=True))
 
     def slices(self, scale: Sequence[int] | None = None, origin: Sequence[int] | None = None) -> tuple[slice, ...]:
-        """The box as indices.
+        """Return the box as indices.
 
         Args:
-            scale: indices of the output of a network that enlarges so much.
-            origin: voxel that index 0 stands for.
+            scale: Indices of the output of a network that enlarges so much.
+            origin: Voxel that index 0 stands for.
         """
         scale = scale or (1,) * len(self.low)
         origin = origin or (0,) * len(self.low)
@@ -77,31 +77,31 @@ class Tile:
 
 
 def part(image: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:
-    """The voxels of an image at `slices` of its last axes, a view."""
+    """Return the voxels of an image at `slices` of its last axes, a view."""
     index: tuple[Any, ...] = (..., *slices)
     return image[index]
 
 
 def balanced_cuts(n: int, count: int, align: int) -> list[int]:
-    """Boundaries of `count` nearly equal parts of [0, n), at multiples of `align`; fewer if a part were empty."""
+    """Return the bounds of `count` nearly equal parts of [0, n), at multiples of `align`; fewer if one were empty."""
     units = ceil(n / align)
     return sorted({min(n, units * k // count * align) for k in range(count)} | {n})
 
 
 def tiles_of(shape: Sequence[int], cuts: Sequence[Sequence[int]]) -> list[Tile]:
-    """All boxes between the cuts of each axis."""
+    """Return all boxes between the cuts of each axis."""
     parts = [list(pairwise(axis)) for axis in cuts]
     return [Tile(tuple(p[0] for p in box), tuple(p[1] for p in box)) for box in product(*parts)]
 
 
 def regular_tiles(shape: Sequence[int], size: Sequence[int], align: int) -> list[Tile]:
-    """Tiles of at most `size` voxels (rounded up to `align`), balanced."""
+    """Return balanced tiles of at most `size` voxels (rounded up to `align`)."""
     counts = [ceil(n / max(align, ceil(m / align) * align)) for n, m in zip(shape, size, strict=True)]
     return tiles_of(shape, [balanced_cuts(n, k, align) for n, k in zip(shape, counts, strict=True)])
 
 
 def plan_tiles(shape: Sequence[int], halo: int, most_voxels: int, align: int = 1) -> list[Tile]:
-    """The partition that reads the fewest voxels in total while no tile reads more than `most_voxels`.
+    """Return the partition that reads the fewest voxels in total while no tile reads more than `most_voxels`.
 
     Every combination of numbers of tiles per axis is considered. If even the smallest tiles with their halo
     are above the limit, the smallest are returned.

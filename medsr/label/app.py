@@ -44,15 +44,15 @@ class MedsrApp(MONAILabelApp):
     """Super-resolution by medsr's bundles.
 
     Args:
-        app_dir: folder with `main.py`; trained networks go to its `runs`.
-        studies: folder of images, or the address of a DICOMweb server.
+        app_dir: The folder with `main.py`; trained networks go to its `runs`.
+        studies: The folder of images, or the address of a DICOMweb server.
         conf: `models`: names of bundles, or "all" (default); `paths`: folders below which clients may name files of the
             server, besides the studies; `max_voxels`: of an input (default 2^30, or the environment's
             MEDSR_MAX_VOXELS); `max_result_voxels` (default 2^30); `max_upload_bytes` (default 2^32); `skip_trainers`:
             "true" offers no training.
 
     Raises:
-        InputError: an unknown entry of `conf`, or a bundle that cannot be used.
+        InputError: An unknown entry of `conf`, or a bundle that cannot be used.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ class MedsrApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> Datastore:
-        """The studies: a folder with DICOM series among its images, or a DICOMweb server."""
+        """Return the studies: a folder with DICOM series among its images, or a DICOMweb server."""
         if self.studies.startswith(("http://", "https://")):
             settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI = False  # our reader checks what a conversion would hide
             return super().init_datastore()
@@ -85,13 +85,13 @@ class MedsrApp(MONAILabelApp):
         return StudiesFolder(self.studies, reload, read_only)
 
     def init_infers(self) -> dict[str, InferTask]:
-        """One task for each bundle."""
+        """Return one task for each bundle."""
         count = _count(self.conf, "max_result_voxels") if "max_result_voxels" in self.conf else None
         defaults = {} if count is None else {"inferer::max_voxels": count}
         return {bundle.name: SuperResolutionTask(bundle, defaults) for bundle in self.bundles}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        """One task for each bundle that can be trained."""
+        """Return one task for each bundle that can be trained."""
         if self.conf.get("skip_trainers", "").lower() == "true":
             return {}
         runs = Path(self.app_dir) / "runs"
@@ -104,7 +104,7 @@ class MedsrApp(MONAILabelApp):
         Args:
             request: `model`; `image`: id or path; the parameters of `parse_request`; `save_label` and `label_tag` to
                 keep the result in the datastore, its maps under the tags "consistency" and "uncertainty".
-            datastore: instead of the app's own.
+            datastore: Instead of the app's own.
 
         Raises:
             HTTPException: 404 for an unknown model or image, 400 for a request or an image that cannot be used.
@@ -212,7 +212,7 @@ class MedsrApp(MONAILabelApp):
             return {"error": error.detail}
 
     def _last_word(self, error: HTTPException) -> BaseException:
-        """An answer of the server; in a background task, which answers nobody, the last line of its output."""
+        """Return an answer of the server; in a background task, which answers nobody, the last line of its output."""
         return error if self._server_mode else SystemExit(f"medsr: error: {error.detail}")
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:

@@ -28,9 +28,9 @@ class StudiesFolder(LocalDatastore):
     tags, which become file names, have no path separators.
 
     Args:
-        path: the folder.
-        auto_reload: watch it.
-        read_only: list nothing that is not listed already.
+        path: The folder.
+        auto_reload: Watch it.
+        read_only: List nothing that is not listed already.
     """
 
     def __init__(self, path: str, auto_reload: bool, read_only: bool) -> None:
@@ -38,7 +38,7 @@ class StudiesFolder(LocalDatastore):
         super().__init__(path, extensions=extensions, auto_reload=auto_reload, read_only=read_only)
 
     def names(self) -> dict[Path, str]:
-        """What clients call an image or a label, by its file."""
+        """Return the name of each image and label for clients, by its file."""
         found = {}
         for image in super().list_images():
             found[Path(super().get_image_uri(image))] = image
@@ -105,7 +105,7 @@ def check_name(name: str) -> None:
     """Refuse an id or tag that is no plain file name.
 
     Raises:
-        InputError: it has separators, starts with a dot, or is too long.
+        InputError: If it has separators, starts with a dot, or is too long.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"expected an id or tag of letters, digits, spaces and - _ . @ +, got {name[:60]!r}")

@@ -25,10 +25,10 @@ class Enlarged:
     """Files of one result, in the folder they were made in.
 
     Attributes:
-        image: the SR image; a folder if it is a DICOM series.
-        maps: further images by what they are: "consistency" (on the LR grid), "uncertainty".
-        record: how they were made.
-        record_file: the same as JSON.
+        image: The SR image; a folder if it is a DICOM series.
+        maps: Further images by what they are: "consistency" (on the LR grid), "uncertainty".
+        record: How they were made.
+        record_file: The same as JSON.
     """
 
     image: Path
@@ -49,15 +49,15 @@ def enlarge(
     """Enlarge an image with a bundle.
 
     Args:
-        bundle: weights are loaded strictly, anew for every request: a file that was replaced counts.
-        image: file, archive or DICOM folder.
-        request: what the client wants.
-        folder: where files are made; empty.
-        name: what the client calls the image, for the record.
-        defaults: settings of the server that the request may replace.
+        bundle: The weights are loaded strictly, anew for every request: a file that was replaced counts.
+        image: The file, archive or DICOM folder.
+        request: What the client wants.
+        folder: Where files are made; empty.
+        name: What the client calls the image, for the record.
+        defaults: The settings of the server that the request may replace.
 
     Raises:
-        MedsrError: the image, the request or the bundle is at fault; see `medsr.upscaling.Upscaler`.
+        MedsrError: The image, the request or the bundle is at fault; see `medsr.upscaling.Upscaler`.
     """
     extension = request.extension_for(image.name)
     switches = {"ensemble": request.uncertainty, "consistency": request.consistency}
@@ -85,8 +85,8 @@ def packed(result: Enlarged, stem: str) -> Path:
     """The one file to send: the SR image, or a zip of it with its maps and record if there is more than one file.
 
     Args:
-        result: its files are copied.
-        stem: what the files of a zip are called.
+        result: Its files are copied.
+        stem: What the files of a zip are called.
 
     Returns:
         A temporary file that only its owner can read; whoever sends it removes it.

@@ -37,11 +37,11 @@ class LabelRequest:
     """A request for an SR image.
 
     Attributes:
-        settings: entries of the bundle's `inference.json` to replace.
-        device: as the client calls it; None for the server's choice.
-        extension: of the result, or "dicom" for a derived series; None for that of the input.
-        consistency: also give the map |degrade(SR) - LR|, on the LR grid.
-        uncertainty: average over flips, and also give their standard deviation.
+        settings: The entries of the bundle's `inference.json` to replace.
+        device: As the client calls it; None for the server's choice.
+        extension: The extension of the result, or "dicom" for a derived series; None for that of the input.
+        consistency: Also give the map |degrade(SR) - LR|, on the LR grid.
+        uncertainty: Average over flips, and also give their standard deviation.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def parse_request(params: Mapping[str, Any]) -> LabelRequest:
             `result_extension`. An empty text or null is as if it were not there: forms send all their fields.
 
     Raises:
-        InputError: an unknown parameter, a value that is not one, or an integer `result_dtype`.
+        InputError: An unknown parameter, a value that is not one, or an integer `result_dtype`.
     """
     given = {key: value for key, value in params.items() if value is not None and value != ""}
     for name in sorted(set(given) - _OF_THE_HOST - set(PARAMETERS)):
@@ -95,7 +95,7 @@ def _check_dtype(dtype: Any) -> None:
 
 
 def _value(key: str, value: Any) -> Any:
-    """A value as the table of settings reads it; what is wrong is told shortly, for it goes over the network."""
+    """Return a value as the table of settings reads it; what is wrong is told shortly, for it goes over the network."""
     if key in _WORDS and not (isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,64}", value)):
         raise InputError(f"expected a short word for {key}, got {shown(value)}")
     try:

@@ -20,10 +20,10 @@ def public(message: str, names: Mapping[Path, str], places: Mapping[Path, str] |
     """Take paths and file names out of a message.
 
     Args:
-        message: of an error.
-        names: what clients call an image, by its file or folder. The files in a folder or an archive become "file 3 of
+        message: The message of an error.
+        names: What clients call an image, by its file or folder. The files in a folder or an archive become "file 3 of
             NAME", counted in the order of their names.
-        places: what to call folders of the server whose files keep their names.
+        places: What to call folders of the server whose files keep their names.
 
     Returns:
         One line.
@@ -46,7 +46,7 @@ def _replaced(message: str, text: str, by: str) -> str:
 
 
 def _files_within(path: Path) -> list[str]:
-    """Names of the files in a folder or archive, relative to it."""
+    """Name of the files in a folder or archive, relative to it."""
     if path.is_dir():
         return sorted(str(Path(folder, file).relative_to(path)) for folder, _, files in os.walk(path) for file in files)
     if is_archive(path):

@@ -20,12 +20,12 @@ _PREFIX = "medsr: error: "  # of the line with which a bundle's program ends
 
 
 def refusal(error: BaseException, names: Mapping[Path, str], places: Mapping[Path, str] | None = None) -> HTTPException:
-    """What a client is told of an error.
+    """Return what a client is told about an error.
 
     Args:
-        error: anything that was raised.
-        names: see `public`.
-        places: likewise.
+        error: Anything that was raised.
+        names: See `public`.
+        places: Likewise.
     """
     if isinstance(error, HTTPException):
         return error

@@ -28,11 +28,11 @@ class SuperResolutionTask(InferTask):
     It tells MONAI Label no path of its weights: they are neither fetched, replaced nor removed over the network.
 
     Args:
-        bundle: it is put together once, so that a server with unusable weights does not start.
-        defaults: entries of `inference.json` that the server sets.
+        bundle: It is put together once, so that a server with unusable weights does not start.
+        defaults: The entries of `inference.json` that the server sets.
 
     Raises:
-        MedsrError: the bundle, or its weights, cannot be used.
+        MedsrError: The bundle, or its weights, cannot be used.
     """
 
     def __init__(self, bundle: Bundle, defaults: Mapping[str, Any]) -> None:
@@ -44,11 +44,11 @@ class SuperResolutionTask(InferTask):
         load_bundle(bundle, {**self.defaults, "device": "cpu"})
 
     def is_valid(self) -> bool:
-        """A task that exists can be used."""
+        """Return True: a task that exists can be used."""
         return True
 
     def info(self) -> dict[str, Any]:
-        """What clients choose a model by."""
+        """Return the facts by which clients choose a model."""
         metadata = self.bundle.metadata
         facts = {key: metadata[key] for key in ("version", "licence", "intended_use", "trained_on") if key in metadata}
         return {**super().info(), **facts}

@@ -30,8 +30,8 @@ class TrainingTask(BundleTrainTask):
     are read, never written.
 
     Args:
-        bundle: its `train.json` is used.
-        runs: where folders of runs are made.
+        bundle: Its `train.json` is used.
+        runs: Where folders of runs are made.
     """
 
     def __init__(self, bundle: Bundle, runs: Path) -> None:
@@ -40,12 +40,12 @@ class TrainingTask(BundleTrainTask):
         self.name = bundle.name
 
     def numbers(self) -> dict[str, float]:
-        """Entries of the config that are numbers."""
+        """Return the entries of the config that are numbers."""
         entries = {key: value for key, value in self.bundle_config.config.items() if key not in _FORM}
         return {k: v for k, v in entries.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
     def config(self) -> dict[str, Any]:
-        """The form that viewers show."""
+        """Return the form that viewers show."""
         return {"device": device_list(), **_FORM, **self.numbers()}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class TrainingTask(BundleTrainTask):
             Name of the run, and where its weights are below the app's folder.
 
         Raises:
-            InputError: an unknown or wrong parameter, or too few pairs.
+            InputError: An unknown or wrong parameter, or too few pairs.
         """
         folder = self.runs / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         numbers = self._checked(request)
@@ -90,7 +90,7 @@ class TrainingTask(BundleTrainTask):
         workflow.finalize()
 
     def _checked(self, request: Mapping[str, Any]) -> dict[str, float]:
-        """The numbers of the config that a request replaces."""
+        """Return the numbers of the config that a request replaces."""
         numbers = self.numbers()
         unknown = sorted(set(request) - _OF_THE_HOST - {*_FORM, "device", *numbers})
         if unknown:

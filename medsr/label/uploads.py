@@ -24,7 +24,7 @@ MAX_BYTES_VARIABLE = "MEDSR_MAX_UPLOAD_BYTES"  # environment variable that repla
 
 
 def is_received(path: Path) -> bool:
-    """Whether a file is one that the server has received for this request, by its folder and name."""
+    """Return whether a file is one that the server has received for this request, by its folder and name."""
     temporary = Path(tempfile.gettempdir())
     return path.parent in (temporary, temporary.resolve()) and bool(_RECEIVED.fullmatch(path.name))
 
@@ -37,7 +37,7 @@ def check_upload(path: Path) -> None:
     the voxels: any file that the server may read.
 
     Raises:
-        InputError: another kind of file, a header whose voxels are elsewhere, or more bytes than are allowed.
+        InputError: Another kind of file, a header whose voxels are elsewhere, or more bytes than are allowed.
     """
     name = path.name.lower()
     allowed = int(os.environ.get(MAX_BYTES_VARIABLE, MAX_BYTES))

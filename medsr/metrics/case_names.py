@@ -12,7 +12,7 @@ __all__ = ["case_names"]
 
 
 def case_names(files: Sequence[str]) -> list[str]:
-    """One short name a file: its name without ending, after as many folders as tell it from the others.
+    """Return a short name for each file: its name without suffix, after as many folders as tell it from the others.
 
     Files that are truly the same keep the same name.
     """
@@ -35,6 +35,6 @@ def _parts(file: str) -> tuple[str, ...]:
 
 
 def _tail(parts: Sequence[str], depth: int) -> str:
-    """The last parts as a name that fits a table: file systems allow line breaks and undecodable bytes."""
+    """Return the last parts as a name that fits a table: file systems allow line breaks and undecodable bytes."""
     name = "/".join(parts[-depth:]).encode("utf-8", "replace").decode()
     return "".join(c if c.isprintable() else "_" for c in name)

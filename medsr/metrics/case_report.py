@@ -55,18 +55,18 @@ class CaseReport:
     channels of one image are measured one by one, and their mean is the case's value; see `CaseMetrics`.
 
     Args:
-        output_dir: folder for the files, made if need be.
-        protocol: a name, a protocol, or its fields as a dict.
-        baseline: key of the baseline's image in the item, such as "interpolated"; None compares with nothing.
-        method: name of the evaluated method in rows and table.
-        baseline_name: the baseline's name there.
-        pred_key: key of the evaluated image, (C, *spatial).
-        label_key: key of the truth.
-        image_key: key whose metadata name the case.
-        mask_key: key of a mask, where metrics are to be taken inside one.
-        scale_key: key of the case's scale (one number or one an axis), used where an item has it.
-        modality_key: key that names the channels of an item, joined by "+", as a datalist does.
-        quiet: print nothing.
+        output_dir: The folder for the files, made if need be.
+        protocol: A name, a protocol, or its fields as a dict.
+        baseline: The key of the baseline's image in the item, such as "interpolated"; None compares with nothing.
+        method: The name of the evaluated method in rows and table.
+        baseline_name: The baseline's name there.
+        pred_key: The key of the evaluated image, (C, *spatial).
+        label_key: The key of the truth.
+        image_key: The key whose metadata name the case.
+        mask_key: The key of a mask, where metrics are to be taken inside one.
+        scale_key: The key of the case's scale (one number or one an axis), used where an item has it.
+        modality_key: The key that names the channels of an item, joined by "+", as a datalist does.
+        quiet: Print nothing.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class CaseReport:
             raise type(error)(f"case {file}: {error}") from None
 
     def _file(self, item: Mapping[str, Any]) -> str:
-        """The file (or DICOM folder) a case came from, "" if nothing says."""
+        """Return the file (or DICOM folder) a case came from, "" if nothing says."""
         for key in (self.image_key, self.label_key):
             name = getattr(item.get(key), "meta", {}).get("filename_or_obj", "")
             if isinstance(name, list | tuple):  # the files of a series
@@ -166,7 +166,7 @@ class CaseReport:
 
 
 def items_of(batch: Any) -> Sequence[Mapping[str, Any]]:
-    """Items of a batch that may be decollated already."""
+    """Return the items of a batch, which may be decollated already."""
     items = batch if isinstance(batch, list) else decollate_batch(batch)
     if not all(isinstance(item, Mapping) for item in items):
         raise InputError("the evaluator's batch and output must be dictionaries of images by key")
@@ -174,7 +174,7 @@ def items_of(batch: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def item_scale(scale: Any, ndim: int) -> Scale | None:
-    """An item's scale as it comes out of a data loader: numbers, tensors, or lists of them."""
+    """Return an item's scale as it comes out of a data loader: numbers, tensors, or lists of them."""
     if scale is None:
         return None
     if isinstance(scale, list | tuple):
@@ -187,7 +187,7 @@ def item_scale(scale: Any, ndim: int) -> Scale | None:
 
 
 def _gathered(measured: list[_Measured]) -> list[_Measured]:
-    """All processes' results; a case that a sampler gave to two of them, to make their shares even, once."""
+    """Return all processes' results; a case that a sampler gave to two of them, to make their shares even, once."""
     if idist.get_world_size() <= 1:
         return measured
     everyone: list[Any] = [None] * idist.get_world_size()

@@ -34,11 +34,11 @@ def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: Arra
     Args:
         mu1: (D,) mean.
         cov1: (D, D) covariance, symmetric, without negative eigenvalues.
-        mu2: of the other one.
-        cov2: of the other one.
+        mu2: The mean of the other one.
+        cov2: The covariance of the other one.
 
     Raises:
-        InputError: sizes that do not fit.
+        InputError: Sizes that do not fit.
     """
     means = [np.atleast_1d(np.asarray(m, dtype=np.float64)) for m in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (cov1, cov2)]
@@ -65,7 +65,7 @@ def frechet_distance_of_samples(first: ArrayLike, second: ArrayLike) -> float:
         second: (M, D) features.
 
     Raises:
-        InputError: fewer than two samples, other numbers of features.
+        InputError: Fewer than two samples, other numbers of features.
     """
     sets = [np.asarray(s, dtype=np.float64) for s in (first, second)]
     if any(s.ndim != 2 or len(s) < 2 for s in sets) or sets[0].shape[1] != sets[1].shape[1]:
@@ -86,7 +86,7 @@ class PooledFeatures:
     Args:
         network: with `features`, such as `SegmentationUNet` ("E5", its bottleneck: an alternative to Inception that
             needs nobody's files), `InceptionFeatures`; on one grey channel.
-        tap: the feature's name.
+        tap: The feature's name.
         name: of the metric. By default "fid" for `InceptionFeatures` at its last pool, else "fd_" and network and tap.
     """
 
@@ -114,7 +114,7 @@ class FrechetDistance:
 
     Args:
         features: (N, 1, H, W) to (N, D); see `PooledFeatures`. Its `name` names the result.
-        batch_size: slices at a time.
+        batch_size: The slices at a time.
     """
 
     def __init__(self, features: PooledFeatures, batch_size: int = 16) -> None:
@@ -131,12 +131,12 @@ class FrechetDistance:
         """Take slices in.
 
         Args:
-            subject: whose they are; may come several times.
+            subject: The subject, whose they are; may come several times.
             pred: (N, C, H, W) SR slices, about [0, 1], borders removed.
             target: (N, C, H, W) HR slices.
 
         Raises:
-            InputError: two sizes, or no slices.
+            InputError: Two sizes, or no slices.
         """
         if pred.shape != target.shape:
             raise InputError(f"expected slices of one size, got {tuple(pred.shape)} and {tuple(target.shape)}")
@@ -146,7 +146,7 @@ class FrechetDistance:
         """(N, C, H, W) to features (N, D) of each channel: those of HR slices serve several distances.
 
         Raises:
-            InputError: no slices.
+            InputError: No slices.
         """
         if images.ndim != 4 or len(images) < 1:
             raise InputError(f"expected slices (N, C, H, W), got {tuple(images.shape)}")
@@ -166,7 +166,7 @@ class FrechetDistance:
         return list(dict.fromkeys(subject for subject, _ in self._sets))
 
     def per_subject(self) -> dict[str, dict[str, float]]:
-        """Of each subject: the mean over channels under the metric's name, channels with `_channel_0` and so on.
+        """Return for each subject the mean over channels under the name of the metric, channels with `_channel_0`, ...
 
         Subjects of a single slice have no covariance: NaN.
         """

@@ -31,16 +31,16 @@ class FrechetReport:
     metric's name says which network's features were compared; only Inception's is "fid".
 
     Args:
-        output_dir: folder for the files.
-        features: one grey image to one vector.
-        images: versions by name: the item's key of each, (C, *spatial) about [0, 1] on the HR grid.
-        baseline: name of the version that the others are compared with.
-        target_key: the HR image.
-        subject_key: whom an item belongs to; the slices of one subject are pooled.
-        scale_key: the item's scale.
-        border: pixels removed from every side of a slice: a number, or "scale" for ceil(scale) (the dissertation).
-        plane: of slices.
-        quiet: print nothing.
+        output_dir: The folder for the files.
+        features: One grey image to one vector.
+        images: Versions by name: the item's key of each, (C, *spatial) about [0, 1] on the HR grid.
+        baseline: The name of the version that the others are compared with.
+        target_key: The HR image.
+        subject_key: Whom an item belongs to; the slices of one subject are pooled.
+        scale_key: The item's scale.
+        border: Pixels removed from every side of a slice: a number, or "scale" for ceil(scale) (the dissertation).
+        plane: The plane of slices.
+        quiet: Print nothing.
     """
 
     def __init__(

@@ -26,11 +26,11 @@ class Pair:
 
     Attributes:
         pred: (N, C, *spatial) float64; N = cases, or cases times slices.
-        target: as `pred`.
+        target: As `pred`.
         mask: (N, C, *spatial) bool, or None for all voxels.
         data_range: (N,) float64, or None where the metric needs none.
-        slices: slices per case, None where whole images are compared.
-        single: the caller gave one case, not a batch.
+        slices: The slices per case, None where whole images are compared.
+        single: The caller gave one case, not a batch.
     """
 
     pred: Tensor
@@ -58,7 +58,7 @@ class Pair:
         an infinite one (PSNR of two equal slices) unless all are.
 
         Raises:
-            InputError: a case has no value at all.
+            InputError: If a case has no value at all.
         """
         cases = values if self.slices is None else mean_of_finite(values.view(-1, self.slices))
         if cases.isnan().any():
@@ -92,17 +92,17 @@ def make_pair(
 
     Args:
         pred: (C, *spatial) or (B, C, *spatial), any real dtype.
-        target: the truth, as `pred`.
-        data_range: a number, or "target": max - min of each whole target, before border, mask and slicing.
-        border: voxels removed on every side, one number or one per compared axis (the two in-plane axes where
+        target: The truth, as `pred`.
+        data_range: A number, or "target": max - min of each whole target, before border, mask and slicing.
+        border: The voxels removed on every side, one number or one per compared axis (the two in-plane axes where
             `slice_axis` is given).
-        mask: bool, or 0 and 1, true where voxels count: (*spatial) for a case, the images' shape, or with one
+        mask: Bool, or 0 and 1, true where voxels count: (*spatial) for a case, the images' shape, or with one
             channel for all.
         spatial_dims: 2 or 3; needed only for a 4D tensor, which is a volume or a batch of 2D images.
-        slice_axis: compare a volume slice by slice along this spatial axis (0, 1 or 2).
+        slice_axis: Compare a volume slice by slice along this spatial axis (0, 1 or 2).
 
     Raises:
-        InputError: shapes, values, data range, border or mask that allow no comparison.
+        InputError: Shapes, values, data range, border or mask that allow no comparison.
     """
     pred, target = _as_double(pred, "prediction"), _as_double(target, "target").to(pred.device)
     if pred.shape != target.shape:
@@ -181,7 +181,7 @@ def _data_ranges(data_range: DataRange | None, target: Tensor) -> Tensor | None:
 
 
 def _as_mask(mask: Tensor, image: Tensor, single: bool) -> Tensor:
-    """The mask as bool of the batch's shape (B, C, *spatial)."""
+    """Return the mask as bool of the batch's shape (B, C, *spatial)."""
     if not isinstance(mask, Tensor):
         raise InputError(f"the mask must be a torch tensor, got {type(mask).__name__}")
     given = tuple(mask.shape)

@@ -29,9 +29,9 @@ class FidelityMetric(CumulativeIterationMetric):
          "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
 
     Args:
-        metric: a name in `medsr.metrics.METRICS`.
-        protocol: a name, a protocol, or its fields as a dict.
-        scale: of every case, where the protocol's border depends on it.
+        metric: A name in `medsr.metrics.METRICS`.
+        protocol: A name, a protocol, or its fields as a dict.
+        scale: The scale of every case, where the protocol's border depends on it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FidelityMetric(CumulativeIterationMetric):
         """Mean of the cases with a finite value (infinite if all are), or with "none" the (cases, 1) values.
 
         Raises:
-            InputError: no case was measured, or another reduction.
+            InputError: If no case was measured, or another reduction.
         """
         values = self.get_buffer()
         if not isinstance(values, Tensor):

@@ -19,7 +19,7 @@ class DiceCounts:
     all voxels of a subject is given beside it.
 
     Args:
-        labels: that are measured, without the background.
+        labels: The labels that are measured, without the background.
     """
 
     def __init__(self, labels: Sequence[int]) -> None:
@@ -35,11 +35,11 @@ class DiceCounts:
 
         Args:
             found: (*spatial) label map.
-            truth: likewise.
-            axis: across the slices of a volume; None for an image that is one slice.
+            truth: Likewise.
+            axis: Across the slices of a volume; None for an image that is one slice.
 
         Raises:
-            InputError: two sizes.
+            InputError: Two sizes.
         """
         if found.shape != truth.shape:
             raise InputError(f"label maps have one size, got {tuple(found.shape)} and {tuple(truth.shape)}")

@@ -23,14 +23,14 @@ class Protocol:
     """How one case is measured.
 
     Attributes:
-        name: what a report calls it; change it when you change a field.
-        data_range: of PSNR and SSIM: a number, or "target" for max - min of the whole HR case.
-        ssim: a name in `medsr.metrics.ssim.SSIM_DEFINITIONS`.
-        border: voxels removed on every side first: a number, one an axis, or "scale" for ceil(scale).
+        name: What a report calls it; change it when you change a field.
+        data_range: The data range of PSNR and SSIM: a number, or "target" for max - min of the whole HR case.
+        ssim: A name in `medsr.metrics.ssim.SSIM_DEFINITIONS`.
+        border: The voxels removed on every side first: a number, one an axis, or "scale" for ceil(scale).
         slice_axis: None measures the whole case at once; an anatomical plane ("axial", "coronal", "sagittal",
             found from the affine) or an array axis gives the mean of 2D values over the slices of a volume.
             The border then shortens slices, it removes none. A 2D case is one slice.
-        metrics: names in `METRICS`.
+        metrics: The names in `METRICS`.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Protocol:
         get_definition(self.ssim)
 
     def border_voxels(self, ndim: int, scale: ScaleLike | None = None) -> tuple[int, ...]:
-        """Voxels to remove per spatial axis of a case with `ndim` axes.
+        """Return the number of voxels to remove per spatial axis of a case with `ndim` axes.
 
         Raises:
-            InputError: the border depends on the scale and there is none.
-            GridError: a scale that is none.
+            InputError: If the border depends on the scale and there is none.
+            GridError: A scale that is none.
         """
         if self.border == "scale":
             if scale is None:
@@ -70,16 +70,16 @@ class Protocol:
         return (self.border,) * ndim if isinstance(self.border, int) else tuple(map(int, self.border))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; the SSIM definition is spelled out."""
+        """Return the fields for JSON; the SSIM definition is spelled out."""
         spelled = asdict(SSIM_DEFINITIONS[self.ssim])
         return asdict(self) | {"metrics": list(self.metrics), "ssim_definition": spelled}
 
     @classmethod
     def from_dict(cls, fields_: Mapping[str, Any]) -> Protocol:
-        """The protocol that `to_dict` wrote, or the fields a config gives.
+        """Return the protocol that `to_dict` wrote, or the fields a config gives.
 
         Raises:
-            InputError: a field that does not exist, is missing, or cannot be.
+            InputError: A field that does not exist, is missing, or cannot be.
         """
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in fields_.items() if k != "ssim_definition"}
@@ -100,10 +100,10 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
-    """A protocol by name, from its fields (a bundle's config), or the protocol itself.
+    """Return a protocol by its name, from its fields (in a config), or the protocol itself.
 
     Raises:
-        InputError: an unknown name or field.
+        InputError: If the name or a field is unknown.
     """
     if isinstance(protocol, Protocol):
         return protocol

@@ -50,9 +50,9 @@ def summarise(
     """Aggregate rows over cases, for every scale and method in order of appearance.
 
     Args:
-        rows: one a case, scale and method. Equal rows (of tables put together) count once.
-        baseline: the method the others are compared with, case by case at the same scale.
-        direction: which metrics are better when larger (+1) or smaller (-1).
+        rows: One a case, scale and method. Equal rows (of tables put together) count once.
+        baseline: The method the others are compared with, case by case at the same scale.
+        direction: The direction, which metrics are better when larger (+1) or smaller (-1).
 
     Returns:
         One dict a group: "scale" (a text such as "2x2x1.5", or None), "method", "cases", and "metrics": for
@@ -67,7 +67,7 @@ def summarise(
         - wilcoxon: see `paired_wilcoxon`.
 
     Raises:
-        InputError: one case twice with different values, or a baseline that no row has.
+        InputError: One case twice with different values, or a baseline that no row has.
     """
     groups: dict[tuple[Scale | None, str], dict[str, Row]] = {}
     for row in rows:
@@ -110,7 +110,7 @@ def paired_wilcoxon(values: Sequence[float], reference: Sequence[float]) -> dict
         "n" (differences tested), "statistic" and "p_value" (None if not tested), "note" (text, may be empty).
 
     Raises:
-        InputError: not as many values as references.
+        InputError: Not as many values as references.
     """
     if len(values) != len(reference):
         raise InputError(f"a paired test needs as many values as references, got {len(values)}, {len(reference)}")
@@ -136,11 +136,11 @@ def paired_wilcoxon(values: Sequence[float], reference: Sequence[float]) -> dict
 
 
 def format_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str] = ("psnr", "ssim")) -> str:
-    """A monospaced table of `summarise`'s groups: mean ± sd, mean and worst gain, p.
+    """Return a monospaced table of `summarise`'s groups: mean ± sd, mean and worst gain, p.
 
     Args:
-        groups: from `summarise`.
-        metrics: the columns, as far as there are values.
+        groups: The groups from `summarise`.
+        metrics: The columns, as far as there are values.
     """
     shown = [m for m in metrics if any(m in g["metrics"] for g in groups)]
     header = ["scale", "method", "n", *(name for metric in shown for name in (metric, "gain", "worst", "p"))]
@@ -161,8 +161,8 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], alignment: 
     """Return a monospaced table, a line of dashes below its header.
 
     Args:
-        header: names of the columns.
-        rows: their cells.
+        header: The names of the columns.
+        rows: Their cells.
         alignment: "left" or "right" for the first columns; the others are aligned to the right.
     """
     sides = [*alignment, *["right"] * (len(header) - len(alignment))]

@@ -25,10 +25,10 @@ class Row:
     """What one method reached on one case at one scale.
 
     Attributes:
-        case: name of the case.
-        scale: per axis, exact; None where none was stated.
-        method: what made the image: a bundle's name, "interpolation".
-        values: metric name to value. Infinite is a value (PSNR of equal images); NaN is none and is dropped.
+        case: The name of the case.
+        scale: Per axis, exact; None where none was stated.
+        method: What made the image: a bundle's name, "interpolation".
+        values: The metric name to value. Infinite is a value (PSNR of equal images); NaN is none and is dropped.
     """
 
     case: str
@@ -52,7 +52,7 @@ def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV: case, scale ("2x2x1.5"), method, then one column a metric (empty: no value).
 
     Raises:
-        OutputError: the file cannot be written; nothing is left behind then.
+        OutputError: If the file cannot be written; nothing is left behind then.
     """
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.values))
     text = io.StringIO(newline="")
@@ -66,10 +66,10 @@ def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
 
 
 def read_csv(path: str | Path) -> list[Row]:
-    """The rows that `write_csv` wrote.
+    """Read the rows that `write_csv` wrote.
 
     Raises:
-        InputError: no such file, or not such a table.
+        InputError: No such file, or not such a table.
     """
     table = list(csv.reader(io.StringIO(_read(Path(path)), newline="")))
     if not table or tuple(table[0][:3]) != _KEYS:
@@ -93,16 +93,16 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write strict JSON, indented: NaN becomes null, infinities the texts "Infinity" and "-Infinity".
 
     Raises:
-        OutputError: the file cannot be written; nothing is left behind then.
+        OutputError: If the file cannot be written; nothing is left behind then.
     """
     write_text(path, json.dumps(_encoded(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """What `write_json` wrote; null stays None, the infinities become floats again.
+    """Read what `write_json` wrote; null stays None, and the infinities become floats again.
 
     Raises:
-        InputError: no such file, or not JSON.
+        InputError: No such file, or not JSON.
     """
     try:
         return _decoded(json.loads(_read(Path(path))))

@@ -22,7 +22,7 @@ class Panel:
     """One version of a case.
 
     Attributes:
-        name: title.
+        name: The title.
         image: (*spatial).
         labels: (*spatial), what was found in it.
     """
@@ -37,9 +37,9 @@ def draw_overlays(path: Path, panels: Sequence[Panel], truth: torch.Tensor, acro
 
     Args:
         path: PNG, complete or not there.
-        panels: versions of one case.
+        panels: Versions of one case.
         truth: (*spatial) delineation, drawn first over the first version.
-        across: axis across the slices of a volume, None for an image.
+        across: The axis across the slices of a volume, None for an image.
 
     Returns:
         Whether it was drawn: not without matplotlib, nor where nothing was delineated.
@@ -88,7 +88,7 @@ def _coloured(grey: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.nda
 
 
 def _window(mask: np.ndarray) -> tuple[slice, ...]:
-    """The mask's bounding box with a margin."""
+    """Return the mask's bounding box with a margin."""
     found = [
         np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
     ]

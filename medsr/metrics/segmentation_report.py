@@ -36,17 +36,17 @@ class SegmentationReport:
     Cases without a delineation are passed over; with none at all nothing is written.
 
     Args:
-        output_dir: folder for the files.
+        output_dir: The folder for the files.
         network: (N, C, H, W) to (N, K, H, W) logits; label k is channel k.
-        inferer: that runs it on volumes, such as `medsr.inferers.SliceInferer`.
-        images: versions by name: the item's key of each, (C, *spatial) about [0, 1] on the grid of the delineation.
-        baseline: name of the version that the others are compared with.
-        reference: name of the version that is the best to hope for.
-        segmentation_key: the delineation, (1, *spatial).
-        subject_key: whom an item belongs to; the images of one subject are pooled.
-        plane: of slices.
-        figures: how many cases are drawn (needs matplotlib).
-        quiet: print nothing.
+        inferer: The inferer that runs it on volumes, such as `medsr.inferers.SliceInferer`.
+        images: Versions by name: the item's key of each, (C, *spatial) about [0, 1] on the grid of the delineation.
+        baseline: The name of the version that the others are compared with.
+        reference: The name of the version that is the best to hope for.
+        segmentation_key: The delineation, (1, *spatial).
+        subject_key: Whom an item belongs to; the images of one subject are pooled.
+        plane: The plane of slices.
+        figures: How many cases are drawn (needs matplotlib).
+        quiet: Print nothing.
     """
 
     def __init__(

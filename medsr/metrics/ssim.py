@@ -31,12 +31,12 @@ class SSIMDefinition:
     """Which window, which covariance, which constants.
 
     Attributes:
-        name: what a report calls it.
-        size: window length in voxels along every axis, odd.
-        sigma: standard deviation of a Gaussian window in voxels; None is a uniform window.
-        sample_covariance: variances times N/(N - 1), N the window's voxels; else the weighted population's.
-        k1: constant of the luminance term.
-        k2: constant of the contrast and structure term.
+        name: What a report calls it.
+        size: The window length in voxels along every axis, odd.
+        sigma: The standard deviation of a Gaussian window in voxels; None is a uniform window.
+        sample_covariance: Variances times N/(N - 1), N the window's voxels; else the weighted population's.
+        k1: Constant of the luminance term.
+        k2: Constant of the contrast and structure term.
     """
 
     name: str
@@ -56,7 +56,7 @@ class SSIMDefinition:
         return self.size // 2
 
     def weights(self) -> list[float]:
-        """The window along one axis, sum 1."""
+        """Return the window along one axis, sum 1."""
         if self.sigma is None:
             return [1 / self.size] * self.size
         x = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
@@ -88,19 +88,19 @@ def ssim(
 
     Args:
         pred: (C, *spatial) or (B, C, *spatial).
-        target: the truth, as `pred`.
-        data_range: a number, or "target": max - min of each target, before border and mask.
-        definition: a name in `SSIM_DEFINITIONS`, or a definition.
-        border: voxels removed on every side before windows are placed.
-        mask: mean over the windows whose centre lies in the mask.
+        target: The truth, as `pred`.
+        data_range: A number, or "target": max - min of each target, before border and mask.
+        definition: A name in `SSIM_DEFINITIONS`, or a definition.
+        border: The voxels removed on every side before windows are placed.
+        mask: The mean over the windows whose centre lies in the mask.
         spatial_dims: 2 or 3; needed only for a 4D tensor.
-        slice_axis: the mean of 2D values over the slices of a volume along this axis.
+        slice_axis: The mean of 2D values over the slices of a volume along this axis.
 
     Returns:
         A 0-d tensor, or (B,) for a batch; float64.
 
     Raises:
-        InputError: images that cannot be compared, or smaller than the window.
+        InputError: Images that cannot be compared, or smaller than the window.
     """
     pair = make_pair(
         pred,
@@ -128,7 +128,7 @@ def ssim_map(
         float64, shape of `pred` less 2 * radius on every spatial axis (voxel 0 is the images' voxel radius).
 
     Raises:
-        InputError: as `ssim`.
+        InputError: As for `ssim`.
     """
     pair = make_pair(pred, target, data_range=data_range, spatial_dims=spatial_dims)
     chosen = get_definition(definition)
@@ -139,10 +139,10 @@ def ssim_map(
 
 
 def get_definition(definition: str | SSIMDefinition) -> SSIMDefinition:
-    """A definition by name, or the definition itself.
+    """Return a definition by name, or the definition itself.
 
     Raises:
-        InputError: an unknown name.
+        InputError: If the name is unknown.
     """
     if isinstance(definition, SSIMDefinition):
         return definition
@@ -156,7 +156,7 @@ def ssim_values(pair: Pair, definition: str | SSIMDefinition) -> Tensor:
     """(N,) SSIM of checked images; NaN where no window's centre lies in the mask.
 
     Raises:
-        InputError: an image is smaller than the window.
+        InputError: If an image is smaller than the window.
     """
     chosen = get_definition(definition)
     _check_size(pair, chosen)

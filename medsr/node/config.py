@@ -23,9 +23,9 @@ class Destination:
     """Where derived series are sent.
 
     Attributes:
-        ae_title: of the application that receives them.
-        host: its name or address.
-        port: its port.
+        ae_title: The AE title of the application that receives them.
+        host: Its name or address.
+        port: Its port.
     """
 
     ae_title: str
@@ -41,11 +41,11 @@ class Limits:
     """How much a node takes.
 
     Attributes:
-        queue_bytes: of everything in the queue. Beyond, C-STORE is answered 0xA700 (out of resources).
-        queue_series: series that are not done yet.
-        queue_instances: images of these.
-        association_bytes: that one association may send; it is aborted beyond.
-        associations: at a time.
+        queue_bytes: The limit of everything in the queue. Beyond, C-STORE is answered 0xA700 (out of resources).
+        queue_series: Series that are not done yet.
+        queue_instances: The images of these.
+        association_bytes: The number of bytes that one association may send; it is aborted beyond.
+        associations: The number of associations at a time.
     """
 
     queue_bytes: int = 20 << 30
@@ -60,32 +60,32 @@ class NodeConfig:
     """All that a node is told.
 
     Attributes:
-        queue: folder of the queue, on a local disk.
-        destination: where derived series go.
+        queue: The folder of the queue, on a local disk.
+        destination: Where derived series go.
         callers: AE titles that may send.
-        allow_any_caller: whether all others may too.
-        ae_title: the node's own, which a sender must call.
-        host: address to listen on.
-        port: port to listen on.
-        bundle: name or folder.
-        scale: enlargement, one number or one per array axis.
-        spacing: target voxel size in mm instead.
-        device: as for `medsr upscale`.
-        precision: as for `medsr upscale`.
-        memory_mb: for activations.
-        tile_size: as for `medsr upscale`; None leaves it to the bundle.
-        between_scales: likewise.
-        quiet_seconds: a study is complete when for so long no association has sent images of it.
-        resume_seconds: what a sender has who was cut off or refused, to send the rest.
-        attempts: how often a job that fails for no reason of its own is begun, and a refused series is sent.
-        retry_seconds: pause before the second attempt; it doubles each time.
-        longest_retry_seconds: up to this.
-        give_up_hours: how long a destination may be away.
-        network_seconds: how long a peer may be silent.
-        keep_done_days: how long the images of done jobs are kept; 0 deletes them at once.
-        remember_days: how long is known which series were done, so that none is done twice.
-        keep_failed_days: how long failed jobs are kept.
-        limits: how much is taken.
+        allow_any_caller: Whether all others may too.
+        ae_title: The node's own, which a sender must call.
+        host: The address to listen on.
+        port: The port to listen on.
+        bundle: The name or folder.
+        scale: The enlargement, one number or one per array axis.
+        spacing: The target voxel size in mm instead.
+        device: As for `medsr upscale`.
+        precision: As for `medsr upscale`.
+        memory_mb: The limit in MiB for activations.
+        tile_size: As for `medsr upscale`; None leaves it to the bundle.
+        between_scales: Likewise.
+        quiet_seconds: A study is complete when for so long no association has sent images of it.
+        resume_seconds: What a sender has who was cut off or refused, to send the rest.
+        attempts: How often a job that fails for no reason of its own is begun, and a refused series is sent.
+        retry_seconds: Pause before the second attempt; it doubles each time.
+        longest_retry_seconds: Up to this.
+        give_up_hours: How long a destination may be away.
+        network_seconds: How long a peer may be silent.
+        keep_done_days: How long the images of done jobs are kept; 0 deletes them at once.
+        remember_days: How long is known which series were done, so that none is done twice.
+        keep_failed_days: How long failed jobs are kept.
+        limits: How much is taken.
     """
 
     queue: Path
@@ -117,14 +117,14 @@ class NodeConfig:
 
 
 def read_config(file: Path | None, options: Mapping[str, Any]) -> NodeConfig:
-    """The configuration of a file with some entries replaced.
+    """Return the configuration of a file with some entries replaced.
 
     Args:
         file: YAML or JSON; None takes `options` alone.
-        options: entries to replace; None leaves one as it is.
+        options: The entries to replace; None leaves one as it is.
 
     Raises:
-        InputError: a file that cannot be read, an entry that is unknown, missing or makes no sense.
+        InputError: A file that cannot be read, an entry that is unknown, missing or makes no sense.
     """
     given = {key: value for key, value in options.items() if value is not None}
     where = "the command line" if file is None else str(file)
@@ -144,7 +144,7 @@ def parse_destination(text: str) -> Destination:
     """AE@HOST:PORT.
 
     Raises:
-        InputError: something else.
+        InputError: Something else.
     """
     match = re.fullmatch(r"([^@]+)@\[?([^@]+?)\]?:(\d{1,5})", text)
     if match is None:
@@ -167,7 +167,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _made(kind: type, entries: Mapping[str, Any], where: str) -> Any:
-    """A dataclass of checked entries."""
+    """Return a dataclass of checked entries."""
     hints, known = get_type_hints(kind), [item.name for item in fields(kind)]
     values = {}
     for key, value in entries.items():
@@ -188,7 +188,7 @@ def _made(kind: type, entries: Mapping[str, Any], where: str) -> Any:
 
 
 def _setting(key: str, value: Any, where: str) -> Any:
-    """An entry that is a setting of bundles too."""
+    """Return an entry that is a setting of bundles too."""
     try:
         return SETTINGS[key].parse(key, value)
     except GridError as error:
@@ -198,7 +198,7 @@ def _setting(key: str, value: Any, where: str) -> Any:
 
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
-    """A value of the type that an entry has."""
+    """Return a value of the type that an entry has."""
     if hint is Path and isinstance(value, str | Path) and str(value):
         return Path(value).expanduser().absolute()
     if hint is Destination and isinstance(value, str):

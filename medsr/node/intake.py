@@ -47,11 +47,11 @@ class _Receiving:
     """A series of which images may still come.
 
     Attributes:
-        job: its folder.
+        job: Its folder.
         study: StudyInstanceUID.
-        touched: when something last happened to it (monotonic).
-        refused: names of images that had no room and must come again.
-        cut_off: whether an association that sent some of it ended out of turn.
+        touched: When something last happened to it (monotonic).
+        refused: The names of images that had no room and must come again.
+        cut_off: Whether an association that sent some of it ended out of turn.
     """
 
     job: Path
@@ -80,9 +80,9 @@ class Intake:
     process, or of which an image was refused, is known by a file in its folder, and waits longer for the rest.
 
     Args:
-        spool: the queue, in order.
-        config: its limits and times.
-        clock: seconds that only grow.
+        spool: The queue, in order.
+        config: Its limits and times.
+        clock: The seconds that only grow.
     """
 
     def __init__(self, spool: Spool, config: NodeConfig, clock: Callable[[], float] = time.monotonic) -> None:
@@ -95,7 +95,7 @@ class Intake:
             self._receiving[known["series"]] = series
 
     def open(self, association: Hashable) -> None:
-        """An association begins."""
+        """Note that an association begins."""
         with self._spool.lock:
             self._associations[association] = _Association()
 
@@ -103,13 +103,13 @@ class Intake:
         """Take an image.
 
         Args:
-            association: that it came by.
-            uids: of the image.
-            size: in bytes.
-            fill: writes it to a file.
+            association: The association that it came by.
+            uids: The UIDs of the image.
+            size: The size, in bytes.
+            fill: Writes it to a file.
 
         Raises:
-            Full: there is no room; nothing has changed but that the series waits for this image.
+            Full: If there is no room; nothing has changed but that the series waits for this image.
         """
         spool = self._spool
         with spool.lock:
@@ -137,11 +137,11 @@ class Intake:
                 self._note(series)
 
     def close(self, association: Hashable, in_order: bool) -> None:
-        """An association has ended.
+        """Note that an association has ended.
 
         Args:
-            association: that was opened.
-            in_order: released by its sender, not aborted or lost.
+            association: The association that was opened.
+            in_order: Released by its sender, not aborted or lost.
         """
         with self._spool.lock:
             ended = self._associations.pop(association, _Association())
@@ -181,7 +181,7 @@ class Intake:
             raise Full("the disk is full")
 
     def _begin(self, association: Hashable, uids: Instance) -> _Receiving:
-        """The series of an image: one that is being received, one that waits, else a new one."""
+        """Return the series of an image: one that is being received, one that waits, else a new one."""
         series = self._receiving.get(uids.series)
         if series is None:
             job = self._find_waiting(uids)
@@ -197,7 +197,7 @@ class Intake:
         return series
 
     def _new_job(self, uids: Instance) -> Path:
-        """A folder for a series; its name sorts by time."""
+        """Return a folder for a series; its name sorts by time."""
         key = hashlib.sha256(uids.series.encode()).hexdigest()[:16]
         job = self._spool.root / "receiving" / f"{time.time_ns():020d}-{key}"
         durable.make_folder(job)
@@ -208,7 +208,7 @@ class Intake:
         return job
 
     def _find_waiting(self, uids: Instance) -> Path | None:
-        """A series that was complete, until now."""
+        """Return a series that was complete, until now."""
         jobs = self._spool.jobs("waiting")
         return next((job for job in jobs if read_facts(job / SERIES).get("series") == uids.series), None)
 

@@ -23,7 +23,7 @@ def without_private(message: str, files: Iterable[Path]) -> str:
     """Hide in a message whatever texts the headers of some files hold: names, IDs, dates, descriptions.
 
     Args:
-        message: of an error, or a warning.
+        message: The message of an error, or a warning.
         files: DICOM files that it may have been made of.
 
     Returns:
@@ -45,7 +45,7 @@ def without_private(message: str, files: Iterable[Path]) -> str:
 
 
 def _private(header: Any) -> Iterator[str]:
-    """All texts of a header, and of names and other facts about the patient their parts."""
+    """Yield all texts of a header, and of names and other facts about the patient their parts."""
     for element in header.iterall():
         if element.VR not in _TEXTS:
             continue

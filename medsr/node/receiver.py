@@ -37,11 +37,11 @@ class Receiver:
     """Listens as long as it is not stopped, in threads of its own.
 
     Args:
-        config: titles, address and limits.
-        intake: takes the images.
+        config: Titles, address and limits.
+        intake: Takes the images.
 
     Raises:
-        InputError: the address cannot be listened on.
+        InputError: If the address cannot be listened on.
     """
 
     def __init__(self, config: NodeConfig, intake: Intake) -> None:
@@ -132,7 +132,7 @@ def silence_pynetdicom() -> None:
 
 
 def set_timeouts(ae: AE, seconds: float) -> None:
-    """How long a peer may be silent."""
+    """Set how long a peer may be silent."""
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = seconds
     ae.connection_timeout = seconds
 
@@ -141,7 +141,7 @@ def _identify(event: Any) -> tuple[str, Instance]:
     """SOP class and UIDs of a received image, from its data set.
 
     Raises:
-        Exception: anything, if it is damaged or lacks a UID.
+        Exception: Anything, if it is damaged or lacks a UID.
     """
     syntax = uid.UID(event.context.transfer_syntax)
     head = bytes(event.request.DataSet.getbuffer()[:_HEAD])
@@ -163,7 +163,7 @@ def _identify(event: Any) -> tuple[str, Instance]:
 
 
 def _limited(receive: Callable[[int], bytearray], most: int) -> Callable[[int], bytearray]:
-    """A socket's `recv` that fails when a peer sends too much."""
+    """Return a socket's `recv` that fails when a peer sends too much."""
     total = 0
 
     def limited(count: int) -> bytearray:

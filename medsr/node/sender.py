@@ -43,9 +43,9 @@ class Sender(threading.Thread):
     destination keeps one of each.
 
     Args:
-        spool: the queue.
-        config: destination and pauses.
-        stop: set when the node ends.
+        spool: The queue.
+        config: Destination and pauses.
+        stop: Set when the node ends.
     """
 
     def __init__(self, spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
@@ -109,9 +109,9 @@ def send_files(config: NodeConfig, files: Sequence[Path], stop: threading.Event)
     """Send images in one association.
 
     Raises:
-        Away: the destination is not there, or was lost, or is full.
-        Rejected: it does not take these images.
-        Stopped: the node is being stopped.
+        Away: If the destination is not there, or was lost, or is full.
+        Rejected: If it does not take these images.
+        Stopped: If the node is being stopped.
     """
     destination = config.destination
     ae = AE(ae_title=config.ae_title)

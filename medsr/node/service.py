@@ -35,11 +35,11 @@ def serve(config: NodeConfig, retry_failed: bool = False) -> None:
     """Run a node until SIGTERM or SIGINT. What is being enlarged then goes back to the queue.
 
     Args:
-        config: what it is told.
-        retry_failed: have failed jobs done again first.
+        config: What it is told.
+        retry_failed: Have failed jobs done again first.
 
     Raises:
-        MedsrError: something that it is told cannot be done.
+        MedsrError: Something that it is told cannot be done.
     """
     stop = threading.Event()
     with _private(), opened(config.queue) as spool, _signals(), _temporary_files(spool):

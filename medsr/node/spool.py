@@ -45,10 +45,10 @@ class Spool:
     """The folders of the queue; safe for several threads of the one process that may use it.
 
     Args:
-        root: folder of the queue, created if absent. Only its owner may read it.
+        root: The folder of the queue, created if absent. Only its owner may read it.
 
     Raises:
-        OutputError: it cannot be used, or another node uses it.
+        OutputError: If it cannot be used, or another node uses it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -78,7 +78,7 @@ class Spool:
         self._own.release()
 
     def jobs(self, state: str) -> list[Path]:
-        """The jobs of a state, the oldest first."""
+        """Return the jobs of a state, the oldest first."""
         return sorted(path for path in (self.root / state).iterdir() if path.is_dir())
 
     def recover(self) -> None:
@@ -179,7 +179,7 @@ class Spool:
 
 @contextmanager
 def opened(root: Path) -> Iterator[Spool]:
-    """The queue, in order, for the length of a block."""
+    """Open the queue, put in order, for the length of a block."""
     spool = Spool(root)
     try:
         spool.recover()
@@ -189,7 +189,7 @@ def opened(root: Path) -> Iterator[Spool]:
 
 
 def images(job: Path) -> list[Path]:
-    """Files of the images that were received."""
+    """Return the files of the images that were received."""
     folder = job / IMAGES
     return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
 

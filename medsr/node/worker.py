@@ -34,11 +34,11 @@ class Worker:
     """Enlarges the series that wait, by the same function as `medsr upscale --format dicom`.
 
     Args:
-        spool: the queue.
-        config: bundle, scale or spacing.
+        spool: The queue.
+        config: The bundle, scale or spacing.
 
     Raises:
-        MedsrError: an unknown bundle, unusable weights, an impossible scale.
+        MedsrError: An unknown bundle, unusable weights, an impossible scale.
     """
 
     def __init__(self, spool: Spool, config: NodeConfig) -> None:

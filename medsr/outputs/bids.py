@@ -25,17 +25,17 @@ _RAW = "raw"  # under this name a derived dataset refers to its source
 
 
 def bids_stem(source: str | Path, label: str) -> str:
-    """The name of a derivative without extension, below the folders that its source has in its dataset.
+    """Return the name of a derivative without extension, below the folders that its source has in its dataset.
 
     Args:
-        source: image with a BIDS name, such as ds/sub-01/anat/sub-01_T1w.nii.gz.
-        label: of `desc-`; appended to a description that the source has already.
+        source: The image with a BIDS name, such as ds/sub-01/anat/sub-01_T1w.nii.gz.
+        label: The label of `desc-`; appended to a description that the source has already.
 
     Returns:
         Such as sub-01/anat/sub-01_desc-sr_T1w; without the folders where the source lies in no BIDS dataset.
 
     Raises:
-        InputError: the source has no BIDS name.
+        InputError: If the source has no BIDS name.
     """
     path = Path(source)
     name = path.name if path.is_dir() else split_suffix(path)[0]
@@ -52,20 +52,20 @@ def bids_stem(source: str | Path, label: str) -> str:
 
 
 def dataset_root(path: str | Path) -> Path | None:
-    """The BIDS dataset that a file lies in: the nearest folder above it with a dataset_description.json."""
+    """Return the BIDS dataset that a file lies in: the nearest folder above it with a dataset_description.json."""
     return next((folder for folder in Path(path).resolve().parents if (folder / DESCRIPTION).is_file()), None)
 
 
 def sidecar(
     source: str | Path, directory: str | Path, record: Mapping[str, Any], sources: Sequence[str | Path] = ()
 ) -> dict[str, Any]:
-    """What BIDS wants to know of a derived image.
+    """Return what BIDS wants to know about a derived image.
 
     Args:
-        source: its input.
-        directory: root of the derived dataset.
-        record: of the run.
-        sources: all that it was made from, where its input is one contrast of several.
+        source: Its input.
+        directory: The root of the derived dataset.
+        record: The record of the run.
+        sources: All that it was made from, where its input is one contrast of several.
     """
     method = record["method"]
     facts: dict[str, Any] = {
@@ -103,7 +103,7 @@ def _generator(method: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _uri(source: Path, directory: Path) -> str:
-    """A BIDS URI of a source in a dataset, else the file's name."""
+    """Return a BIDS URI of a source in a dataset, else the file's name."""
     root = dataset_root(source)
     if root is None:
         return source.name

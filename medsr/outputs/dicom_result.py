@@ -23,16 +23,16 @@ def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dic
     """Write the image as a derived series.
 
     Args:
-        folder: to appear.
-        result: whose source is a DICOM series.
-        record: of the run, to whose warnings those of the series are added.
+        folder: The folder to appear.
+        result: The result, whose source is a DICOM series.
+        record: The record of the run, to whose warnings those of the series are added.
 
     Returns:
         What the record says of the series: the UIDs of old and new, and how values are stored.
 
     Raises:
-        InputError: the source is not a DICOM series of modality MR or CT.
-        OutputError: it cannot be written.
+        InputError: If the source is not a DICOM series of modality MR or CT.
+        OutputError: If it cannot be written.
     """
     headers = derivable_headers(result.source, result.meta)
     method = record["method"]
@@ -59,11 +59,11 @@ def derivable_headers(source: str, meta: Mapping[str, Any]) -> list[Any]:
     """Return the headers that came with an image, if a derived series can be made of them; no file is read.
 
     Args:
-        source: file, folder or archive, for the message.
-        meta: of the LR image.
+        source: The file, folder or archive, for the message.
+        meta: The meta data of the LR image.
 
     Raises:
-        InputError: it is not a DICOM series of modality MR or CT.
+        InputError: If it is not a DICOM series of modality MR or CT.
     """
     headers = [header for entry in Provenance.of(meta)[:1] for header in entry.headers]
     if not headers:

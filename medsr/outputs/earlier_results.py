@@ -19,17 +19,17 @@ class Making:
     """What changes the voxels of a result on purpose, as its record says it.
 
     Attributes:
-        bundle: its name.
-        version: its version.
-        weights_sha256: of the weight file.
-        scale: as asked for; one number where it is the same on every axis.
-        spacing: as asked for instead (mm).
-        precision: of the network.
-        ensemble: whether flips were averaged.
-        back_projection: number of iterations.
-        between_scales: what was to be done at scales that the network was not built for.
-        contrasts: how many are channels of one image; 0 for an image of its own.
-        channel: number of this result's contrast among them.
+        bundle: Its name.
+        version: Its version.
+        weights_sha256: The SHA-256 of the weight file.
+        scale: As asked for; one number where it is the same on every axis.
+        spacing: As asked for instead (mm).
+        precision: The precision of the network.
+        ensemble: Whether flips were averaged.
+        back_projection: The number of iterations.
+        between_scales: What was to be done at scales that the network was not built for.
+        contrasts: How many are channels of one image; 0 for an image of its own.
+        channel: The number of this result's contrast among them.
     """
 
     bundle: str
@@ -51,10 +51,10 @@ class Making:
         """Return the making that a request asks for.
 
         Args:
-            metadata: the bundle's.
-            weights: the weight file.
-            settings: entries of the bundle's `inference.json`.
-            contrasts: how many are channels of one image.
+            metadata: The bundle's.
+            weights: The weight file.
+            settings: The entries of the bundle's `inference.json`.
+            contrasts: How many are channels of one image.
         """
         return cls(
             metadata.get("name", ""),
@@ -92,10 +92,10 @@ def is_made(paths: OutputPaths, making: Making, *, consistency: bool = False, ch
     The input's content is not looked at: hashing it takes as long as enlarging a small image.
 
     Args:
-        paths: of the result.
-        making: as asked for.
-        consistency: whether the map of consistency must be there too; that of deviations must where flips are averaged.
-        channel: number of the contrast that the result must be, of several.
+        paths: The paths of the result.
+        making: As asked for.
+        consistency: Whether the map of consistency must be there too; that of deviations must where flips are averaged.
+        channel: The number of the contrast that the result must be, of several.
     """
     maps = [paths.deviation] * making.ensemble + [paths.consistency] * consistency
     if not all(path.exists() for path in (paths.image, *maps)):

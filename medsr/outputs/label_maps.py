@@ -25,10 +25,10 @@ class SaveLabelMapd(SaveImaged):
     It is a `SaveImaged` so that hosts which save results themselves recognise and drop it.
 
     Args:
-        keys: label maps (1, X, Y, Z), MetaTensors.
-        output_dir: folder, created if absent.
+        keys: The label maps (1, X, Y, Z), MetaTensors.
+        output_dir: The folder, created if absent.
         output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha".
-        output_postfix: appended to the case name.
+        output_postfix: Appended to the case name.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class SaveLabelMapd(SaveImaged):
         """Write the label maps; return a copy of `data` with `saved`, the path of the last one.
 
         Raises:
-            InputError: values that are no labels.
-            OutputError: a file that cannot be written.
+            InputError: Values that are no labels.
+            OutputError: A file that cannot be written.
         """
         result = dict(data)
         for key in self.key_iterator(result):

@@ -35,13 +35,14 @@ def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extensio
     """<stem>_<postfix> with .nii.gz, .json, .png, and _std.nii.gz and _consistency.nii.gz for the maps.
 
     Args:
-        directory: of the results.
-        stem: name of the case, without folders or with some.
-        postfix: what is appended to it; nothing if empty.
-        extension: of the image and the maps; "dicom" and "png" make the image a folder, and the maps .nii.gz.
+        directory: The directory of the results.
+        stem: The name of the case, without folders or with some.
+        postfix: What is appended to it; nothing if empty.
+        extension: The extension of the image and the maps; for "dicom" and "png" the image is a folder, and the maps
+            are .nii.gz.
 
     Raises:
-        InputError: an extension that cannot be written.
+        InputError: An extension that cannot be written.
     """
     if extension not in FORMATS:
         raise InputError(f"results are written as {', '.join(FORMATS)}, got {extension!r}")
@@ -56,10 +57,10 @@ def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extensio
 def case_paths(
     directory: str | Path, source: str | Path, stem: str, postfix: str, extension: str, bids: bool = False
 ) -> OutputPaths:
-    """As `output_paths`, or with the names of BIDS derivatives: sub-01_desc-sr_T1w.nii.gz.
+    """Return the paths of `output_paths`, or those with the names of BIDS derivatives: sub-01_desc-sr_T1w.nii.gz.
 
     Raises:
-        InputError: an extension that cannot be written, or that BIDS does not have; a source without a BIDS name.
+        InputError: An extension that cannot be written, or that BIDS does not have; a source without a BIDS name.
     """
     if not bids:
         return output_paths(directory, stem, postfix, extension)
@@ -77,15 +78,15 @@ def refuse_to_replace(paths: OutputPaths, source: str | Path, extension: str = D
     """Keep a result from taking the place of its input, of the file of facts beside it (BIDS), or of other files.
 
     Args:
-        paths: of the result.
-        source: the input.
-        extension: where the result is a folder, of which kind: of that kind an earlier result may be replaced.
+        paths: The paths of the result.
+        source: The input.
+        extension: Where the result is a folder, of which kind: of that kind an earlier result may be replaced.
 
     Raises:
-        InputError: the result has the folder and the name of its input, whatever the extensions; or would be a
+        InputError: If the result has the folder and the name of its input, whatever the extensions; or would be a
             series inside the folder of its input, which then held two; or anything in a folder of slices, which its
             preview would join.
-        OutputError: the result is a folder, and there is one of its name that holds something else.
+        OutputError: If the result is a folder, and there is one of its name that holds something else.
     """
     given = Path(source)
     if is_folder(paths):
@@ -102,7 +103,7 @@ def refuse_to_replace(paths: OutputPaths, source: str | Path, extension: str = D
 
 
 def is_folder(paths: OutputPaths) -> bool:
-    """Whether the image is a folder."""
+    """Return whether the image is a folder."""
     return paths.record.name == f"{paths.image.name}.json"
 
 

@@ -19,11 +19,11 @@ def source_bits(source: str, meta: Mapping[str, Any]) -> int:
     """Bit depth of the pictures that an image was read from, which is that of pictures made of it.
 
     Args:
-        source: file or folder, for the message.
-        meta: of the LR image.
+        source: The file or folder, for the message.
+        meta: The meta data of the LR image.
 
     Raises:
-        InputError: the source is no 8- or 16-bit picture.
+        InputError: If the source is no 8- or 16-bit picture.
     """
     if meta.get("format") != "picture":
         raise InputError(f"{source or 'the image'}: {NO_PICTURE}")
@@ -34,16 +34,16 @@ def write_pictures(folder: Path, values: Any, bits: int, record: Mapping[str, An
     """Write (X, Y, Z) as one PNG a slice.
 
     Args:
-        folder: to appear.
-        values: in real units, a numpy array.
+        folder: The folder to appear.
+        values: The values, in real units, a numpy array.
         bits: 8 or 16.
-        record: of the run, to whose warnings it is added how many values were clipped.
+        record: The record of the run, to whose warnings it is added how many values were clipped.
 
     Returns:
         What the record says of the pictures.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: If they cannot be written.
     """
     clipped = write_stack(folder, values, bits)
     if clipped:
@@ -55,7 +55,7 @@ def write_pictures(folder: Path, values: Any, bits: int, record: Mapping[str, An
 
 
 def is_picture_result(folder: Path) -> bool:
-    """Whether a folder holds nothing but what `write_pictures` writes, by the record beside it."""
+    """Return whether a folder holds nothing but what `write_pictures` writes, by the record beside it."""
     name = re.compile(rf"{re.escape(folder.name)}_\d{{4,}}\.png")
     if not (folder.is_dir() and all(name.fullmatch(path.name) for path in folder.iterdir())):
         return False

@@ -36,15 +36,15 @@ class _Column:
 
 
 def canonical_slices(image: Image | Slicer, grid: Grid, centre: NDArray[np.float64]) -> list[Image]:
-    """The three slices (axial, coronal, sagittal) nearest a world point, as pictures (row 0 on top).
+    """Return the three slices (axial, coronal, sagittal) nearest a world point, as pictures (row 0 on top).
 
     Superior, or in axial slices anterior, is up. The patient's right is on the viewer's left; in sagittal
     slices anterior is on the right. An oblique image is shown along its own axes, under their nearest names.
 
     Args:
         image: (X, Y, Z), or a function that makes a slice of it.
-        grid: of the image.
-        centre: world coordinates (mm).
+        grid: The grid of the image.
+        centre: World coordinates (mm).
     """
     to_world, direction = world_axes(grid.affine)
     index = grid.nearest_index(centre)
@@ -71,15 +71,15 @@ def draw_preview(
     All pictures have one scale in mm, whatever the voxels' size.
 
     Args:
-        path: where the picture goes; it appears complete or not at all.
-        panels: title -> (image (X, Y, Z), or a function that makes its slices; its grid). All share one grey
+        path: Where the picture goes; it appears complete or not at all.
+        panels: The title -> (image (X, Y, Z), or a function that makes its slices; its grid). All share one grey
             scale, that of the last panel's slices.
-        error: an image of absolute errors, drawn on its own scale with a colour bar.
-        title: of the whole picture.
+        error: An image of absolute errors, drawn on its own scale with a colour bar.
+        title: The title of the whole picture.
 
     Raises:
-        MedsrError: matplotlib is not installed.
-        OutputError: the file cannot be written.
+        MedsrError: Matplotlib is not installed.
+        OutputError: If the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -30,7 +30,7 @@ def input_record(source: str | Path, provenance: Provenance | None = None) -> di
 
 
 def versions() -> dict[str, str]:
-    """Versions of medsr, Python and the packages that results depend on."""
+    """Return the versions of medsr, Python and the packages that results depend on."""
     found = {"medsr": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -52,15 +52,15 @@ def trained_range_warnings(
     scale: Scale,
     intensity: tuple[float, float] | None = None,
 ) -> list[str]:
-    """Where a request lies outside what the bundle was trained on.
+    """Return warnings where a request lies outside the data that the bundle was trained on.
 
     Args:
-        trained_on: the metadata's entry: `sr_spacing_mm` (low, high), `largest_scale`, `smallest_size` (LR voxels),
+        trained_on: The metadata's entry: `sr_spacing_mm` (low, high), `largest_scale`, `smallest_size` (LR voxels),
             `intensity` (low, high, normalised); what it does not state is not checked.
-        lr: grid of the input.
-        sr: grid of the result.
-        scale: of the request.
-        intensity: smallest and largest value of the normalised input.
+        lr: The grid of the input.
+        sr: The grid of the result.
+        scale: The scale of the request.
+        intensity: The smallest and largest value of the normalised input.
     """
     warnings = []
     if "sr_spacing_mm" in trained_on:
@@ -91,9 +91,9 @@ def overshoot_warnings(lr: tuple[float, float], sr: tuple[float, float], degrada
     """Where a result leaves the range of its input by so much that the network undoes what was not done to the image.
 
     Args:
-        lr: smallest and largest value of the input.
-        sr: of the result, in the same units.
-        degradation: name of the one that the network was trained to undo.
+        lr: The smallest and largest value of the input.
+        sr: The range of the result, in the same units.
+        degradation: The name of the one that the network was trained to undo.
     """
     width = lr[1] - lr[0]
     beyond = max(lr[0] - sr[0], sr[1] - lr[1]) / width if width > 0 else 0.0
@@ -123,18 +123,18 @@ def make_record(
     """Everything needed to know, and to repeat, how a result was made; JSON-able.
 
     Args:
-        source: input file or folder; hashed if it exists.
-        metadata: the bundle's `metadata.json`.
-        weights: the weight file; hashed if it exists.
-        lr: grid of the input.
-        sr: grid of the result.
-        scale: as exact fractions.
-        intensity: the recorded normalisation.
-        settings: device, precision and other options of the inferer.
-        seconds: time in the inferer.
-        tiles: number of tiles.
-        warnings: of the whole run.
-        provenance: of the source, where the image was read from it.
+        source: The input file or folder; hashed if it exists.
+        metadata: The bundle's `metadata.json`.
+        weights: The weight file; hashed if it exists.
+        lr: The grid of the input.
+        sr: The grid of the result.
+        scale: As exact fractions.
+        intensity: The recorded normalisation.
+        settings: The device, precision and other options of the inferer.
+        seconds: Time in the inferer.
+        tiles: The number of tiles.
+        warnings: The warnings of the whole run.
+        provenance: The provenance of the source, where the image was read from it.
     """
     weight_file = Path(weights) if weights else None
     return {

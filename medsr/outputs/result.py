@@ -21,12 +21,12 @@ class Result:
     """An item as it reaches the saving transform: LR image (normalised, with its window), SR image in real units.
 
     Attributes:
-        source: file of the LR image.
+        source: The file of the LR image.
         lr_image: (C, X, Y, Z).
         sr_image: (C', X, Y, Z); its channels are the first ones of the LR image.
-        run: what the inferer found out.
-        files: of all channels of the LR image, where it is one channel of several.
-        channel: its number then.
+        run: What the inferer found out.
+        files: The files of all channels of the LR image, where it is one channel of several.
+        channel: Its number then.
     """
 
     source: str

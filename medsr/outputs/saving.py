@@ -48,20 +48,20 @@ class SaveImageWithRecordd(SaveImaged):
     channels of one image are written one by one, each in its own units and named after its own file.
 
     Args:
-        output_dir: folder, created if absent.
-        bundle_root: folder with `configs/metadata.json`, and `models` unless `weights` are named.
+        output_dir: The folder, created if absent.
+        bundle_root: The folder with `configs/metadata.json`, and `models` unless `weights` are named.
         keys: SR image.
         reference: LR image.
-        output_postfix: appended to the case name.
+        output_postfix: Appended to the case name.
         output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha" in float32 (a sheared grid needs NIfTI), "dicom" for a folder
             with a derived series, where the LR image was DICOM, or "png" for a folder of pictures, one for each slice
             of the third axis, where it was 8- or 16-bit pictures.
-        preview: draw a preview (needs matplotlib).
-        consistency: write |degrade(SR) - LR| too, on the LR grid and in the image's units: what the result gets
+        preview: Draw a preview (needs matplotlib).
+        consistency: Write |degrade(SR) - LR| too, on the LR grid and in the image's units: what the result gets
             wrong about what was measured, were LR images made as the inferer's degradation says.
-        bids: name results as BIDS derivatives, with a sidecar.
-        settings: further facts for the record, beside the options of the inferer: device, seed.
-        weights: file that the network was filled from; the bundle's `models/model.pt` by default.
+        bids: The name results as BIDS derivatives, with a sidecar.
+        settings: Further facts for the record, beside the options of the inferer: device, seed.
+        weights: The file that the network was filled from; the bundle's `models/model.pt` by default.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class SaveImageWithRecordd(SaveImaged):
         channels it is a list.
 
         Raises:
-            InputError: the inferer has not run on this item, the result would replace its input, two contrasts have
+            InputError: If the inferer has not run on this item, the result would replace its input, two contrasts have
                 one name, a derived series is asked of what is not one DICOM series of modality MR or CT, or pictures
                 of what is no picture.
-            OutputError: the folder or a file cannot be written; none of the case's files appears.
+            OutputError: If the folder or a file cannot be written; none of the case's files appears.
         """
         item = dict(data)
         for key in self.key_iterator(item):
@@ -117,7 +117,7 @@ class SaveImageWithRecordd(SaveImaged):
         return item
 
     def _named(self, results: Sequence[Result], given: Any) -> list[tuple[OutputPaths, Result]]:
-        """The files of each channel."""
+        """Return the files of each channel."""
         if len(results) > 1 and self.output_ext in (DICOM, PNG):
             raise InputError(_ONE_CONTRAST)
         named = []
@@ -133,7 +133,7 @@ class SaveImageWithRecordd(SaveImaged):
         """Tell before the network runs what saving would refuse after it, and take what saving needs of the source.
 
         Raises:
-            InputError: a derived series is asked of what is not a DICOM series of modality MR or CT, or pictures of
+            InputError: If a derived series is asked of what is not a DICOM series of modality MR or CT, or pictures of
                 what is no picture of 8 or 16 bits; or the source has changed since it was read.
         """
         source = lr_image.meta.get("filename_or_obj", "")
@@ -227,7 +227,7 @@ class SaveImageWithRecordd(SaveImaged):
 
 
 def _stems(results: Sequence[Result], given: Any) -> list[str]:
-    """Names of results: as given, else those of the files; channels that have no file of their own are numbered."""
+    """Name of results: as given, else those of the files; channels that have no file of their own are numbered."""
     if isinstance(given, list | tuple):
         if len(given) < len(results):
             raise InputError(f"expected a name for each of {len(results)} contrasts, got {len(given)}")
@@ -250,7 +250,7 @@ def _preview(path: Path, result: Result) -> list[str]:
 
 
 def _draw(path: Path, lr_image: torch.Tensor, lr: Grid, sr_image: torch.Tensor, sr: Grid, scale: Scale) -> None:
-    """The preview of (1, X, Y, Z) images; only the slices shown are interpolated."""
+    """Return the preview of (1, X, Y, Z) images; only the slices shown are interpolated."""
     matrices = resampling_matrices(lr.shape, scale)
 
     def interpolated(axis: int, index: int) -> np.ndarray:
@@ -266,5 +266,5 @@ def _draw(path: Path, lr_image: torch.Tensor, lr: Grid, sr_image: torch.Tensor, 
 
 
 def _listed(text: Any) -> list[str]:
-    """The reader's warnings, which travel joined by semicolons."""
+    """Return the reader's warnings, which travel joined by semicolons."""
     return [part for part in str(text or "").split("; ") if part]

@@ -24,9 +24,9 @@ class Report:
     """What became of the cases of a plan.
 
     Attributes:
-        done: how many were enlarged now.
-        skipped: the images whose results were there.
-        failed: what was wrong with the others, by the (first) image of the case.
+        done: How many were enlarged now.
+        skipped: The images whose results were there.
+        failed: What was wrong with the others, by the (first) image of the case.
     """
 
     done: int = 0
@@ -49,20 +49,21 @@ def run_plan(
     folder of the results too, as `medsr_upscale.json`.
 
     Args:
-        plan: what is to be enlarged, from `plan_outputs`.
-        bundle: name of an installed bundle, or a bundle's folder.
-        skip_existing: leave results alone that were made as asked now.
-        stop_at_errors: raise the first error as it came instead of reporting it.
-        progress: hears of every step.
-        settings: of `Upscaler`: `scale` or `spacing`, `device`, and entries of the bundle's `inference.json`.
+        plan: What is to be enlarged, from `plan_outputs`.
+        bundle: The name of an installed bundle, or a bundle's folder.
+        skip_existing: Leave results alone that were made as asked now.
+        stop_at_errors: Raise the first error as it came instead of reporting it.
+        progress: Hears of every step.
+        settings: The settings of `Upscaler`: `scale` or `spacing`, `device`, and entries of the bundle's
+            `inference.json`.
 
     Returns:
         The report.
 
     Raises:
-        GridError: neither or both of `scale` and `spacing`.
-        InputError: an unknown bundle, unusable weights or device.
-        Exception: a defect of the program, where there is but one case to do.
+        GridError: Neither or both of `scale` and `spacing`.
+        InputError: An unknown bundle, unusable weights or device.
+        Exception: A defect of the program, where there is but one case to do.
     """
     progress = progress or Progress()
     settings = {**settings, **plan.settings}

@@ -21,9 +21,9 @@ class Job(NamedTuple):
     """One image to enlarge, and the place of its results.
 
     Attributes:
-        image: the image.
-        stem: what the bundle is told to name its results by.
-        paths: where they will be.
+        image: The image.
+        stem: What the bundle is told to name its results by.
+        paths: Where they will be.
     """
 
     image: InputImage
@@ -39,9 +39,9 @@ class Plan:
     """What is to be enlarged and where the results go.
 
     Attributes:
-        cases: their jobs.
-        directory: folder of the results.
-        settings: entries of the bundle's `inference.json` that make it read and write so.
+        cases: Their jobs.
+        directory: The folder of the results.
+        settings: The entries of the bundle's `inference.json` that make it read and write so.
     """
 
     cases: tuple[Case, ...]
@@ -81,20 +81,20 @@ def plan_outputs(
     """Find the images behind the inputs, name their results, and refuse what would be an error after the work.
 
     Args:
-        inputs: image files, folders, archives or lists; see `medsr.data.input_images.find_images`.
-        output: a folder, or for one image the name of its result, whose ending is then the format.
-        extension: format of the results in a folder: ".nii.gz", ".nii", ".nrrd", ".mha", "dicom" or "png".
-        bids: whether results have the names of BIDS derivatives.
-        series: SeriesInstanceUID to read where an input holds several.
-        contrasts: channels of the bundle's network, as words in the names of files.
+        inputs: The image files, folders, archives or lists; see `medsr.data.input_images.find_images`.
+        output: A folder, or for one image the name of its result, whose ending is then the format.
+        extension: Format of the results in a folder: ".nii.gz", ".nii", ".nrrd", ".mha", "dicom" or "png".
+        bids: Whether results have the names of BIDS derivatives.
+        series: The SeriesInstanceUID to read where an input holds several.
+        contrasts: The channels of the bundle's network, as words in the names of files.
 
     Returns:
         The plan; the folder of the results exists.
 
     Raises:
-        InputError: no images; options that contradict each other; a format that the inputs cannot have; a result
+        InputError: No images; options that contradict each other; a format that the inputs cannot have; a result
             that would replace an input; two results of one name.
-        OutputError: the folder cannot be written.
+        OutputError: If the folder cannot be written.
     """
     images = find_images(inputs, series=series)
     groups = contrast_groups(images, contrasts) if contrasts else [[image] for image in images]

@@ -28,15 +28,15 @@ class Upscaler:
     """A bundle ready to enlarge images; build it once for many.
 
     Args:
-        bundle: name of an installed bundle, or a bundle's folder.
-        scale: enlargement, one number or one per array axis.
-        spacing: target voxel size in mm, one number or one per array axis, instead of `scale`.
+        bundle: The name of an installed bundle, or a bundle's folder.
+        scale: The enlargement, one number or one per array axis.
+        spacing: The target voxel size in mm, one number or one per array axis, instead of `scale`.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        settings: further entries of the bundle's `inference.json` to replace.
+        settings: Further entries of the bundle's `inference.json` to replace.
 
     Raises:
-        GridError: neither or both of `scale` and `spacing`.
-        InputError: an unknown bundle, unusable weights or device.
+        GridError: Neither or both of `scale` and `spacing`.
+        InputError: An unknown bundle, unusable weights or device.
     """
 
     def __init__(

@@ -10,13 +10,13 @@ class ExternalFile:
     """A public file of weights.
 
     Attributes:
-        name: by which code asks for it.
-        file: its name; it ends with the first eight digits of its hash, as torchvision names files.
-        purpose: what for.
-        terms: licence of the weights, and of the images behind them.
-        source: where it is published.
-        size: bytes.
-        sha256: of the whole file.
+        name: The name by which code asks for it.
+        file: Its name; it ends with the first eight digits of its hash, as torchvision names files.
+        purpose: What for.
+        terms: The licence of the weights, and of the images behind them.
+        source: Where it is published.
+        size: The bytes.
+        sha256: The SHA-256 of the whole file.
     """
 
     name: str

@@ -16,12 +16,12 @@ def vgg19_features(path: str | Path | None = None, normalise: bool = True, colou
     """VGG-19 trained on ImageNet, in evaluation mode and frozen, for `medsr.losses.PerceptualLoss`.
 
     Args:
-        path: torchvision's file, or one's own of the same keys; by default the imported or cached one.
-        normalise: see `VGG19Features`.
-        colour: see `VGG19Features`.
+        path: Torchvision's file, or one's own of the same keys; by default the imported or cached one.
+        normalise: See `VGG19Features`.
+        colour: See `VGG19Features`.
 
     Raises:
-        InputError: there is no such file, with where to get it; or it does not fit.
+        InputError: If there is no such file, with where to get it; or it does not fit.
     """
     network = VGG19Features(normalise, colour)
     load_weights(network, _path("vgg19-imagenet", path))
@@ -29,13 +29,13 @@ def vgg19_features(path: str | Path | None = None, normalise: bool = True, colou
 
 
 def inception_features(path: str | Path | None = None) -> InceptionFeatures:
-    """The Inception of 2015, in evaluation mode and frozen, for `medsr.metrics.PooledFeatures(..., "Mixed_7c")`.
+    """Return the Inception of 2015, in evaluation mode and frozen, for `medsr.metrics.PooledFeatures(..., "Mixed_7c")`.
 
     Args:
-        path: pytorch-fid's file; by default the imported or cached one.
+        path: Pytorch-fid's file; by default the imported or cached one.
 
     Raises:
-        InputError: there is no such file, with where to get it; or it does not fit.
+        InputError: If there is no such file, with where to get it; or it does not fit.
     """
     network = InceptionFeatures()
     load_weights(network, _path("inception-fid", path))
@@ -43,7 +43,7 @@ def inception_features(path: str | Path | None = None) -> InceptionFeatures:
 
 
 def _path(name: str, given: str | Path | None) -> Path:
-    """The file given, or the one of the catalogue."""
+    """Return the file given, or the one of the catalogue."""
     if given is None:
         return find(name)
     path = Path(given).expanduser()

@@ -18,7 +18,7 @@ def read_hashes(folder: str | Path) -> dict[str, str]:
     """Return the file names and hashes that stand in a folder's file of hashes; none where there is no such file.
 
     Raises:
-        InputError: it is no file of hashes.
+        InputError: If it is no file of hashes.
     """
     path = Path(folder) / HASH_FILE
     try:
@@ -43,7 +43,7 @@ def check_hash(path: str | Path) -> bool:
         True if they agree, False if there is no hash of it: weights of a user's own.
 
     Raises:
-        InputError: they differ, or the file cannot be read.
+        InputError: If they differ, or the file cannot be read.
     """
     path = Path(path)
     expected = read_hashes(path.parent).get(path.name)
@@ -62,14 +62,14 @@ def write_hashes(folder: str | Path, files: Iterable[Path]) -> Path:
     """Write the file of hashes of a folder, in place of an older one; it is as public as the weights.
 
     Args:
-        folder: of the files.
-        files: to hash, all in the folder.
+        folder: The folder of the files.
+        files: The files to hash, all in the folder.
 
     Returns:
         The file of hashes.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: If it cannot be written.
     """
     path = Path(folder) / HASH_FILE
     write_text(path, "".join(f"{file_sha256(file)}  {file.name}\n" for file in sorted(files)), mode=0o644)

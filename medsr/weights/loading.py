@@ -15,7 +15,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a weight file: the hash recorded beside it is checked first, nothing in it is executed, every key must fit.
 
     Raises:
-        InputError: a missing, changed, damaged or misfitting file; the message says what to do about it.
+        InputError: A missing, changed, damaged or misfitting file; the message says what to do about it.
     """
     path = Path(path)
     if not path.is_file():

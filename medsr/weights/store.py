@@ -23,22 +23,22 @@ def directory() -> Path:
 
 
 def locate(entry: ExternalFile) -> Path | None:
-    """Where a file lies: in our folder, else in torch's cache, which is only read; None if in neither."""
+    """Return where a file lies: in our folder, else in the cache of torch, which is only read; None if in neither."""
     candidates = (directory() / entry.file, Path(torch.hub.get_dir()) / "checkpoints" / entry.file)
     return next((path for path in candidates if _is_file(path)), None)
 
 
 def find(name: str) -> Path:
-    """A weight file of others, its hash checked.
+    """Return a weight file of others, its hash checked.
 
     Args:
-        name: of the catalogue, such as "vgg19-imagenet".
+        name: The name of the catalogue, such as "vgg19-imagenet".
 
     Returns:
         Its path; load it with `weights_only=True`.
 
     Raises:
-        InputError: an unknown name; no such file here, with the address, hash and command to get it; another hash.
+        InputError: If the name is unknown, the file is not here (the message says how to get it), or its hash differs.
     """
     if name not in EXTERNAL:
         raise InputError(f"no weight file is called {name!r}; known are {', '.join(EXTERNAL)}")
@@ -69,13 +69,13 @@ def place_copy(source: Path, target: Path, sha256: str) -> None:
     """Copy a weight file to where it belongs, once it has its hash and holds tensors alone.
 
     Args:
-        source: file to copy.
-        target: its name to be; missing folders are made, an older file is replaced.
-        sha256: that the copy must have.
+        source: The file to copy.
+        target: Its name to be; missing folders are made, an older file is replaced.
+        sha256: The SHA-256 that the copy must have.
 
     Raises:
-        InputError: the source cannot be read, has another hash, or holds more than weights.
-        OutputError: the target cannot be written.
+        InputError: If the source cannot be read, has another hash, or holds more than weights.
+        OutputError: If the target cannot be written.
     """
     copy_known(source, target, sha256, read_checkpoint)
 

@@ -30,11 +30,11 @@ class ArchiveLimits:
     """What an archive may hold, checked by its directory before anything is unpacked.
 
     Attributes:
-        files: number of files.
-        bytes: of all files together, unpacked.
-        ratio: unpacked over packed size, from `small` bytes upwards. Deflate reaches 1032; medical images reach
+        files: The number of files.
+        bytes: The bytes of all files together, unpacked.
+        ratio: Unpacked over packed size, from `small` bytes upwards. Deflate reaches 1032; medical images reach
             five, and their empty slices hundreds.
-        small: bytes that do no harm whatever their ratio.
+        small: The bytes that do no harm whatever their ratio.
     """
 
     files: int = 50_000
@@ -44,25 +44,25 @@ class ArchiveLimits:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an archive by its name."""
+    """Return whether a file is an archive by its name."""
     return os.fspath(path).lower().endswith(ARCHIVE)
 
 
 @contextmanager
 def unpacked(archive: Path, limits: ArchiveLimits | None = None) -> Iterator[Path]:
-    """Unpacks an archive into a new folder that only its owner can enter and that is removed afterwards.
+    """Unpack an archive into a new folder that only its owner can enter and that is removed afterwards.
 
     Errors of the block that name files in the folder name the archive instead.
 
     Args:
-        archive: a .zip file.
-        limits: what it may hold at most.
+        archive: A .zip file.
+        limits: What it may hold at most.
 
     Yields:
         The folder.
 
     Raises:
-        InputError: no zip file, a damaged or encrypted one, one beyond the limits, or one that would write anything
+        InputError: No zip file, a damaged or encrypted one, one beyond the limits, or one that would write anything
             but files below the folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="medsr-"))  # mode 0700
@@ -102,7 +102,7 @@ def _unpack(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
 
 
 def _target(archive: Path, folder: Path, entry: zipfile.ZipInfo) -> Path:
-    """Returns where an entry goes, which is below the folder."""
+    """Return where an entry goes, which is below the folder."""
     name = entry.filename
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in parts or not parts:

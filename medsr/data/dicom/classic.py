@@ -40,12 +40,12 @@ _NUMBERS = {"FD", "FL"}  # binary in functional groups, decimal text in classic 
 
 
 def is_enhanced(header: Any) -> bool:
-    """Whether an image keeps its tags in functional groups."""
+    """Return whether an image keeps its tags in functional groups."""
     return any(header.get(group) for group in _GROUPS)
 
 
 def classic_view(header: Any) -> Any:
-    """A data set in which classic keywords hold what the header says; a classic header itself.
+    """Return a data set in which classic keywords hold what the header says; a classic header itself.
 
     Tags in which the frames differ are left out.
     """
@@ -66,7 +66,7 @@ def classic_view(header: Any) -> Any:
 
 
 def _common(header: Any, group: str, name: str) -> Any | None:
-    """The element that all frames share, if they do."""
+    """Return the element that all frames share, if they do."""
     found = [
         item[group][0].get(name) is not None and item[group][0][name]
         for sequence in _GROUPS

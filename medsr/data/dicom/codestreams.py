@@ -19,10 +19,10 @@ class Codestream:
     """Size of a compressed image by its own header.
 
     Attributes:
-        rows: number of rows; JPEG allows 0, "told later", which DICOM does not.
-        columns: number of columns.
+        rows: The number of rows; JPEG allows 0, "told later", which DICOM does not.
+        columns: The number of columns.
         components: 1 for grey values.
-        precision: bits of a value, of the first component.
+        precision: Bits of a value, of the first component.
     """
 
     rows: int
@@ -32,7 +32,7 @@ class Codestream:
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
-    """Returns what a JPEG, JPEG-LS or JPEG 2000 image says of its size, None if it is none of these."""
+    """Return what a JPEG, JPEG-LS or JPEG 2000 image says of its size, None if it is none of these."""
     try:
         if frame.startswith(_JPEG_START):
             return _jpeg(frame)

@@ -50,23 +50,23 @@ _FrameDecoder = Callable[[Dataset], np.ndarray]
 
 
 def transfer_syntax(header: Any) -> Any:
-    """Returns the TransferSyntaxUID of a data set; without file meta information it is implicit little endian."""
+    """Return the TransferSyntaxUID of a data set; without file meta information it is implicit little endian."""
     meta = getattr(header, "file_meta", None)
     return uid.ImplicitVRLittleEndian if meta is None else meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian)
 
 
 def decodable_syntaxes() -> list[str]:
-    """Returns the UIDs of the transfer syntaxes that `stored_frames` decodes here, the uncompressed ones first."""
+    """Return the UIDs of the transfer syntaxes that `stored_frames` decodes here, the uncompressed ones first."""
     known = [*sorted(_BY_PYDICOM), *sorted(_JPEG | _JPEG_LS | _JPEG2000)]
     return [*known, *(sorted(_HTJ2K) if _installed("openjpeg", "pylibjpeg") else ())]
 
 
 def check_deflated(path: Path) -> None:
-    """Refuses a deflated file that would fill the memory; pydicom inflates it whole, headers and all.
+    """Refuse a deflated file that would fill the memory; pydicom inflates it whole, headers and all.
 
     Raises:
-        InputError: it does not inflate to the end within 4 GiB.
-        Exception: struct, zlib or value errors of a damaged file.
+        InputError: If it does not inflate to the end within 4 GiB.
+        Exception: Struct, zlib or value errors of a damaged file.
     """
     with open(path, "rb") as file:
         if uid.DeflatedExplicitVRLittleEndian.encode() not in file.read(_START):
@@ -89,19 +89,19 @@ def check_deflated(path: Path) -> None:
 
 
 def stored_frames(path: Path, header: Any, frames: Collection[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields frames of a file as they are stored, before any rescale, in the order of the file.
+    """Yield frames of a file as they are stored, before any rescale, in the order of the file.
 
     Args:
-        path: the file.
-        header: its data set, without pixels.
-        frames: which, from 0; a classic image is its frame 0.
+        path: The file.
+        header: Its data set, without pixels.
+        frames: Which, from 0; a classic image is its frame 0.
 
     Yields:
         The frame's number and (Rows, Columns) integers, or floats where the file has them.
 
     Raises:
-        InputError: a transfer syntax that nothing here decodes, or an image of another size than the header says.
-        Exception: anything, from pixel data that are missing, damaged or cut short.
+        InputError: A transfer syntax that nothing here decodes, or an image of another size than the header says.
+        Exception: Anything, from pixel data that are missing, damaged or cut short.
     """
     syntax = transfer_syntax(header)
     decode = None if syntax in _BY_PYDICOM else _frame_decoder(path, syntax)
@@ -122,10 +122,10 @@ def stored_frames(path: Path, header: Any, frames: Collection[int]) -> Iterator[
 
 
 def _frame_decoder(path: Path, syntax: Any) -> _FrameDecoder:
-    """Returns what decodes a compressed frame here.
+    """Return what decodes a compressed frame here.
 
     Raises:
-        InputError: nothing does.
+        InputError: If nothing does.
     """
     if syntax in _JPEG_LS and _installed("jpeg_ls"):
         return lambda frame: _by_plugin(frame, "pyjpegls", "jpeg_ls")
@@ -182,7 +182,7 @@ def _encoded_frames(dataset: Any) -> Iterator[bytes]:
 
 
 def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> Codestream:
-    """Refuses a compressed image of another size than its header's: decoders make room by the former."""
+    """Refuse a compressed image of another size than its header's: decoders make room by the former."""
     said = read_codestream(encoded)
     if said is None:
         raise ValueError("no JPEG, JPEG-LS or JPEG 2000 image where one should begin")
@@ -196,7 +196,7 @@ def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> Codestream:
 
 
 def _single_frame(dataset: Any, encoded: bytes, precision: int) -> Dataset:
-    """Returns an image of the encoded bytes, in no wider a header than they need: on that decoders disagree."""
+    """Return an image of the encoded bytes, in no wider a header than they need: on that decoders disagree."""
     frame = Dataset()
     frame.SOPClassUID, frame.SOPInstanceUID = uid.SecondaryCaptureImageStorage, uid.UID("2.25.1")
     frame.Modality = "OT"

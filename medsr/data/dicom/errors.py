@@ -22,14 +22,14 @@ class BoundedFile(io.BufferedReader):
         self._length = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Reads `size` bytes, or what is left of the file."""
+        """Read `size` bytes, or what is left of the file."""
         left = max(self._length - self.tell(), 0)
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keeps pydicom's remarks on odd but harmless values off the screen."""
+    """Keep pydicom's remarks on odd but harmless values off the screen."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     if level == logging.CRITICAL:  # within another such block; setting a level takes a millisecond
@@ -46,10 +46,10 @@ def quiet_pydicom() -> Iterator[None]:
 
 @contextmanager
 def header_errors(file: Path) -> Iterator[None]:
-    """Names the file whose header is damaged; pydicom finds out when it reads it or when a value is first used.
+    """Name the file whose header is damaged; pydicom finds out when it reads it or when a value is first used.
 
     Raises:
-        InputError: whatever the block raised, but for files that may not be read.
+        InputError: Whatever the block raised, but for files that may not be read.
     """
     try:
         with quiet_pydicom():

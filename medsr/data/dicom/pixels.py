@@ -16,22 +16,22 @@ from medsr.errors import InputError
 
 
 def read_pixels(planes: Sequence[Plane], headers: Mapping[Path, Any], warnings: list[str]) -> np.ndarray:
-    """Reads slices in their real units (HU, scanner units).
+    """Read slices in their real units (HU, scanner units).
 
     Every slice is rescaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1.1.2). MONOCHROME1 turns nothing
     round: it says how to show the values, not what they mean. Padding keeps its value: what it should be instead,
     nobody knows.
 
     Args:
-        planes: the slices in the order of the volume.
-        headers: data set of each file, without pixels.
-        warnings: notes are appended on padding, on bits beyond BitsStored, and on integers that float32 rounds.
+        planes: The slices in the order of the volume.
+        headers: Data set of each file, without pixels.
+        warnings: Notes are appended on padding, on bits beyond BitsStored, and on integers that float32 rounds.
 
     Returns:
         (columns, rows, slices) float32.
 
     Raises:
-        InputError: a transfer syntax that cannot be decoded here, or pixel data that are missing, damaged or cut
+        InputError: A transfer syntax that cannot be decoded here, or pixel data that are missing, damaged or cut
             short.
     """
     rows, columns = planes[0].size
@@ -67,7 +67,7 @@ class _Tally:
         self.excess = self.padded = self.largest = 0
 
     def clean(self, array: np.ndarray, header: Any) -> np.ndarray:
-        """Returns the stored values without the bits around them, where old files kept overlays (PS3.5 8.1.1)."""
+        """Return the stored values without the bits around them, where old files kept overlays (PS3.5 8.1.1)."""
         if array.dtype.kind not in "iu":
             return array
         allocated = 8 * array.dtype.itemsize
@@ -85,14 +85,14 @@ class _Tally:
         return values
 
     def count(self, stored: np.ndarray, plane: Plane) -> None:
-        """Counts padding, and integers too large for float32."""
+        """Count padding, and integers too large for float32."""
         if plane.padding is not None:
             self.padded += int(((stored >= plane.padding[0]) & (stored <= plane.padding[1])).sum())
         if stored.dtype.kind in "iu" and stored.dtype.itemsize > 2 and stored.size:
             self.largest = max(self.largest, abs(int(stored.min())), abs(int(stored.max())))
 
     def notes(self, voxels: int) -> list[str]:
-        """Returns one line on each of what was found."""
+        """Return one line on each of what was found."""
         notes = []
         if self.excess:
             notes.append(f"{self.excess} of {voxels} voxels have bits set beyond BitsStored: those are left out")

@@ -88,18 +88,18 @@ class Plane:
     """One slice: a classic image, or one frame of an enhanced one.
 
     Attributes:
-        file: where it lies.
-        frame: its place in the file, from 0; None for a classic image.
-        size: rows and columns.
+        file: Where it lies.
+        frame: Its place in the file, from 0; None for a classic image.
+        size: The rows and columns.
         position: ImagePositionPatient, the centre of the first pixel, LPS mm.
         orientation: ImageOrientationPatient, the cosines along a row and along a column.
         spacing: PixelSpacing, mm between rows and between columns.
         extent: SpacingBetweenSlices, else SliceThickness, in mm, and which of them; None where neither is given.
-        slope: of the real units over the stored values.
-        intercept: real units of the stored value 0.
+        slope: The slope of the real units over the stored values.
+        intercept: Real units of the stored value 0.
         photometric: "MONOCHROME2" shows large values bright, "MONOCHROME1" dark.
-        padding: smallest and largest stored value that means "nothing acquired here"; None where there is none.
-        labels: values of `DISTINCTIONS`.
+        padding: The smallest and largest stored value that means "nothing acquired here"; None where there is none.
+        labels: The values of `DISTINCTIONS`.
         instance: SOPInstanceUID.
     """
 
@@ -134,14 +134,14 @@ class Plane:
 
 
 def planes_of(file: Path, header: Any) -> list[Plane]:
-    """Returns the slices of a file in the order of its frames.
+    """Return the slices of a file in the order of its frames.
 
     Args:
-        file: for messages.
-        header: its data set, at least `TAGS`.
+        file: The file for messages.
+        header: Its data set, at least `TAGS`.
 
     Raises:
-        InputError: no slice of a grey volume (colour, secondary capture, localizer, several frames without
+        InputError: No slice of a grey volume (colour, secondary capture, localizer, several frames without
             functional groups), no place in space, or a damaged value.
     """
     with header_errors(file):
@@ -187,7 +187,7 @@ def _check_kind(file: Path, header: Any) -> None:
 
 
 def _plane(file: Path, frame: int | None, header: Any, places: Sequence[Any]) -> Plane:
-    """Reads one slice; `places` are the data set of a classic image, or the functional groups to look in."""
+    """Read one slice; `places` are the data set of a classic image, or the functional groups to look in."""
     where = f"{file}" if frame is None else f"{file} frame {frame + 1}"
 
     def find(group: str, tag: str) -> Any:
@@ -223,7 +223,7 @@ def _first(sequence: Any) -> Any | None:
 
 
 def _find(places: Sequence[Any], group: str | None, tag: str) -> Any:
-    """Returns a tag's value from the first place that has it, None if none has."""
+    """Return a tag's value from the first place that has it, None if none has."""
     for place in places:
         item = place if group is None else _first(place.get(group))
         if item is not None and item.get(tag) is not None:
@@ -257,7 +257,7 @@ def _numbers(value: Any, where: str, tag: str, count: int) -> tuple[float, ...]:
 
 
 def _padding(header: Any) -> tuple[int, int] | None:
-    """Returns the range of PixelPaddingValue and PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
+    """Return the range of PixelPaddingValue and PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
     value = _integer(header, "PixelPaddingValue")
     if value is None:
         return None
@@ -266,7 +266,7 @@ def _padding(header: Any) -> tuple[int, int] | None:
 
 
 def _integer(header: Any, tag: str) -> int | None:
-    """Returns a value whose type is that of the pixels, which a short header leaves as bytes or the wrong sign."""
+    """Return a value whose type is that of the pixels, which a short header leaves as bytes or the wrong sign."""
     value = header.get(tag)
     if isinstance(value, bytes):
         value = int.from_bytes(value, "little") if len(value) == 2 else None
@@ -279,7 +279,7 @@ def _integer(header: Any, tag: str) -> int | None:
 
 
 def _labels(header: Any, groups: Sequence[Any] | None) -> dict[str, str]:
-    """Returns what may tell this slice from another at its position."""
+    """Return what may tell this slice from another at its position."""
     labels = {}
     for tag in DISTINCTIONS:
         if groups is None:

@@ -56,7 +56,7 @@ class _Stack:
 
 
 def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = None) -> Volume:
-    """Reads one DICOM series as a volume.
+    """Read one DICOM series as a volume.
 
     Array axes are columns, rows and slices (sorted along the slice normal), as in ITK. A tilted gantry gives
     a sheared affine, exactly as acquired, and a warning.
@@ -65,13 +65,13 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
     shown bright) does not change them; ``meta["photometric"]`` keeps the word for a result that is shown again.
 
     Args:
-        path: folder with the series (subfolders included), a .zip of one, or one file: an enhanced multi-frame image
+        path: Folder with the series (subfolders included), a .zip of one, or one file: an enhanced multi-frame image
             is a volume, a classic image one slice.
-        series: SeriesInstanceUID, needed when there are several.
-        max_voxels: see `read_volume`.
+        series: The SeriesInstanceUID, needed when there are several.
+        max_voxels: See `read_volume`.
 
     Raises:
-        InputError: the files do not form one regular stack of slices, or cannot be decoded.
+        InputError: If the files do not form one regular stack of slices, or cannot be decoded.
     """
     with _opened(path) as folder:
         stack = _find_stack(folder, series)
@@ -101,18 +101,18 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
 
 
 def source_headers(path: str | os.PathLike[str], series: str | None = None) -> list[pydicom.Dataset]:
-    """Returns everything but the pixels of the images that `read_dicom` makes a volume of.
+    """Return everything but the pixels of the images that `read_dicom` makes a volume of.
 
     Args:
-        path: folder, .zip or file, as for `read_dicom`.
-        series: SeriesInstanceUID, needed when there are several.
+        path: The folder, .zip or file, as for `read_dicom`.
+        series: The SeriesInstanceUID, needed when there are several.
 
     Returns:
         One data set per slice, in the order of the volume's last axis; of an enhanced multi-frame image the one data
         set it has.
 
     Raises:
-        InputError: as `read_dicom`, as far as headers go.
+        InputError: As for `read_dicom`, as far as headers go.
     """
     with _opened(Path(path).expanduser()) as folder:
         return list(_find_stack(folder, series).ordered_headers)
@@ -120,7 +120,7 @@ def source_headers(path: str | os.PathLike[str], series: str | None = None) -> l
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Path]:
-    """Yields a path to read: an archive unpacked, anything else as it is."""
+    """Yield a path to read: an archive unpacked, anything else as it is."""
     if is_archive(path):
         with unpacked(path) as folder:
             yield folder

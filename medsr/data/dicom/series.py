@@ -24,9 +24,9 @@ class DicomSeries:
     """The image files of one SeriesInstanceUID, in natural order of their names.
 
     Attributes:
-        uid: SeriesInstanceUID.
-        files: paths of the images.
-        headers: their data sets without pixels, in the same order.
+        uid: The SeriesInstanceUID.
+        files: Paths of the images.
+        headers: Their data sets without pixels, in the same order.
     """
 
     uid: str
@@ -62,7 +62,7 @@ class DicomSeries:
 
 
 def _text(header: Any, tag: str) -> str:
-    """Returns a value for people to read, "" where it is absent or damaged."""
+    """Return a value for people to read, "" where it is absent or damaged."""
     try:
         with quiet_pydicom():
             return str(header.get(tag) or "")
@@ -78,10 +78,10 @@ def _integer(header: Any, tag: str, default: int) -> int:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its magic word, or by suffix when it lacks the preamble.
+    """Return whether a file is DICOM by its magic word, or by suffix when it lacks the preamble.
 
     Raises:
-        OSError: the file cannot be read. It may be a slice, so it is not passed over.
+        OSError: If the file cannot be read. It may be a slice, so it is not passed over.
     """
     name = path.name.lower()
     if name == "dicomdir" or name.startswith(".") or name.endswith(IMAGE_SUFFIXES) or not path.is_file():
@@ -92,16 +92,16 @@ def is_dicom(path: Path) -> bool:
 
 
 def find_series(path: Path) -> list[DicomSeries]:
-    """Returns the image series in a folder and its subfolders, in the order of their series numbers.
+    """Return the image series in a folder and its subfolders, in the order of their series numbers.
 
     Files that are not DICOM, DICOMDIR, and objects that are not images (reports, segmentations, RT) are
     passed over.
 
     Args:
-        path: a folder, or one file, which then is a series of one image.
+        path: A folder, or one file, which then is a series of one image.
 
     Raises:
-        InputError: a DICOM file cannot be read.
+        InputError: If a DICOM file cannot be read.
     """
     groups: dict[str, list[tuple[Path, Any]]] = {}
     with quiet_pydicom():
@@ -125,7 +125,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _read_header(path: Path) -> Any | None:
-    """Returns the header of an image, None for another kind of DICOM object."""
+    """Return the header of an image, None for another kind of DICOM object."""
     with header_errors(path):
         check_deflated(path)
         with BoundedFile(path) as file:
@@ -142,15 +142,15 @@ def _read_header(path: Path) -> Any | None:
 
 
 def choose_series(path: Path, series: str | None = None) -> DicomSeries:
-    """Returns the series to read from a folder.
+    """Return the series to read from a folder.
 
     Args:
-        path: folder or file.
-        series: its SeriesInstanceUID. None takes the only one, else the one that the environment variable
+        path: The folder or file.
+        series: Its SeriesInstanceUID. None takes the only one, else the one that the environment variable
             ``MEDSR_DICOM_SERIES`` names.
 
     Raises:
-        InputError: no images, several series and no choice, or no series of that UID.
+        InputError: No images, several series and no choice, or no series of that UID.
     """
     found = find_series(path)
     listed = "; ".join(str(s) for s in found[:6]) + ("; ..." if len(found) > 6 else "")

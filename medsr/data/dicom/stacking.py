@@ -21,23 +21,23 @@ _VOLUMES = ("StackID", "TemporalPositionIndex")  # several values of these are s
 
 
 def stack_affine(path: Path, planes: Sequence[Plane], warnings: list[str]) -> tuple[list[int], np.ndarray]:
-    """Orders the slices of a series and computes its affine.
+    """Order the slices of a series and computes its affine.
 
     A slice lies off its place on the regular grid by at most 1 % of the slice distance or 0.02 mm (the
     larger, but never more than 10 % of the distance). A sideways drift of the whole stack within 0.02 mm is
     rounding; a larger one is a tilted gantry and goes into the affine as a shear.
 
     Args:
-        path: the folder, for messages.
-        planes: the slices, any order.
-        warnings: a note is appended when the gantry is tilted.
+        path: The folder, for messages.
+        planes: The slices, any order.
+        warnings: A note is appended when the gantry is tilted.
 
     Returns:
         The order of the slices along their normal, and the (4, 4) affine in DICOM's LPS coordinates from
         (column, row, slice) index to mm.
 
     Raises:
-        InputError: slices of several volumes, slices that differ in size, spacing or direction, lie at one position,
+        InputError: Slices of several volumes, slices that differ in size, spacing or direction, lie at one position,
             or are unevenly spaced.
     """
     _check_one_volume(path, planes)
@@ -79,7 +79,7 @@ def _check_one_volume(path: Path, planes: Sequence[Plane]) -> None:
 
 
 def _values(planes: Sequence[Plane], tag: str) -> list[str]:
-    """Returns the values of a tag that tells slices apart, in order of appearance."""
+    """Return the values of a tag that tells slices apart, in order of appearance."""
     return list(dict.fromkeys(plane.labels.get(tag, "none") for plane in planes))
 
 
@@ -116,7 +116,7 @@ def _check_same_plane(path: Path, planes: Sequence[Plane]) -> None:
 
 
 def _axes(plane: Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the unit vectors along a row, along a column, and normal to the slice."""
+    """Return the unit vectors along a row, along a column, and normal to the slice."""
     row, column = np.array(plane.orientation).reshape(2, 3)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > 1e-3:
@@ -129,7 +129,7 @@ def _axes(plane: Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _single_slice_distance(plane: Plane) -> float:
-    """Returns the extent in mm of a slice that has no neighbour."""
+    """Return the extent in mm of a slice that has no neighbour."""
     if plane.extent is None:
         raise InputError(
             f"{plane.where}: expected SpacingBetweenSlices or SliceThickness of the only slice, got neither; "
@@ -142,7 +142,7 @@ def _single_slice_distance(plane: Plane) -> float:
 def _slice_step(
     path: Path, planes: Sequence[Plane], positions: np.ndarray, normal: np.ndarray, warnings: list[str]
 ) -> np.ndarray:
-    """Returns the vector from one slice to the next; positions are sorted along the normal."""
+    """Return the vector from one slice to the next; positions are sorted along the normal."""
     heights = positions @ normal
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
@@ -171,7 +171,7 @@ def _slice_step(
 
 
 def _shared_message(path: Path, planes: Sequence[Plane], heights: np.ndarray, same: Sequence[int]) -> str:
-    """Names two slices at one position and what tells them apart."""
+    """Name two slices at one position and what tells them apart."""
     k = same[0]
     pair = planes[k], planes[k + 1]
     differing = [tag for tag in DISTINCTIONS if pair[0].labels.get(tag) != pair[1].labels.get(tag)]

@@ -39,13 +39,13 @@ class _Pair:
     """Both files, their header read.
 
     Attributes:
-        shape: voxels per axis.
+        shape: The voxels per axis.
         affine: (4, 4), RAS+ mm.
-        voxels: the .img file.
-        dtype: of its voxels.
-        offset: bytes before them.
+        voxels: The .img file.
+        dtype: The data type of its voxels.
+        offset: The bytes before them.
         slope: SPM's scale factor; 0 where there is none.
-        orientation: how the slices lie, in words for a note.
+        orientation: How the slices lie, in words for a note.
     """
 
     shape: tuple[int, int, int]
@@ -58,13 +58,13 @@ class _Pair:
 
 
 def analyze_grid(path: Path) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Size and affine (RAS+, mm) of a pair; no voxel is read.
+    """Return the size and the affine (RAS+, mm) of a pair without reading a voxel.
 
     Args:
-        path: either file of the pair; the other one lies beside it.
+        path: Either file of the pair; the other one lies beside it.
 
     Raises:
-        InputError: a file is missing, its header is damaged, or it is a NIfTI pair.
+        InputError: If a file is missing, its header is damaged, or it is a NIfTI pair.
     """
     pair = _open(path)
     return pair.shape, pair.affine
@@ -100,17 +100,17 @@ def _open(path: Path) -> _Pair:
 
 
 def read_analyze(path: Path, max_voxels: int | None = None) -> Volume:
-    """Reads an Analyze 7.5 pair.
+    """Read an Analyze 7.5 pair.
 
     The format states in which plane the slices were stored, not which end of them is left: the patient's right first
     is its convention, and a warning says that it was taken. A scale factor that SPM put into the header is applied.
 
     Args:
-        path: either file of the pair.
-        max_voxels: see `check_size`.
+        path: Either file of the pair.
+        max_voxels: See `check_size`.
 
     Raises:
-        InputError: as `analyze_grid`, or the files are cut short or not one finite 3D volume.
+        InputError: As for `analyze_grid`, or the files are cut short or not one finite 3D volume.
     """
     pair = _open(path)
     check_size(pair.shape, path, max_voxels)

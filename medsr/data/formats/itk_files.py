@@ -32,16 +32,16 @@ _ELEMENT_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "F
 
 
 def read_itk(path: Path, max_voxels: int | None = None) -> Volume:
-    """Reads ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd``.
+    """Read ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd``.
 
     SimpleITK fills in a spacing of 1 where a header has none, so the header is looked at here as well.
 
     Args:
-        path: the file.
-        max_voxels: see `check_size`.
+        path: The file.
+        max_voxels: See `check_size`.
 
     Raises:
-        InputError: the file is not an image of this format, is cut short, states no spacing, or is not one
+        InputError: If the file is not an image of this format, is cut short, states no spacing, or is not one
             finite 3D volume.
     """
     warnings: list[str] = []
@@ -84,7 +84,7 @@ def _check_voxels(reader: Any, path: Path) -> None:
 
 
 def ras_affine(image: Any, warnings: list[str]) -> np.ndarray:
-    """Returns the (4, 4) RAS affine of a 2D, 3D or 4D SimpleITK image (its first three axes)."""
+    """Return the (4, 4) RAS affine of a 2D, 3D or 4D SimpleITK image (its first three axes)."""
     ndim = image.GetDimension()
     used = min(ndim, 3)
     steps = (np.array(image.GetDirection()).reshape(ndim, ndim) * np.array(image.GetSpacing())).T[:used, :used]
@@ -94,7 +94,7 @@ def ras_affine(image: Any, warnings: list[str]) -> np.ndarray:
 
 
 def _header_fields(path: Path, separator: str) -> tuple[dict[str, str], int]:
-    """Returns the fields of a text header, keys in lower case, and the number of bytes it takes."""
+    """Return the fields of a text header, keys in lower case, and the number of bytes it takes."""
     try:
         with open(path, "rb") as file:
             raw = file.read(_HEADER_BYTES)
@@ -184,7 +184,7 @@ def _check_exists(header: Path, name: str) -> None:
 
 
 def _numbers(text: str) -> list[float]:
-    """Returns the numbers of a header value; what is not a number becomes NaN, which no check accepts."""
+    """Return the numbers of a header value; what is not a number becomes NaN, which no check accepts."""
     values = []
     for word in text.replace(",", " ").split():
         try:
@@ -195,7 +195,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def to_sitk(data: np.ndarray, affine: np.ndarray) -> Any:
-    """Makes a SimpleITK image of an array (X, Y, Z) and its RAS affine; the axes must be perpendicular."""
+    """Make a SimpleITK image of an array (X, Y, Z) and its RAS affine; the axes must be perpendicular."""
     lps = ras_lps(affine)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
     image.SetSpacing(list(spacing_of(affine)))
@@ -205,5 +205,5 @@ def to_sitk(data: np.ndarray, affine: np.ndarray) -> Any:
 
 
 def from_sitk(image: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the array (X, Y, Z) and RAS affine of a 3D SimpleITK image."""
+    """Return the array (X, Y, Z) and RAS affine of a 3D SimpleITK image."""
     return sitk.GetArrayFromImage(image).T, ras_affine(image, [])

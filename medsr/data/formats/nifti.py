@@ -37,17 +37,17 @@ _GZIP_RATIO = 1032  # the most that deflate can pack
 
 
 def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
-    """Reads ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh``.
+    """Read ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh``.
 
     The sform is used when it is coded, else the qform, else the voxel sizes alone (nibabel's rule). scl_slope
     and scl_inter are applied.
 
     Args:
-        path: the file.
-        max_voxels: see `check_size`.
+        path: The file.
+        max_voxels: See `check_size`.
 
     Raises:
-        InputError: the file is not an image of this format, is cut short, or is not one finite 3D volume.
+        InputError: If the file is not an image of this format, is cut short, or is not one finite 3D volume.
     """
     with _quiet_nibabel():
         try:
@@ -87,7 +87,7 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
 
 @contextmanager
 def _quiet_nibabel() -> Iterator[None]:
-    """Keeps nibabel's (and numpy's) remarks on a doubtful header off the screen: they are ours to make."""
+    """Keep nibabel's (and numpy's) remarks on a doubtful header off the screen: they are ours to make."""
     level = nibabel_logger.level
     nibabel_logger.setLevel(logging.CRITICAL + 1)
     try:
@@ -99,7 +99,7 @@ def _quiet_nibabel() -> Iterator[None]:
 
 
 def _unfixed_header(image: Any, path: Path) -> Any:
-    """Returns the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
+    """Return the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
     with ImageOpener(str(path)) as file:
         return type(image).header_class.from_fileobj(file, check=False)
 
@@ -136,7 +136,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_length(path: Path, needed: int) -> None:
-    """Refuses a file that cannot hold its voxels: nibabel makes room for what the header says."""
+    """Refuse a file that cannot hold its voxels: nibabel makes room for what the header says."""
     stored = path.stat().st_size
     packed = path.name.lower().endswith((".gz", ".mgz"))
     if needed > stored * (_GZIP_RATIO if packed else 1):
@@ -153,7 +153,7 @@ def _stated_shape(header: Any) -> tuple[int, ...]:
 def _nifti_affine(
     header: Any, shape: tuple[int, int, int], path: Path, warnings: list[str]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns the affine (mm) and the NIfTI part of ``Volume.meta``; appends to ``warnings``."""
+    """Return the affine (mm) and the NIfTI part of ``Volume.meta``; appends to ``warnings``."""
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     pixdim = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if sform_code > 0:
@@ -205,7 +205,7 @@ def _distance_to_qform(header: Any, affine: np.ndarray, shape: tuple[int, int, i
 
 
 def qform_rounding(header: Any, shape: tuple[int, ...]) -> float:
-    """Returns how far in mm the rounding of a qform can move a voxel of the volume.
+    """Return how far in mm the rounding of a qform can move a voxel of the volume.
 
     NIfTI stores b, c, d of the unit quaternion in float32 and leaves a = sqrt(1 - b^2 - c^2 - d^2) to the
     reader. An error e in a^2 is e / 2a in a, so near a half turn (a = 0) it grows to sqrt(e), 0.1 mm in a

@@ -29,10 +29,10 @@ class PictureHeader(NamedTuple):
     """What a picture's header says.
 
     Attributes:
-        width: number of columns.
-        height: number of rows.
-        dtype: of the stored values: bool, uint8, uint16, int32 or float32.
-        colour: whether the values are the luminance of a picture in colour.
+        width: The number of columns.
+        height: The number of rows.
+        dtype: The data type of the stored values: bool, uint8, uint16, int32 or float32.
+        colour: Whether the values are the luminance of a picture in colour.
     """
 
     width: int
@@ -45,20 +45,20 @@ class PictureHeader(NamedTuple):
 
 
 def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = False) -> Volume:
-    """Reads a grey ``.png`` or ``.tif``: columns run to the patient's left, rows to the back, as in ITK and viewers.
+    """Read a grey ``.png`` or ``.tif``: columns run to the patient's left, rows to the back, as in ITK and viewers.
 
     A picture states no voxel size that could be trusted: 1 mm is taken.
 
     Args:
-        path: the file.
-        max_voxels: see `check_size`.
-        luminance: of a picture in colour take Y of Y'CbCr (ITU-R BT.601, 0 to 255) instead of refusing it.
+        path: The file.
+        max_voxels: See `check_size`.
+        luminance: Whether to take Y of Y'CbCr (ITU-R BT.601, 0 to 255) of a colour picture instead of refusing it.
 
     Returns:
         The volume (width, height, 1). Black-and-white pictures (label maps) have the values 0 and 1.
 
     Raises:
-        InputError: the file is damaged, in colour, transparent, or holds several pictures.
+        InputError: If the file is damaged, in colour, transparent, or holds several pictures.
     """
     header = picture_header(path, luminance)
     check_size((header.width, header.height, 1), path, max_voxels)
@@ -67,16 +67,16 @@ def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = Fa
 
 
 def as_volume(values: np.ndarray, header: PictureHeader, path: Path, warnings: list[str]) -> Volume:
-    """Makes (slices, rows, columns) a volume (columns, rows, slices) with voxels of 1 mm."""
+    """Make (slices, rows, columns) a volume (columns, rows, slices) with voxels of 1 mm."""
     meta = describe(filename=str(path), format="picture", original_dtype=header.dtype, units="none", warnings=warnings)
     return Volume(to_float32(values.transpose(2, 1, 0), path, warnings), ras_lps(np.eye(4)), meta)
 
 
 def picture_header(path: Path, luminance: bool = False) -> PictureHeader:
-    """Reads size and kind of a picture, and no pixels.
+    """Read size and kind of a picture, and no pixels.
 
     Raises:
-        InputError: as `read_picture`, as far as the header goes.
+        InputError: As for `read_picture`, as far as the header goes.
     """
     with _opened(path) as picture:
         colour = luminance and picture.mode == "RGB"
@@ -95,10 +95,10 @@ def picture_header(path: Path, luminance: bool = False) -> PictureHeader:
 
 
 def picture_values(path: Path, header: PictureHeader) -> np.ndarray:
-    """Reads the pixels (rows, columns) of a picture whose header has been read.
+    """Read the pixels (rows, columns) of a picture whose header has been read.
 
     Raises:
-        InputError: the file is damaged, or is no longer the one of the header.
+        InputError: If the file is damaged, or is no longer the one of the header.
     """
     with _opened(path) as picture:
         if picture.size != (header.width, header.height):  # room was made, and the limit checked, for another size

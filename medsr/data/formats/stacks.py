@@ -21,19 +21,19 @@ _SIZE_UNKNOWN = "pictures state no voxel size: 1 x 1 x 1 mm is taken, also betwe
 
 
 def read_stack(folder: Path, slices: Sequence[Path], max_voxels: int | None = None, luminance: bool = False) -> Volume:
-    """Reads the slices of a stack: each as `read_picture` has it, slice k at index k of the third axis.
+    """Read the slices of a stack: each as `read_picture` has it, slice k at index k of the third axis.
 
     Args:
-        folder: where they lie.
-        slices: in their order, as `stack_slices` gives them.
-        max_voxels: see `check_size`; checked by the headers before any pixel is read.
-        luminance: see `read_picture`.
+        folder: Where they lie.
+        slices: The slices, in their order, as `stack_slices` gives them.
+        max_voxels: See `check_size`; checked by the headers before any pixel is read.
+        luminance: See `read_picture`.
 
     Returns:
         The volume (width, height, slices); 1 mm is taken for every axis, and a warning says so.
 
     Raises:
-        InputError: a picture is damaged or not grey, or the pictures are not slices of one stack; see `stack_headers`.
+        InputError: A picture is damaged or not grey, or the pictures are not slices of one stack; see `stack_headers`.
     """
     headers = stack_headers(folder, slices, max_voxels, luminance)
     first = headers[0]
@@ -47,13 +47,13 @@ def read_stack(folder: Path, slices: Sequence[Path], max_voxels: int | None = No
 def stack_headers(
     folder: Path, slices: Sequence[Path], max_voxels: int | None = None, luminance: bool = False
 ) -> list[PictureHeader]:
-    """Checks by headers alone that pictures are the slices of one stack.
+    """Check by headers alone that pictures are the slices of one stack.
 
     Returns:
         The header of each; all of one size and kind.
 
     Raises:
-        InputError: a header is damaged or not of a grey picture, sizes or kinds (bit depths) differ, two names do not
+        InputError: A header is damaged or not of a grey picture, sizes or kinds (bit depths) differ, two names do not
             say which slice comes first, or there are more voxels than allowed.
     """
     places: dict[str, Path] = {}
@@ -78,14 +78,14 @@ def stack_headers(
 
 
 def picture_bits(dtype: str, path: Path | str) -> int:
-    """Returns the bit depth of pictures to be written for ones that were read.
+    """Return the bit depth of pictures to be written for ones that were read.
 
     Args:
-        dtype: of the pictures that were read.
-        path: theirs, for the message.
+        dtype: The data type of the pictures that were read.
+        path: Theirs, for the message.
 
     Raises:
-        InputError: pictures of another kind than 8 or 16 bit.
+        InputError: Pictures of another kind than 8 or 16 bit.
     """
     if dtype not in _BITS:
         what = "a black-and-white one" if dtype == "bool" else f"{dtype} values, which PNG cannot hold"
@@ -94,13 +94,13 @@ def picture_bits(dtype: str, path: Path | str) -> int:
 
 
 def check_writable(path: Path) -> None:
-    """Tells by headers what writing pictures of an image's kind would refuse.
+    """Tell by headers what writing pictures of an image's kind would refuse.
 
     Args:
-        path: a picture or a folder with a stack.
+        path: A picture or a folder with a stack.
 
     Raises:
-        InputError: as `stack_headers` and `picture_bits`.
+        InputError: As for `stack_headers` and `picture_bits`.
     """
     header = stack_headers(path, stack_slices(path))[0] if path.is_dir() else picture_header(path)
     picture_bits(header.dtype, path)
@@ -113,20 +113,20 @@ def write_stack(
     *,
     replaceable: Callable[[Path], bool] = lambda folder: False,
 ) -> int:
-    """Writes a volume as PNG pictures NAME_0001.png and so on, NAME that of the folder; all of them or nothing.
+    """Write a volume as PNG pictures NAME_0001.png and so on, NAME that of the folder; all of them or nothing.
 
     Args:
-        folder: to appear.
+        folder: The folder to appear.
         array: (X, Y, Z) = columns, rows, slices. Values are rounded (halves to even) and clipped to what the pictures
             hold. `read_stack` gives the same array, 1 mm and not the spacing.
         bits: 8 or 16.
-        replaceable: see `atomic_folder`.
+        replaceable: See `atomic_folder`.
 
     Returns:
         The number of values that were clipped.
 
     Raises:
-        OutputError: values that are not finite, another kind of array, or a folder that cannot be written.
+        OutputError: Values that are not finite, another kind of array, or a folder that cannot be written.
     """
     from PIL import Image
 

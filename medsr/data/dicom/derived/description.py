@@ -31,10 +31,10 @@ class Processing:
     """What made a volume.
 
     Attributes:
-        method: the bundle's name.
-        version: the bundle's version.
-        weights_sha256: hash of its weights.
-        software: names and versions of the programs, medsr's own first.
+        method: The bundle's name.
+        version: The bundle's version.
+        weights_sha256: The hash of its weights.
+        software: The names and versions of the programs, medsr's own first.
     """
 
     method: str = ""
@@ -49,7 +49,7 @@ class Processing:
 
 
 def uid_maker(prefix: str, seed: str | None) -> Callable[[str], str]:
-    """A function from what a UID is for to the UID: a hash of both where there is a seed, else random."""
+    """Return a function from what a UID is for to the UID: a hash of both where there is a seed, else random."""
 
     def make(purpose: str) -> str:
         sources = None if seed is None else [seed, "\n", purpose]
@@ -90,18 +90,18 @@ def describe_series(
 
 
 def is_made_here(header: Any) -> bool:
-    """Whether medsr made an image, or had a part in making it."""
+    """Return whether medsr made an image, or had a part in making it."""
     equipment = [header, *(header.get("ContributingEquipmentSequence") or ())]
     return any(item.get("Manufacturer") == MANUFACTURER for item in equipment)
 
 
 def scale_label(scale: Scale) -> str:
-    """What every series description begins with: "SR x2", "SR 1x1x5"."""
+    """Return what every series description begins with: "SR x2", "SR 1x1x5"."""
     return f"SR x{format_scale(scale[:1])}" if len(set(scale)) == 1 else f"SR {format_scale(scale)}"
 
 
 def derived_number(source: Any) -> int:
-    """The source's series number followed by 01; by itself where that is too large or there is none."""
+    """Return the source's series number followed by 01; by itself where that is too large or there is none."""
     number = 100 * int(source or 0) + 1
     return number if 0 < number <= _LARGEST_NUMBER else int(source)
 
@@ -130,7 +130,7 @@ def describe_derivation(header: pydicom.Dataset, source: Sequence[Any], scale: S
 
 
 def code_item(code: Any) -> pydicom.Dataset:
-    """A code as an item of a code sequence."""
+    """Return a code as an item of a code sequence."""
     item = pydicom.Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item
@@ -146,7 +146,7 @@ def _source_item(image: Any) -> pydicom.Dataset:
 
 
 def _acquisition(image: Any) -> pydicom.Dataset:
-    """The equipment of the source: a scanner, or what derived the source in turn."""
+    """Return the equipment of the source: a scanner, or what derived the source in turn."""
     item = pydicom.Dataset()
     original = (image.get("ImageType") or ["ORIGINAL"])[0] != "DERIVED"
     purpose = codes.DCM.AcquisitionEquipment if original else codes.DCM.ProcessingEquipment
@@ -175,7 +175,7 @@ def _versions(processing: Processing) -> list[str]:
 
 
 def _now(header: pydicom.Dataset) -> datetime:
-    """The time in the time zone of the source, in which all times of an image are."""
+    """Return the time in the time zone of the source, in which all times of an image are."""
     offset = str(header.get("TimezoneOffsetFromUTC") or "")
     if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
         minutes = (int(offset[1:3]) * 60 + int(offset[3:])) * (-1 if offset[0] == "-" else 1)

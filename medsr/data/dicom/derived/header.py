@@ -88,10 +88,10 @@ _OFTEN_LOSSY = {uid.JPEG2000, uid.UID("1.2.840.10008.1.2.4.203")}  # high-throug
 
 
 def check_sources(headers: Sequence[Any]) -> str:
-    """The modality of a source that a derived series can be made of, "MR" or "CT".
+    """Return the modality of a source that a derived series can be made of, "MR" or "CT".
 
     Raises:
-        InputError: nothing, another modality, images of several patients, studies or series, or without UIDs.
+        InputError: Nothing, another modality, images of several patients, studies or series, or without UIDs.
     """
     if not headers:
         raise InputError("expected the DICOM headers of the source, got none; a DICOM result needs a DICOM input")
@@ -112,11 +112,11 @@ def check_sources(headers: Sequence[Any]) -> str:
 
 
 def kept_header(headers: Sequence[Any], modality: str) -> pydicom.Dataset:
-    """The tags that a derived image shares with its source, type 2 tags included.
+    """Return the tags that a derived image shares with its source, type 2 tags included.
 
     Args:
-        headers: data sets of the source, classic or enhanced, one series.
-        modality: of the source.
+        headers: Data sets of the source, classic or enhanced, one series.
+        modality: The modality of the source.
     """
     views = [classic_view(header) for header in headers]
     kept = pydicom.Dataset()

@@ -32,9 +32,9 @@ class Encoding:
     """How real units are stored.
 
     Attributes:
-        slope: real units per step, above 0.
-        intercept: real units of the stored value 0.
-        signed: whether stored values are signed.
+        slope: Real units per step, above 0.
+        intercept: Real units of the stored value 0.
+        signed: Whether stored values are signed.
     """
 
     slope: float = 1.0
@@ -56,27 +56,27 @@ class Encoding:
         return np.rint((np.asarray(values, dtype=np.float64) - self.intercept) / self.slope)
 
     def fits(self, low: float, high: float) -> bool:
-        """Whether values from low to high can be stored."""
+        """Return whether values from low to high can be stored."""
         smallest, largest = self.limits
         return bool(self.steps(low) >= smallest and self.steps(high) <= largest)
 
     def holds(self, values: np.ndarray) -> bool:
-        """Whether the values are whole steps, up to float32 rounding."""
+        """Return whether the values are whole steps, up to float32 rounding."""
         position = (values.astype(np.float64) - self.intercept) / self.slope
         return bool(np.abs(position - np.rint(position)).max() <= _ON_GRID)
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """The 16-bit integers, little endian, of values that fit."""
+        """Return the 16-bit integers, little endian, of values that fit."""
         return self.steps(values).astype("<i2" if self.signed else "<u2")
 
 
 def largest_step(modality: str, low: float, high: float) -> float:
-    """The coarsest step (real units) that a modality's values from low to high are stored with."""
+    """Return the coarsest step (real units) that a modality's values from low to high are stored with."""
     return _HU if modality == "CT" else ((high - low) or abs(high) or 1.0) / _MR_STEPS
 
 
 def choose_encoding(values: np.ndarray, modality: str, source: Encoding | None) -> Encoding:
-    """How to store a volume: as its source, if the values fit and its step is fine enough.
+    """Choose how a volume is stored: as its source, if the values fit and the step of the source is fine enough.
 
     Else the source's step, halved until it is fine enough, with an intercept that makes the values fit. Only where
     65536 steps do not span the values is the step made coarser.
@@ -84,7 +84,7 @@ def choose_encoding(values: np.ndarray, modality: str, source: Encoding | None) 
     Args:
         values: (X, Y, Z), finite.
         modality: "CT" or "MR".
-        source: encoding of the source; None where its slices differ.
+        source: Encoding of the source; None where its slices differ.
     """
     low, high = float(values.min()), float(values.max())
     step = largest_step(modality, low, high)
@@ -105,11 +105,11 @@ def choose_encoding(values: np.ndarray, modality: str, source: Encoding | None) 
 
 
 def source_encodings(headers: Sequence[Any], pairs: Sequence[tuple[float, float]]) -> list[Encoding] | None:
-    """The encodings of the source's slices; None if one cannot be taken over (a negative slope).
+    """Return the encodings of the source's slices; None if one cannot be taken over (a negative slope).
 
     Args:
-        headers: data sets of the source, for the sign of their pixels.
-        pairs: slope and intercept of every slice.
+        headers: Data sets of the source, for the sign of their pixels.
+        pairs: Slope and intercept of every slice.
     """
     if not all(slope > 0 and isfinite(slope) and isfinite(intercept) for slope, intercept in pairs):
         return None
@@ -128,11 +128,11 @@ def window_of(values: np.ndarray) -> tuple[float, float]:
 
 
 def _decimal(value: float) -> float:
-    """The nearest number that a decimal string of DICOM (16 characters) can hold."""
+    """Return the nearest number that a decimal string of DICOM (16 characters) can hold."""
     return float(format_number_as_ds(value))
 
 
 def _rounded_up(value: float) -> float:
-    """The next number of three digits: a step that a header shows legibly."""
+    """Return the next number of three digits: a step that a header shows legibly."""
     unit = 10.0 ** (floor(log10(value)) - 2)
     return _decimal(ceil(value / unit) * unit)

@@ -32,7 +32,7 @@ class DerivedPlanes:
         positions: ImagePositionPatient, (slices, 3), LPS mm.
         locations: SliceLocation, mm.
         numbers: InstanceNumber, from 1, in the direction in which the source's run.
-        source: the source's slices in the same order, each with its data set.
+        source: The source's slices in the same order, each with its data set.
     """
 
     orientation: list[DSfloat]
@@ -46,10 +46,10 @@ class DerivedPlanes:
 
 
 def source_planes(headers: Sequence[Any]) -> list[tuple[Plane, Any]]:
-    """The slices of the source, each with its data set, in the order given.
+    """Return the slices of the source, each with its data set, in the order given.
 
     Raises:
-        InputError: an image that has no place in space.
+        InputError: An image that has no place in space.
     """
     return [
         (plane, header)
@@ -69,12 +69,12 @@ def derived_planes(
     Args:
         affine: (4, 4) voxel index -> world, RAS mm.
         shape: (X, Y, Z): columns, rows, slices.
-        scale: of the volume over its source.
-        source: slices of the source and their data sets, any order.
+        scale: The scale of the volume over its source.
+        source: The slices of the source and their data sets, any order.
 
     Raises:
-        OutputError: rows and columns that are not perpendicular, which DICOM cannot express.
-        InputError: slices of the source that lie elsewhere than the volume's LR grid.
+        OutputError: Rows and columns that are not perpendicular, which DICOM cannot express.
+        InputError: Slices of the source that lie elsewhere than the volume's LR grid.
     """
     places = SlicePlaces.of(ras_lps(affine))
     cosine = places.row @ places.column
@@ -100,7 +100,7 @@ def derived_planes(
 
 
 def decimal(value: float) -> DSfloat:
-    """A number as DICOM writes it: 16 characters, 13 digits, so that 0.30000000000000004 is 0.3 again."""
+    """Return a number as DICOM writes it: 16 characters, 13 digits, so that 0.30000000000000004 is 0.3 again."""
     rounded = float(f"{value:.13g}") + 0.0  # no minus zero
     return DSfloat(format_number_as_ds(rounded))
 

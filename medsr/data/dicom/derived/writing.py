@@ -40,12 +40,12 @@ class DerivedSeries:
     """What was written.
 
     Attributes:
-        series_uid: SeriesInstanceUID of the new series.
-        source_series_uid: that of its source.
-        images: number of files.
+        series_uid: The SeriesInstanceUID of the new series.
+        source_series_uid: The UID that of its source.
+        images: The number of files.
         slope: RescaleSlope, the largest if slices differ: a stored value is off by at most half of it.
         intercept: RescaleIntercept of the first slice.
-        warnings: one line each.
+        warnings: One line each.
     """
 
     series_uid: str
@@ -72,21 +72,21 @@ def write_derived_series(
     """Write a volume as a new series, IM0001.dcm and so on in the order of InstanceNumber, all of it or nothing.
 
     Args:
-        directory: folder to appear. One that holds an earlier derived series is replaced, another is not touched.
+        directory: The folder to appear. One that holds an earlier derived series is replaced, another is not touched.
         array: (X, Y, Z) = columns, rows, slices; real units (HU, scanner units).
         affine: (4, 4) voxel index -> world, RAS mm. The last axis may be tilted against the slices.
-        source_headers: data sets of the images that the volume was made of (`medsr.data.dicom.reading.source_headers`).
-        scale: of the volume over its source, one number or one per axis.
-        processing: what made the volume.
-        uid_seed: text that the UIDs are a hash of. The same seed gives the same UIDs, so a run repeated after a crash
+        source_headers: Data sets of the images that the volume was made of (`medsr.data.dicom.reading.source_headers`).
+        scale: The scale of the volume over its source, one number or one per axis.
+        processing: What made the volume.
+        uid_seed: Text that the UIDs are a hash of. The same seed gives the same UIDs, so a run repeated after a crash
             sends one series twice and not two series. None draws new UIDs.
-        uid_prefix: root of the UIDs.
+        uid_prefix: The root of the UIDs.
         series_number: SeriesNumber; by default the source's followed by 01 (5 gives 501).
-        overwrite: whether an earlier series in `directory` is replaced.
+        overwrite: Whether an earlier series in `directory` is replaced.
 
     Raises:
-        InputError: a source that is not one MR or CT series with UIDs, or not that of the volume.
-        OutputError: rows and columns that are not perpendicular, values that are not finite, or a folder that
+        InputError: A source that is not one MR or CT series with UIDs, or not that of the volume.
+        OutputError: Rows and columns that are not perpendicular, values that are not finite, or a folder that
             cannot be written; nothing is left behind.
     """
     directory, volume, exact = Path(directory).expanduser(), np.asarray(array), as_scale(scale, 3)
@@ -217,7 +217,7 @@ def _store(header: pydicom.Dataset, picture: NDArray[Any], encoding: Encoding) -
 
 
 def _encoded(header: pydicom.Dataset) -> pydicom.Dataset:
-    """The same header in its encoded form, which pydicom copies into every file instead of encoding it again.
+    """Return the same header in its encoded form, which pydicom copies into every file instead of encoding it again.
 
     Every slice names all its sources: without this, hundreds of slices of hundreds of sources take minutes.
     """
