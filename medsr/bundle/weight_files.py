@@ -178,7 +178,7 @@ def _unknown(path: Path, known: Sequence[WeightFile]) -> str:
         if path.name == file.target.name and file.entry is not None:
             return f"{path} is not {file.name}: its hash is another; fetch it again from {file.facts['source']}"
     return (
-        f"{path} is no weight file that medsr knows by its hash, see medsr weights list; a network of your own needs "
+        f"{path} is not a weight file whose hash medsr knows, see medsr weights list; a network of your own needs "
         "no import: medsr upscale --weights FILE"
     )
 

@@ -211,7 +211,7 @@ class RandPairedCropd(RandomizableTransform):
         wanted = [m * s for m, s in zip(size, lattice.scale, strict=True)]
         if any(w.denominator != 1 for w in wanted):
             steps = [lattice_step(s)[0] for s in lattice.scale]
-            raise InputError(f"an LR patch of {size} is no whole number of HR voxels; use multiples of {steps}")
+            raise InputError(f"an LR patch of {size} is not a whole number of HR voxels; use multiples of {steps}")
         usable = lattice.in_lr(lattice.limits)
         if any(m > n for m, n in zip(size, usable, strict=True)):
             raise InputError(
@@ -248,7 +248,7 @@ class CenterPairedCropd(Transform):
         size = per_axis(self.size, len(lattice.scale))
         if any(m % p for m, p in zip(size, lattice.steps, strict=True)):
             raise InputError(
-                f"an HR patch of {size} is no whole number of LR voxels at scale {format_scale(lattice.scale)}; "
+                f"an HR patch of {size} is not a whole number of LR voxels at scale {format_scale(lattice.scale)}; "
                 f"use multiples of {list(lattice.steps)}"
             )
         if any(m > n for m, n in zip(size, lattice.limits, strict=True)):

@@ -314,7 +314,7 @@ def test_paired_crop_avoids_constant_patches(texture: Texture) -> None:
 @pytest.mark.parametrize(
     ("scale", "size", "message"),
     [
-        (1.5, 5, r"\(5, 5\) is no whole number of HR voxels; use multiples of \[2, 2\]"),
+        (1.5, 5, r"\(5, 5\) is not a whole number of HR voxels; use multiples of \[2, 2\]"),
         (2, 13, r"LR image of \(12, 12\) voxels is too small for patches of \(13, 13\)"),
     ],
 )
