@@ -17,9 +17,10 @@ pip -r "$here/requirements.txt"
 pip --no-deps monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 pip --no-deps --editable "$here/../.."
 
+packages="$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+rm -f "$packages/medsr_server_shims.pth" # of an earlier run, which would make torchvision seem to fit
 fits=True
 "$python" -c "import torchvision" 2> /dev/null || fits=False
-packages="$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
 cp "$here/shims.py" "$packages/medsr_server_shims.py"
 echo "import medsr_server_shims; medsr_server_shims.install(torchvision=not $fits)" > "$packages/medsr_server_shims.pth"
 
