@@ -1,4 +1,4 @@
-"""Images in and out: the door for every format."""
+"""Read and write images of every format."""
 
 from __future__ import annotations
 

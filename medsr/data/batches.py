@@ -1,4 +1,4 @@
-"""Images of a dataset put together to a batch."""
+"""Collate the images of a dataset into a batch."""
 
 from __future__ import annotations
 

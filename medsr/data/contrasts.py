@@ -1,4 +1,4 @@
-"""Contrasts that are the channels of one image: which files belong together, and in which order."""
+"""Find the files that are the contrasts (channels) of one image, and their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder holds: volumes, DICOM series at any depth, or the slices of a stack of pictures."""
+"""Find what a folder holds: volumes, DICOM series at any depth, or the slices of a stack of pictures."""
 
 from __future__ import annotations
 

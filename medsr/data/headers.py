@@ -1,4 +1,4 @@
-"""Size and affine of an image file without its voxels: fast enough for a thousand files."""
+"""Read the size and the affine of an image file without its voxels, fast enough for a thousand files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medsr.geometry import largest_corner_distance, spacing_of
 
 @dataclass(frozen=True)
 class Header:
-    """Grid of an image as its header states it.
+    """The grid of an image as its header states it.
 
     Attributes:
         shape: The voxels per axis; more than three for a time series.

@@ -1,4 +1,4 @@
-"""From what a user names (files, folders, lists) to the images to work on and the names of their results."""
+"""Find the images behind the files, folders and lists that a user names, and name their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an image was read from: what later steps need of its files, taken while they were read."""
+"""The provenance of an image: what later steps need from its files, taken while they were read."""
 
 from __future__ import annotations
 

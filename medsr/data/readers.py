@@ -1,4 +1,4 @@
-"""One door for every image file: ``read_volume``, and ``VolumeReader`` for MONAI's ``LoadImaged``."""
+"""Read every image file: by ``read_volume``, or by ``VolumeReader`` in MONAI's ``LoadImaged``."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def read_volume(
 
 
 class VolumeReader(ImageReader):
-    """Lets ``monai.transforms.LoadImaged`` read everything ``read_volume`` reads, with the same checks.
+    """Let ``monai.transforms.LoadImaged`` read everything that ``read_volume`` reads, with the same checks.
 
     Use it by name: ``LoadImaged(keys="image", reader="medsr.data.readers.VolumeReader",
     ensure_channel_first=True)`` gives a MetaTensor (1, X, Y, Z) float32 with a float64 RAS affine. Several

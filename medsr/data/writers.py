@@ -1,4 +1,4 @@
-"""Writes a volume with its grid: NIfTI (any affine), NRRD and MetaImage (orthogonal axes)."""
+"""Write a volume with its grid: NIfTI (any affine), NRRD and MetaImage (orthogonal axes)."""
 
 from __future__ import annotations
 

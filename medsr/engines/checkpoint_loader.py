@@ -1,4 +1,4 @@
-"""The handler by which a bundle's config loads weights."""
+"""The handler that loads the weights of a bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medsr.weights import load_weights
 
 
 class StrictCheckpointLoader:
-    """Load weights when an engine starts: as MONAI's `CheckpointLoader`, but in one line where they cannot be used.
+    """Load weights when an engine starts, like MONAI's `CheckpointLoader`, but refuse unusable ones in one line.
 
     The hash recorded beside the file is checked, nothing in it is executed, every key must fit.
 

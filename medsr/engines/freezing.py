@@ -1,4 +1,4 @@
-"""Batch normalisation by fixed statistics, for the last part of a training to images."""
+"""Fix the statistics of batch normalisation for the last part of a training."""
 
 from __future__ import annotations
 

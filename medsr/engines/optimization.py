@@ -1,4 +1,4 @@
-"""What an optimiser is told: parameter groups, schedule of the learning rate, clipped gradients."""
+"""Settings of the optimiser: parameter groups, the schedule of the learning rate, and clipped gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scale for each batch, for networks of any scale: drawn from seed, epoch and the batch's number alone."""
+"""Draw one scale for each batch, for networks of any scale, from the seed, the epoch and the number of the batch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scale_range(low: float | str, high: float | str, step: float | str = "1/10")
 
 
 class ScaleSampler(WeightedEpochSampler):
-    """Draw items by weight, and one scale for each batch of them: pairs of an index and a scale's text.
+    """Draw items by their weights, and one scale for each batch: yield pairs of an index and the text of a scale.
 
     For a data loader of `batch_size` over a `ScaledDataset`. The scale of a batch depends on the seed, the epoch and
     the number of the batch, so that a resumed run equals a straight one; under torchrun all processes have the same.
@@ -82,7 +82,7 @@ class ScaleSampler(WeightedEpochSampler):
 
 
 class ScaledDataset(Dataset):
-    """Items of a datalist, each at the scale it is asked for by `ScaleSampler`.
+    """The items of a datalist, each at the scale that `ScaleSampler` asks for.
 
     What does not depend on chance or scale is computed once and kept in memory, as by MONAI's `CacheDataset`.
 

@@ -1,4 +1,4 @@
-"""Random streams that depend on nothing but seed and epoch."""
+"""Seed the random streams from the seed and the epoch alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every training run of a bundle has: seeds, schedule, validation, checkpoints, time budget, progress, log."""
+"""The handlers of every training run: seeds, schedule, validation, checkpoints, time budget, progress bar and log."""
 
 from __future__ import annotations
 

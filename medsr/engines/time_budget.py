@@ -1,4 +1,4 @@
-"""A clean stop when the time is used up."""
+"""Stop a training cleanly when its time is used up."""
 
 from __future__ import annotations
 

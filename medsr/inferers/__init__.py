@@ -1,4 +1,4 @@
-"""Volume -> network -> volume."""
+"""Inferers: from a volume through a network to a volume."""
 
 from medsr.inferers.back_projection import back_project, inconsistency
 from medsr.inferers.facts import InferenceFacts

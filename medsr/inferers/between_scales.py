@@ -1,4 +1,4 @@
-"""A fixed network at a scale between those it was built for: up by the next larger one, then down by interpolation."""
+"""Run a fixed network at a scale it was not built for: enlarge by a larger scale, then reduce by interpolation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an inferer found out about one image, kept in the `meta` of the result."""
+"""The facts that an inferer found out about one image; they are kept in the `meta` of the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FACTS = "super_resolution"  # key of `meta`
 
 @dataclass(frozen=True, eq=False)
 class InferenceFacts(Carried):
-    """How an image was super-resolved.
+    """The facts about how an image was super-resolved.
 
     Attributes:
         scale: The exact scale per spatial axis.

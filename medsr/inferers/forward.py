@@ -1,4 +1,4 @@
-"""One forward pass of a network: precision and memory layout, nothing else."""
+"""One forward pass of a network, with its precision and memory layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of an image the network sees at a time: tiles within the memory limit, slices in groups."""
+"""Plan how much of an image the network sees at a time: tiles within the memory limit, and groups of slices."""
 
 from __future__ import annotations
 

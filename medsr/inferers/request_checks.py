@@ -1,4 +1,4 @@
-"""What is asked of an inferer: the network's facts, the image, the scale; refused in one line where impossible."""
+"""Check what an inferer is asked for (network, image, scale), and refuse in one line what is impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A 2D network of one scale on the slices of a volume: for networks that do not enlarge."""
+"""Run a 2D network that does not enlarge on the slices of a volume."""
 
 from __future__ import annotations
 

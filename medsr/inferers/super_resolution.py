@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SuperResolution:
-    """What an inferer made of a batch.
+    """The result of an inferer for a batch.
 
     Attributes:
         image: (B, C, *spatial) float32.

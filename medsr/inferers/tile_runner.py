@@ -36,7 +36,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class TileRunner:
-    """See the module; the arguments are those of `SuperResolutionInferer`."""
+    """Run tiles, one after the other; the arguments are those of `SuperResolutionInferer`."""
 
     def __init__(self, precision: str, channels_last: bool, compiled: bool, ensemble: bool) -> None:
         self.forward = ForwardInferer(precision)

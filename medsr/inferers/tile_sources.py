@@ -1,4 +1,4 @@
-"""What a network of each family reads for a tile, on which grid."""
+"""The sources that networks of each family read tile by tile, and on which grid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medsr.networks import Family, NetworkSpec, Query
 
 @dataclass(frozen=True)
 class Call:
-    """How the network is called for a tile.
+    """The arguments of the network for a tile, and the part of its output that is wanted.
 
     Attributes:
         arguments: The arguments after the image.

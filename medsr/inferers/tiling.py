@@ -1,4 +1,4 @@
-"""Where to cut an image into tiles: a partition of the output, each tile reading its input with a halo."""
+"""Cut an image into tiles: they partition the output, and each reads its input with a halo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every fidelity metric does first: check two images, cut the border, take slices, find the data range.
+"""Prepare two images for every fidelity metric: check them, cut the border, take slices, find the data range.
 
 One case is ``(C, *spatial)``, a batch ``(B, C, *spatial)``; there is one value per case. Channels belong to
 the case: a metric is taken over all of them. Everything is computed in float64, whatever comes in, so integer

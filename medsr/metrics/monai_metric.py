@@ -20,7 +20,7 @@ __all__ = ["FidelityMetric"]
 
 
 class FidelityMetric(CumulativeIterationMetric):
-    """One metric of a protocol, one value a case, averaged over cases.
+    """Measure one metric of a protocol for each case, and average it over cases.
 
     In a bundle's config::
 

@@ -12,7 +12,7 @@ _EPS = 1e-6  # of the dissertation: two empty slices agree, with a Dice of one
 
 
 class DiceCounts:
-    """Counts over everything that belongs to one subject, and Dice from them.
+    """Count overlaps over everything that belongs to one subject, and compute Dice from the counts.
 
     Zhu 2022, section 5.3.2, takes the mean over slices of (2 |A and B| + e) / (|A| + |B| + e); "Dice-T" pools the
     labels. Slices without the label on both sides then count as perfect, which a mean over slices hides: the Dice of

@@ -20,7 +20,7 @@ PLANES = ("axial", "coronal", "sagittal")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How one case is measured.
+    """The rules by which one case is measured.
 
     Attributes:
         name: What a report calls it; change it when you change a field.

@@ -1,4 +1,4 @@
-"""Results of many cases: mean and spread per scale and method, gains, paired tests, one compact table."""
+"""Summarise the results of many cases: mean and spread per scale and method, gains, paired tests, and a table."""
 
 from __future__ import annotations
 

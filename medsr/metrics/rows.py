@@ -1,4 +1,4 @@
-"""Rows of results (one case, one scale, one method) and their files, complete or not there at all."""
+"""Rows of results (one case, one scale, one method), and the files that hold them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS = ("case", "scale", "method")
 
 @dataclass(frozen=True)
 class Row:
-    """What one method reached on one case at one scale.
+    """The metrics of one method for one case at one scale.
 
     Attributes:
         case: The name of the case.

@@ -1,4 +1,4 @@
-"""Segmentations drawn over the images they were made from."""
+"""Draw segmentations over the images from which they were made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a segmentation network makes of SR, interpolated and HR images: an ignite handler (Zhu 2022, section 5.3.2)."""
+"""An ignite handler that compares the segmentations of SR, interpolated and HR images (Zhu 2022, section 5.3.2)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ BLOCK_VOXELS = 2**18  # voxels worked on at once: bounds the memory, and about f
 
 @dataclass(frozen=True)
 class SSIMDefinition:
-    """Which window, which covariance, which constants.
+    """A definition of SSIM: its window, covariance and constants.
 
     Attributes:
         name: What a report calls it.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the SR image, a record of how it was made, a preview."""
+"""The results of a run: the SR image, a record of how it was made, and a preview."""
 
 from medsr.files.hashes import sha256_of
 from medsr.outputs.label_maps import SaveLabelMapd

@@ -1,4 +1,4 @@
-"""Names and facts of the Brain Imaging Data Structure: results as a BIDS derivative.
+"""Write results as derivatives of the Brain Imaging Data Structure (BIDS).
 
 An SR image is a derivative, so its name carries `desc-sr`; `rec-`, which also occurs, names reconstructions of raw
 data. The JSON file beside an image is its sidecar: the entries of BIDS, with capitals, and the record's own.

@@ -1,4 +1,4 @@
-"""The SR image as a derived DICOM series of the series it was made of."""
+"""Write the SR image as a DICOM series that is derived from its source."""
 
 from __future__ import annotations
 

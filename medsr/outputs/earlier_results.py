@@ -1,4 +1,4 @@
-"""Which results need not be made again: those whose record tells of the same making."""
+"""Find the results that need not be made again, because their record states the same request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medsr.weights import file_sha256
 
 @dataclass(frozen=True)
 class Making:
-    """What changes the voxels of a result on purpose, as its record says it.
+    """Everything that changes the voxels of a result on purpose, as its record states it.
 
     Attributes:
         bundle: Its name.

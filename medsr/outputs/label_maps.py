@@ -1,4 +1,4 @@
-"""Label maps on disk."""
+"""Write label maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the results of a case go, and that they take nobody's place."""
+"""Name the files of a result, and refuse to overwrite what is not an earlier result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SR image of pictures as pictures again."""
+"""Write the SR image of pictures as pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture to check a result by: the same slices of every image, one grey scale."""
+"""Draw a preview of a result: the same slices of every image, in one grey scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record beside every result: what went in, what was done, with which weights, what to be careful about."""
+"""Make the record beside every result: input, method, weights, settings and warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to save of one image."""
+"""Collect what is saved of one image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medsr.transforms.intensity import OFFSET, SCALE
 
 @dataclass
 class Result:
-    """An item as it reaches the saving transform: LR image (normalised, with its window), SR image in real units.
+    """One item when it is saved: the LR image (normalised, with its window) and the SR image in real units.
 
     Attributes:
         source: The file of the LR image.

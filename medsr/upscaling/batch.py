@@ -1,4 +1,4 @@
-"""Many images: results that are there are left alone, a failure stops no other image, and a report tells of all."""
+"""Enlarge many images: keep results that exist, go on after a failure, and write a report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORT = "medsr_upscale.json"
 
 @dataclass
 class Report:
-    """What became of the cases of a plan.
+    """The report on the cases of a plan.
 
     Attributes:
         done: How many were enlarged now.

@@ -1,4 +1,4 @@
-"""Where the results of many inputs go, and that they take nobody's place: all of it known before any network runs."""
+"""Plan where the results of many inputs go, and refuse clashes before any network runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Case = tuple[Job, ...]  # an image, or the contrasts that the network takes toge
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be enlarged and where the results go.
+    """The images to enlarge, and the places of their results.
 
     Attributes:
         cases: Their jobs.

@@ -1,4 +1,4 @@
-"""What a run over many images tells whoever watches it."""
+"""The messages of a run over many images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # a watcher may be defined without waiting for torch
 
 
 class Progress:
-    """Shows nothing; a subclass overrides what is of interest to it."""
+    """Show nothing; a subclass overrides the messages that it wants to show."""
 
     def made_otherwise(self, count: int) -> None:
         """Hear how many results are there, but were not made as asked now, and are made again."""

@@ -1,4 +1,4 @@
-"""An image in, the same kind of image with more voxels out."""
+"""Enlarge one image, and return the same kind of image."""
 
 from __future__ import annotations
 

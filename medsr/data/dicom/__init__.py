@@ -1,1 +1,1 @@
-"""DICOM in: from a folder, an archive or a file to voxels, their place in space, and the headers they came with."""
+"""Read DICOM: from a folder, an archive or a file to voxels, their place in space, and their headers."""

@@ -1,4 +1,4 @@
-"""Archives of DICOM images: unpacked into a private folder for as long as they are read, or refused beforehand."""
+"""Unpack archives of DICOM images into a private folder while they are read, or refuse them beforehand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENCRYPTED = 0x1  # bit of a zip entry's flags
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may hold, checked by its directory before anything is unpacked.
+    """The limits of an archive, checked by its directory before anything is unpacked.
 
     Attributes:
         files: The number of files.

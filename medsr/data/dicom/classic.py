@@ -1,4 +1,4 @@
-"""The tags of an enhanced multi-frame image under the names that classic MR and CT images have for them.
+"""Give the tags of an enhanced multi-frame image the names that they have in classic MR and CT images.
 
 An enhanced image says in functional groups what a classic one says at the top (PS3.3 C.7.6.16, C.8.13, C.8.15), and
 describes its pulse sequence in other words.

@@ -1,4 +1,4 @@
-"""What a compressed image says of its own size, so that it is known before a decoder makes room for it."""
+"""Read the size of a compressed image from its own header, before a decoder allocates memory for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STANDALONE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
 
 @dataclass(frozen=True)
 class Codestream:
-    """Size of a compressed image by its own header.
+    """The size of a compressed image according to its own header.
 
     Attributes:
         rows: The number of rows; JPEG allows 0, "told later", which DICOM does not.

@@ -1,4 +1,4 @@
-"""Stored values of a DICOM image, whatever its transfer syntax.
+"""Decode the stored values of a DICOM image of any transfer syntax.
 
 Uncompressed, deflated and RLE images are decoded by pydicom alone. JPEG 2000 and JPEG-LS are decoded by the plug-ins of
 the extra `dicom` where they are installed; else, and for JPEG, by the GDCM that SimpleITK carries.

@@ -1,4 +1,4 @@
-"""Reading damaged files by pydicom: no more memory than the file is long, no remarks, one line about the file."""
+"""Read damaged files with pydicom safely: bounded memory, no remarks, and an error of one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medsr.errors import InputError
 
 
 class BoundedFile(io.BufferedReader):
-    """A file that makes room for no more bytes than it has, whatever length a damaged header asks for."""
+    """A file that never allocates more bytes than it has, whatever length a damaged header states."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))

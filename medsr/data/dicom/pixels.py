@@ -1,4 +1,4 @@
-"""The pixels of DICOM slices in the units that their headers declare."""
+"""Read the pixels of DICOM slices in the units that their headers declare."""
 
 from __future__ import annotations
 

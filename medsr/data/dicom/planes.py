@@ -1,4 +1,4 @@
-"""What the header of a DICOM image says of its slices, classic or enhanced multi-frame, as plain numbers.
+"""Read from the header of a DICOM image, classic or enhanced, the facts about its slices as plain numbers.
 
 A classic file is one slice. The frames of an enhanced image are slices that have their tags in functional groups:
 each frame's own, or those all frames share (PS3.3 C.7.6.16).

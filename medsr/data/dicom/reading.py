@@ -1,4 +1,4 @@
-"""DICOM series as volumes: from a folder, an archive or a file to voxels and their place in space.
+"""Read DICOM series as volumes: from a folder, an archive or a file to voxels and their place in space.
 
 Most readers average uneven gaps away and let a missing slice pass. Here a series is either a regular stack of
 slices, possibly tilted, or an error that names the files.

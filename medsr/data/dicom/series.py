@@ -1,4 +1,4 @@
-"""Which files of a folder are DICOM images, and which of them belong together."""
+"""Find the DICOM images in a folder, and group those that belong together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a stack of DICOM slices lies, or why it is not a volume (PS3.3 C.7.6.2, Image Plane Module)."""
+"""Compute where a stack of DICOM slices lies, or say why it is not a volume (PS3.3 C.7.6.2, Image Plane Module)."""
 
 from __future__ import annotations
 

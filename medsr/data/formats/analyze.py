@@ -1,4 +1,4 @@
-"""Analyze 7.5 pairs (.hdr, .img), through nibabel: what OASIS-1 is distributed as."""
+"""Read Analyze 7.5 pairs (.hdr, .img) with nibabel; OASIS-1 is distributed in this format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files, through SimpleITK."""
+"""Read NRRD and MetaImage files with SimpleITK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NIfTI and FreeSurfer MGH files, through nibabel."""
+"""Read NIfTI and FreeSurfer MGH files with nibabel."""
 
 from __future__ import annotations
 

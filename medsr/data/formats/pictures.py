@@ -1,4 +1,4 @@
-"""Grey pictures (PNG, TIFF) as volumes of one slice."""
+"""Read grey pictures (PNG, TIFF) as volumes of one slice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DAMAGES = (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, E
 
 
 class PictureHeader(NamedTuple):
-    """What a picture's header says.
+    """The facts in the header of a picture.
 
     Attributes:
         width: The number of columns.

@@ -1,4 +1,4 @@
-"""Stacks of grey pictures: a folder of slices as one volume, and a volume as a folder of slices."""
+"""Read a folder of grey pictures as one volume, and write a volume as a folder of pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a derived series says what it is, what it was made of, and by what (PS3.3 C.7.5.1, C.7.6.1.1.3, C.12.1.1.5)."""
+"""Describe a derived series: what it is, its source, and the program (PS3.3 C.7.5.1, C.7.6.1.1.3, C.12.1.1.5)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EQUIPMENT = (  # General Equipment of the source, as an item of ContributingEqu
 
 @dataclass(frozen=True)
 class Processing:
-    """What made a volume.
+    """The method and the program that made a volume.
 
     Attributes:
         method: The bundle's name.

@@ -1,4 +1,4 @@
-"""What a derived series keeps of its source, tag by tag (PS3.3 A.3 CT Image, A.4 MR Image, C.7, C.8, C.12.1).
+"""The tags that a derived series keeps from its source (PS3.3 A.3 CT Image, A.4 MR Image, C.7, C.8, C.12.1).
 
 Tags are kept by name: what is not listed here is dropped. So dose, tube and gradient settings, matrix and bandwidth,
 times per slice, raw-data references and private tags, which are facts about the acquired slices and wrong of the

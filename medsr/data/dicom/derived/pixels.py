@@ -1,4 +1,4 @@
-"""Real units as the 16-bit integers of a DICOM image, and the grey window to show them by.
+"""Store real units as the 16-bit integers of a DICOM image, and choose the grey window to show them.
 
 A stored integer n means n * RescaleSlope + RescaleIntercept (PS3.3 C.11.1). The source's own pair is kept wherever the
 values fit, so that HU stay HU and an image that was not changed is stored bit by bit as it came.
@@ -29,7 +29,7 @@ _SAMPLED = 10**6  # voxels that percentiles are taken of
 
 @dataclass(frozen=True)
 class Encoding:
-    """How real units are stored.
+    """The rule by which real units are stored.
 
     Attributes:
         slope: Real units per step, above 0.

@@ -1,4 +1,4 @@
-"""Where the slices of a derived series lie (PS3.3 C.7.6.2, Image Plane Module), from the affine of its volume."""
+"""Compute where the slices of a derived series lie (PS3.3 C.7.6.2, Image Plane Module) from the affine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAME_PLACE = 0.1  # part of a voxel that the source's slices may lie off the vo
 
 @dataclass(frozen=True)
 class DerivedPlanes:
-    """Tags of the slices of a volume; lists are in the order of its last axis.
+    """The tags of the slices of a volume; lists are in the order of its last axis.
 
     Attributes:
         orientation: ImageOrientationPatient.

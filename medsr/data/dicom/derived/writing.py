@@ -1,4 +1,4 @@
-"""A derived DICOM series: an SR volume as new MR or CT images of the same patient, study and frame of reference.
+"""Write an SR volume as new MR or CT images of the same patient, study and frame of reference.
 
 Classic MR Image Storage or CT Image Storage, uncompressed, one file a slice, also where the source was enhanced
 multi-frame: every viewer and PACS takes them. `docs/dicom_output.md` says what the images hold and why.
@@ -37,7 +37,7 @@ _NARROWEST_LINEAR = 1.0  # a LINEAR window is at least so wide (PS3.3 C.11.2.1.2
 
 @dataclass(frozen=True)
 class DerivedSeries:
-    """What was written.
+    """The facts about a series that was written.
 
     Attributes:
         series_uid: The SeriesInstanceUID of the new series.
