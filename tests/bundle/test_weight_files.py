@@ -51,7 +51,7 @@ def test_what_is_not_known_is_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected files to import"):
         recognise([])
     (tmp_path / "mine.pt").write_bytes(b"something")
-    with pytest.raises(InputError, match="no weight file that medsr knows"):
+    with pytest.raises(InputError, match="not a weight file whose hash medsr knows"):
         recognise([tmp_path / "mine.pt"])
     with pytest.raises(InputError, match=r"got 1 other\(s\)"):
         recognise([], tmp_path)
