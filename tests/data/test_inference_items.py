@@ -76,5 +76,5 @@ def test_refusals_are_one_line(tmp_path: Path, files: list[str], contrasts: list
 @pytest.mark.parametrize("format_", ["dicom", "png"])
 def test_contrasts_are_no_series_and_no_pictures(tmp_path: Path, format_: str) -> None:
     touch(tmp_path, "a_T1w.nii", "a_T2w.nii")
-    with pytest.raises(InputError, match=f"not written as {format_}"):
+    with pytest.raises(InputError, match=f"cannot be written as {format_}; use .nii.gz"):
         inference_items(tmp_path, output_ext=format_, contrasts=["T1w", "T2w"])
