@@ -71,6 +71,15 @@ class Degradation(Step, ABC):
         """The part of the degradation that reduces the grid, without noise or compression (for back-projection)."""
         return self
 
+    def draw(self, scale: Scale, generator: torch.Generator | None = None) -> Degradation:
+        """Return the degradation of one image: a random one draws it, any other is it.
+
+        Args:
+            scale: The scale of every axis.
+            generator: The source of randomness; the global generator by default.
+        """
+        return self
+
     def __call__(
         self,
         hr: torch.Tensor,
@@ -161,12 +170,8 @@ class SeparableDegradation(Degradation):
     """A linear degradation that multiplies each axis by a matrix; its adjoint is exact."""
 
     @abstractmethod
-    def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """Return the matrix (n_lr, n_hr) that reduces one axis, or None if the axis stays as it is."""
-
     def matrices(self, hr_shape: Sequence[int], shape: Sequence[int], scale: Scale) -> list[Matrix | None]:
-        """Return the matrix of every axis (cached)."""
-        return [_cached_matrix(self, n, m, s) for n, m, s in zip(hr_shape, shape, scale, strict=True)]
+        """Return the matrix (n_lr, n_hr) that reduces each axis, or None for an axis that stays as it is."""
 
     def _reduce(
         self, hr: torch.Tensor, shape: tuple[int, ...], scale: Scale, generator: torch.Generator | None
@@ -183,6 +188,19 @@ class SeparableDegradation(Degradation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AxiswiseDegradation(SeparableDegradation):
+    """A separable degradation with one rule for all axes."""
+
+    @abstractmethod
+    def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
+        """Return the matrix (n_lr, n_hr) that reduces one axis, or None if the axis stays as it is."""
+
+    def matrices(self, hr_shape: Sequence[int], shape: Sequence[int], scale: Scale) -> list[Matrix | None]:
+        """Return the matrix of every axis (cached); see `SeparableDegradation.matrices`."""
+        return [_cached_matrix(self, n, m, s) for n, m, s in zip(hr_shape, shape, scale, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corruption(Step, ABC):
     """A step that changes intensities but not the grid."""
 
@@ -192,7 +210,7 @@ class Corruption(Step, ABC):
 
 
 @lru_cache(maxsize=64)
-def _cached_matrix(degradation: SeparableDegradation, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
+def _cached_matrix(degradation: AxiswiseDegradation, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
     return degradation.axis_matrix(n_hr, n_lr, scale)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from medsr.degradation.base import SeparableDegradation, check_choice
+from medsr.degradation.base import AxiswiseDegradation, check_choice
 from medsr.errors import InputError
 from medsr.interpolation import BOUNDARIES, KERNELS, Matrix, kernel_matrix, tap_matrix
 
@@ -25,7 +25,7 @@ def blur_matrix(n: int, sigma: float, truncate: float = 4.0, boundary: str = "re
 
 
 @dataclass(frozen=True, kw_only=True)
-class GaussianBlurDegradation(SeparableDegradation):
+class GaussianBlurDegradation(AxiswiseDegradation):
     """Gaussian blur, then interpolation at the centres of the LR voxels, with no other low-pass.
 
     "gaussian-blur" is section 3.1 of Pham et al. (sigma 1) with the LR voxels where the grid rule puts them.
@@ -59,7 +59,7 @@ class GaussianBlurDegradation(SeparableDegradation):
             raise InputError(f"the sigma of a blur must be at least 0 HR voxels, got {self.sigma}")
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """Return blur and interpolation as one matrix; see `SeparableDegradation.axis_matrix`."""
+        """Return blur and interpolation as one matrix; see `AxiswiseDegradation.axis_matrix`."""
         blur = blur_matrix(n_hr, self.sigma, self.truncate, self.boundary)
         if scale == 1 and n_hr == n_lr:
             return blur if self.blur_unscaled_axes else None

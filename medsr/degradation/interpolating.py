@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from medsr.degradation.base import SeparableDegradation, check_choice
+from medsr.degradation.base import AxiswiseDegradation, check_choice
 from medsr.interpolation import BOUNDARIES, KERNELS, Matrix, kernel_matrix, tap_matrix
 
 
@@ -17,7 +17,7 @@ def binomial_matrix(n: int) -> Matrix:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpolationDegradation(SeparableDegradation):
+class InterpolationDegradation(AxiswiseDegradation):
     """Interpolation at the centres of the LR voxels.
 
     It is registered under four names:
@@ -49,7 +49,7 @@ class InterpolationDegradation(SeparableDegradation):
         check_choice("boundary", self.boundary, BOUNDARIES)
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """Return the matrix of one axis; see `SeparableDegradation.axis_matrix`."""
+        """Return the matrix of one axis; see `AxiswiseDegradation.axis_matrix`."""
         if scale == 1 and n_hr == n_lr:
             return None
         stretch = float(scale) if self.antialias else 1.0

@@ -10,12 +10,13 @@ from math import isfinite, log, pi, sqrt
 import numpy as np
 from scipy.special import erf
 
-from medsr.degradation.base import SeparableDegradation, check_choice
+from medsr.degradation.base import AxiswiseDegradation, check_choice
 from medsr.errors import InputError
 from medsr.interpolation import Matrix, fold_indices
 
 # The antiderivatives of a profile p(x) with unit area and of x p(x).
 Moments = Callable[[Matrix], tuple[Matrix, Matrix]]
+_RAMP = 1 / 3  # of the FWHM of a trapezoid: its ramps
 _REACH = 5.0  # a Gaussian profile is cut at this many standard deviations, which loses 6e-7 of its area
 
 
@@ -37,9 +38,26 @@ def _box(width: float) -> Moments:
     return moments
 
 
+def _trapezoid(fwhm: float) -> Moments:
+    """Return the moments of a trapezoid with ramps of a third of its FWHM: the convolution of two boxes."""
+    ramp = _RAMP * fwhm
+    inner, outer = (fwhm - ramp) / 2, (fwhm + ramp) / 2
+
+    def moments(x: Matrix) -> tuple[Matrix, Matrix]:
+        distance = np.abs(x).clip(0, outer)
+        beyond = (distance - inner).clip(0)  # into the ramp, where p = (outer - x) / (ramp * fwhm)
+        area = distance.clip(0, inner) + beyond - beyond**2 / (2 * ramp)
+        flat = distance.clip(0, inner)
+        moment = flat**2 / 2 + inner * beyond + beyond**2 * (ramp - inner) / (2 * ramp) - beyond**3 / (3 * ramp)
+        return np.sign(x) * area / fwhm, moment / fwhm
+
+    return moments
+
+
 _PROFILES: dict[str, tuple[Callable[[float], Moments], float]] = {  # the moments and the half width in FWHM
     "gaussian": (_gaussian, _REACH / sqrt(8 * log(2))),
     "box": (_box, 0.5),
+    "trapezoid": (_trapezoid, (1 + _RAMP) / 2),
 }
 
 
@@ -52,7 +70,7 @@ def profile_matrix(positions: Matrix, n: int, profile: str, fwhm: float, boundar
     Args:
         positions: The centres of the profiles, as HR indices.
         n: The number of HR voxels.
-        profile: The form of the profile, "gaussian" or "box".
+        profile: The form of the profile, "gaussian", "trapezoid" or "box".
         fwhm: The full width at half maximum, in HR voxels.
         boundary: The boundary rule for voxels outside the image, one of `interpolation.BOUNDARIES`.
     """
@@ -72,14 +90,14 @@ def profile_matrix(positions: Matrix, n: int, profile: str, fwhm: float, boundar
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceProfileDegradation(SeparableDegradation):
+class SliceProfileDegradation(AxiswiseDegradation):
     """Integration of HR over a profile that is centred on each LR voxel; axes of scale 1 stay as they are.
 
     It is registered as "slice-profile" (Gaussian, for the through-plane axis of thick slices) and "block-mean" (a
     box as wide as the LR voxel, which at integer scales is the mean of the HR voxels in it).
 
     Attributes:
-        profile: The form of the profile, "gaussian" or "box".
+        profile: The form of the profile, "gaussian", "trapezoid" or "box".
         thickness: The slice thickness in units of the LR spacing; below 1 the slices have gaps, above 1 they overlap.
         fwhm: The full width at half maximum of the profile, in units of the slice thickness.
     """
@@ -111,7 +129,7 @@ class SliceProfileDegradation(SeparableDegradation):
             spacing: The distance between slice centres in mm (DICOM Spacing Between Slices).
             thickness: The slice thickness in mm (DICOM Slice Thickness); the spacing by default.
             fwhm: The full width at half maximum of the profile in mm; the thickness by default.
-            profile: The form of the profile, "gaussian" or "box".
+            profile: The form of the profile, "gaussian", "trapezoid" or "box".
 
         Raises:
             InputError: If a length is not positive.
@@ -125,7 +143,7 @@ class SliceProfileDegradation(SeparableDegradation):
         return cls(profile=profile, thickness=thickness / spacing, fwhm=fwhm / thickness)
 
     def axis_matrix(self, n_hr: int, n_lr: int, scale: Fraction) -> Matrix | None:
-        """Return the matrix of one axis; see `SeparableDegradation.axis_matrix`."""
+        """Return the matrix of one axis; see `AxiswiseDegradation.axis_matrix`."""
         if scale == 1 and n_hr == n_lr:
             return None
         width = float(scale) * self.thickness * self.fwhm

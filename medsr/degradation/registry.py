@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medsr.degradation.acquisition import AcquisitionDegradation, MixtureDegradation
 from medsr.degradation.base import Degradation, Step
 from medsr.degradation.gaussian import GaussianBlurDegradation
 from medsr.degradation.interpolating import InterpolationDegradation
 from medsr.degradation.jpeg import JpegCompression
 from medsr.degradation.kspace import KspaceTruncationDegradation
 from medsr.degradation.noise import GaussianNoise, KspaceNoise, RicianNoise
+from medsr.degradation.per_axis import PerAxisDegradation
 from medsr.degradation.profiles import SliceProfileDegradation
 from medsr.degradation.protocol import Protocol
 from medsr.errors import InputError
@@ -34,6 +36,9 @@ _REGISTERED: dict[str, tuple[type[Step], dict[str, Any]]] = {
     "block-mean": (SliceProfileDegradation, {"profile": "box"}),
     "slice-profile": (SliceProfileDegradation, {}),
     "kspace-truncation": (KspaceTruncationDegradation, {}),
+    "acquisition-3d": (AcquisitionDegradation, {}),
+    "acquisition-2d-multislice": (AcquisitionDegradation, {"acquisition": "2d-multislice"}),
+    "acquisition-ct": (AcquisitionDegradation, {"acquisition": "ct", "noise": (0.0, 0.03)}),
     "gaussian-noise": (GaussianNoise, {}),
     "kspace-noise": (KspaceNoise, {}),
     "rician-noise": (RicianNoise, {}),
@@ -90,6 +95,13 @@ def from_dict(description: Mapping[str, Any]) -> Any:
     name, version = parameters.pop("name", None), parameters.pop("version", 1)
     if "steps" in parameters:
         return Protocol(name=name, version=version, steps=tuple(from_dict(s) for s in parameters["steps"]))
+    if "axes" in parameters:
+        axes = tuple(None if axis is None else as_degradation(axis) for axis in parameters["axes"])
+        return PerAxisDegradation(name=name or "per-axis", version=version, axes=axes)
+    if "choices" in parameters:
+        choices = tuple(as_degradation(choice) for choice in parameters["choices"])
+        weights = tuple(parameters.get("weights") or ())
+        return MixtureDegradation(name=name or "mixture", version=version, choices=choices, weights=weights)
     step = get(name, **parameters)
     if step.version != version:
         raise InputError(f"degradation {name!r} is at version {step.version} here, but version {version} was recorded")
