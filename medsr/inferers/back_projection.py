@@ -10,9 +10,9 @@ from medsr.interpolation import resize
 
 
 def inconsistency(sr: torch.Tensor, lr: torch.Tensor, scale: Scale, degradation: Degradation) -> torch.Tensor:
-    """LR - degrade(SR), (B, C, *LR spatial): what the result gets wrong about the measurement.
+    """Return LR - degrade(SR), (B, C, *LR spatial): where the SR image contradicts the measured LR image.
 
-    Noise of the degradation is left out.
+    The noise of the degradation is left out.
     """
     return lr - degradation.downsampling(sr, scale, shape=tuple(lr.shape[2:]))
 
@@ -20,13 +20,13 @@ def inconsistency(sr: torch.Tensor, lr: torch.Tensor, scale: Scale, degradation:
 def back_project(
     sr: torch.Tensor, lr: torch.Tensor, scale: Scale, degradation: Degradation, iterations: int
 ) -> torch.Tensor:
-    """Iterative back-projection (Irani and Peleg 1991), in place: SR += enlarge(LR - degrade(SR)).
+    """Correct an SR image by iterative back-projection (Irani and Peleg 1991): SR += enlarge(LR - degrade(SR)).
 
     Args:
-        sr: (B, C, *SR spatial), changed.
-        lr: (B, C, *LR spatial) in the same units.
+        sr: The SR image, (B, C, *SR spatial); it is changed in place and returned.
+        lr: The LR image, (B, C, *LR spatial), in the same units.
         scale: The scale of the pair.
-        degradation: Assumed LR formation.
+        degradation: The assumed LR formation.
         iterations: The number of corrections.
     """
     for _ in range(iterations):

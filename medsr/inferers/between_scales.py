@@ -14,29 +14,31 @@ from medsr.interpolation import resize
 from medsr.networks import NetworkSpec
 
 REFUSE, UP_AND_DOWN = "refuse", "up-and-down"
-KERNEL = "cubic-0.75"  # bicubic as OpenCV does it, in which the dissertation's program reduces
+KERNEL = "cubic-0.75"  # OpenCV's bicubic kernel, with which the dissertation's program reduces images
 
 
 def check_between_scales(choice: str, ensemble: bool) -> str:
-    """Return the name itself, once it is checked.
+    """Check the choice of `between_scales` and return it.
 
     Raises:
-        InputError: Another name, or an ensemble whose deviation would not be that of the result.
+        InputError: If the name is unknown, or if an ensemble is asked for, whose deviation would not be that of the
+            reduced result.
     """
     if choice not in (REFUSE, UP_AND_DOWN):
         raise InputError(f"between_scales is {REFUSE} or {UP_AND_DOWN}, got {choice!r}")
     if choice == UP_AND_DOWN and ensemble:
         raise InputError(
-            "the deviation over flips is of the voxels that the network makes, not of those between its scales; choose "
-            f"ensemble or {UP_AND_DOWN}"
+            f"an ensemble cannot report the deviation of a result that {UP_AND_DOWN} has reduced; choose ensemble or "
+            f"{UP_AND_DOWN}, not both"
         )
     return choice
 
 
 def next_larger(spec: NetworkSpec, scale: Scale) -> tuple[int, ...] | None:
-    """Return the smallest scale that a fixed network was built for and that is nowhere below the one asked for.
+    """Return the smallest built-in scale of a fixed network that is at least the requested scale along every axis.
 
-    None if there is none, or none is needed; `Family.FIXED` networks alone have built-in scales.
+    It is None if there is no such scale, or if the requested scale is built in. Only `Family.FIXED` networks have
+    built-in scales.
     """
     above = [
         built
@@ -48,15 +50,16 @@ def next_larger(spec: NetworkSpec, scale: Scale) -> tuple[int, ...] | None:
 
 
 def reduced(image: torch.Tensor, lr_shape: Sequence[int], built: Sequence[int], scale: Scale) -> torch.Tensor:
-    """Return the image that the network made at its own scale on the grid that was asked for (Zhu 2022, section 4.3.4).
+    """Return the network's output reduced from its own scale to the requested grid (Zhu 2022, section 4.3.4).
 
-    Cubic interpolation without low-pass, as published, but edges coincide, and the size is that of the grid rule.
+    As published, this is cubic interpolation without a low-pass filter. Unlike there, the edges of the two images
+    coincide, and the size follows the grid rule.
 
     Args:
-        image: (B, C, *LR size times `built`).
+        image: The network's output, (B, C, *LR size times `built`).
         lr_shape: The LR size.
-        built: The network's scale.
-        scale: Asked for, nowhere larger.
+        built: The network's scale per spatial axis.
+        scale: The requested scale per spatial axis, at most `built`.
     """
     ratio = tuple(s / b for s, b in zip(scale, built, strict=True))
     return resize(image, ratio, new_shape=output_shape(lr_shape, scale), kernel=KERNEL)

@@ -1,4 +1,4 @@
-"""The facts that an inferer found out about one image; they are kept in the `meta` of the result."""
+"""The facts about the super-resolution of one image, which the inferer keeps in the `meta` of the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medsr.degradation import Degradation
 from medsr.errors import InputError
 from medsr.geometry import Scale
 
-FACTS = "super_resolution"  # key of `meta`
+FACTS = "super_resolution"  # the key in `meta`
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +23,11 @@ class InferenceFacts(Carried):
     Attributes:
         scale: The exact scale per spatial axis.
         tiles: The number of tiles that the network ran on.
-        seconds: The wall time; of a batch every image has an equal share.
-        warnings: What a user should know.
-        deviation: (C, *SR spatial), the standard deviation over the flips ensemble in the units that the network sees;
+        seconds: The wall time in seconds; the time of a batch is divided equally among its images.
+        warnings: The messages that a user should see.
+        deviation: The standard deviation over the flips ensemble, (C, *SR spatial), in the units that the network sees;
             None without an ensemble.
-        request: What was asked for, `scale` and `spacing`.
+        request: The requested `scale` and `spacing`.
         settings: The options that change voxels: `precision`, `ensemble`, `back_projection`, and `between_scales` where
             it is not the default.
         degradation: The LR formation that the inferer assumes.
@@ -47,7 +47,7 @@ class InferenceFacts(Carried):
         """Return the facts that came with an SR image.
 
         Raises:
-            InputError: It carries none, or those of a batch.
+            InputError: If the image carries no facts, or those of a batch.
         """
         facts = getattr(image, "meta", {}).get(FACTS)
         if isinstance(facts, InferenceFacts):

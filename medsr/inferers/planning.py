@@ -1,4 +1,4 @@
-"""Plan how much of an image the network sees at a time: tiles within the memory limit, and groups of slices."""
+"""The plan of how much of an image the network sees at a time: tiles within the memory limit, and groups of slices."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from medsr.inferers.tiling import Tile, plan_tiles, regular_tiles
 from medsr.networks import Family, NetworkSpec
 from medsr.networks.blocks.meta_upscale import META_UPSCALE_BYTES
 
-# Slices run together on a CPU until they have so many voxels: more would only take memory and leave the cache, while
-# a single small slice would not reach oneDNN, which torch calls for batches of two or more and for large images.
+# On a CPU, slices run together up to this number of voxels. More would take memory and no longer fit the cache; a
+# single small slice would not reach oneDNN, which torch calls for batches of two or more and for large images.
 _CPU_BATCH_VOXELS = 2**15
 _MOST_SLICES = 16
-_WASTEFUL = 6  # times that halos may let every voxel be computed before the user is told
+_WASTEFUL = 6  # the user is warned when halos make the network compute every voxel at least this many times
 
 
 def voxel_budget(spec: NetworkSpec, memory_mb: int) -> int:
-    """Network input voxels whose activations fit the memory limit."""
+    """Return the number of network input voxels whose activations fit the memory limit (MiB)."""
     limit = memory_mb * 2**20
-    if spec.family is Family.ARBITRARY:  # whose last layer takes something of its own, however small the tile
+    if spec.family is Family.ARBITRARY:  # the last layer takes memory of its own, however small the tile
         limit = max(limit // 2, limit - META_UPSCALE_BYTES)
     return int(limit / bytes_per_voxel(spec))
 
@@ -44,13 +44,14 @@ def bytes_per_voxel(spec: NetworkSpec) -> int:
 def choose_tiles(
     source: Source, spec: NetworkSpec, memory_mb: int, tile_size: int | Sequence[int] | None
 ) -> tuple[list[Tile], list[str]]:
-    """Return the tiles of an image, and what the user should know about them.
+    """Return the tiles of an image and the warnings about them.
 
     Args:
-        source: What the network reads.
-        spec: The network's.
-        memory_mb: Limit for the network's forward pass.
-        tile_size: Instead of planning; without the halo. Networks that look at the whole image ignore it.
+        source: The source that the network reads.
+        spec: The spec of the network.
+        memory_mb: The memory limit of the network's forward pass, in MiB.
+        tile_size: The tile size in input voxels without the halo, one number or one per axis of the network; planned
+            from `memory_mb` by default. Networks that look at the whole image ignore it.
 
     Raises:
         InputError: If no tile can be small enough for the limit, or `tile_size` has the wrong length.
@@ -68,31 +69,31 @@ def choose_tiles(
         why = "looks at the whole image" if spec.halo is None else f"looks {halo} voxels around"
         raise InputError(
             f"this network {why}, which takes {ceil(needed * bytes_per_voxel(spec) / 2**20)} MiB of memory for this "
-            f"image; the limit is {memory_mb}: raise memory_mb"
+            f"image, but the limit is {memory_mb}: raise memory_mb"
         )
     times = round(sum(reads) / prod(shape))
     if times < _WASTEFUL:
         return tiles, []
     limit = "memory_mb" if planned else "tile_size"
-    return tiles, [f"tiles are so small that every voxel is computed {times} times over; raise {limit} to be faster"]
+    return tiles, [f"the tiles are so small that every voxel is computed {times} times; raise {limit} to be faster"]
 
 
 def _per_axis(tile_size: int | Sequence[int] | None, ndim: int) -> list[int]:
     sizes = [tile_size] * ndim if isinstance(tile_size, int) else list(tile_size or ())
     if len(sizes) != ndim:
-        raise InputError(f"tile_size is one number or {ndim}, one per axis of the network; got {sizes}")
+        raise InputError(f"tile_size must be one number or {ndim}, one per axis of the network; got {sizes}")
     return sizes
 
 
 def slice_groups(lr: torch.Tensor, across: int, scale: Scale, spec: NetworkSpec, memory_mb: int) -> Iterator[slice]:
-    """Yield groups of slices of (B, C, X, Y, Z) that run together: as many as are useful on the device and fit.
+    """Yield groups of slices that run together: as many as are useful on the device and fit the memory limit.
 
     Args:
-        lr: The volumes.
-        across: Their spatial axis across the slices.
-        scale: In-plane.
-        spec: The network's.
-        memory_mb: Limit for the network's forward pass.
+        lr: The volumes, (B, C, X, Y, Z).
+        across: The spatial axis across the slices.
+        scale: The scale of the two in-plane axes.
+        spec: The spec of the network.
+        memory_mb: The memory limit of the network's forward pass, in MiB.
     """
     size = [n for axis, n in enumerate(lr.shape[2:]) if axis != across]
     plane = lr.shape[0] * prod(output_shape(size, scale) if spec.family is Family.RESTORE else size)

@@ -1,4 +1,4 @@
-"""Check what an inferer is asked for (network, image, scale), and refuse in one line what is impossible."""
+"""Checks of what an inferer is asked for (network, image, scale), with one-line errors for what is impossible."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from medsr.transforms.pairs import LR_SCALE
 
 
 def network_spec(network: nn.Module) -> NetworkSpec:
-    """Return the spec of a network, also one that is compiled or wrapped for distributed training.
+    """Return the spec of a network, which may be compiled or wrapped for distributed training.
 
     Raises:
-        InputError: If it has none.
+        InputError: If the network has no spec.
     """
     inner = getattr(network, "module", network)  # DistributedDataParallel
     spec = getattr(getattr(inner, "_orig_mod", inner), "spec", None)
@@ -45,17 +45,17 @@ def network_spec(network: nn.Module) -> NetworkSpec:
 
 
 def affines_of(image: MetaTensor) -> list[NDArray[np.float64]]:
-    """Return the affine of each image of a batch, or the one of them all."""
+    """Return the affine of each image of a batch, or the one affine that all of them share."""
     affine = image.affine.detach().cpu().numpy()
     return [affine] if affine.ndim == 2 else list(affine)
 
 
 def with_sr_affine(image: torch.Tensor, lr: MetaTensor, scale: Scale) -> MetaTensor:
-    """Return a MetaTensor with the LR image's meta, less what described the LR grid, and the SR grid's affine."""
+    """Return a MetaTensor with the SR grid's affine and the LR image's meta, without what described the LR grid."""
     affines = [torch.as_tensor(scaled_affine(a, scale)) for a in affines_of(lr)]
     meta = {key: value for key, value in lr.meta.items() if key not in (LR_SCALE, "spatial_shape")}
     result = MetaTensor(image)
-    result.meta = meta  # not by the constructor: it takes no original_channel_dim of a batch, one for each image
+    result.meta = meta  # not by the constructor, which refuses a batch's original_channel_dim (one per image)
     result.is_batch = lr.is_batch
     result.affine = affines[0] if lr.affine.ndim == 2 else torch.stack(affines)
     return result
@@ -65,7 +65,7 @@ def slice_axis(image: torch.Tensor, plane: str) -> int:
     """Return the spatial axis across the slices of an anatomical plane; the last one for an image without an affine.
 
     Raises:
-        GridError: If the images of the batch lie differently.
+        GridError: If the images of the batch have different orientations.
     """
     if not isinstance(image, MetaTensor):
         return image.ndim - 3
@@ -84,11 +84,12 @@ def requested_scale(
 ) -> Scale:
     """Return the scale per spatial axis as exact fractions.
 
-    In this order: `scale`; what leads to `spacing` (mm); the scale recorded when the LR image was simulated;
-    the scale a fixed network was built for. For a 2D network on a volume, one number means in-plane.
+    The first of these that is given counts: `scale`; the scale that leads to `spacing` (mm); the scale recorded when
+    the LR image was simulated; the scale that a fixed network was built for. For a 2D network on a volume, one number
+    means the in-plane scale.
 
     Raises:
-        GridError: None of them, or an impossible one.
+        GridError: If none of them is given, or the scale is impossible.
     """
     size = tuple(image.shape[2:])
     if scale is None and spacing is not None:
@@ -126,8 +127,8 @@ def check_image(image: torch.Tensor, spec: NetworkSpec, reference: torch.Tensor 
     """Refuse images that the network cannot take.
 
     Raises:
-        InputError: Wrong number of axes or channels, no voxels, values that are not finite.
-        GridError: An unusable affine.
+        InputError: If the image has the wrong number of axes or channels, no voxels, or values that are not finite.
+        GridError: If the affine is unusable.
     """
     size = tuple(image.shape[2:])
     if len(size) not in (spec.spatial_dims, 3) or 0 in image.shape:
@@ -138,7 +139,7 @@ def check_image(image: torch.Tensor, spec: NetworkSpec, reference: torch.Tensor 
     if image.shape[1] + extra != spec.in_channels:
         with_guidance = f" and {extra} of guidance" if extra else ""
         raise InputError(
-            f"the network takes {spec.in_channels} channel(s), the image has {image.shape[1]}{with_guidance}"
+            f"the network takes {spec.in_channels} channel(s), but the image has {image.shape[1]}{with_guidance}"
         )
     if not torch.isfinite(image.as_tensor() if isinstance(image, MetaTensor) else image).all():
         raise InputError("the image holds NaN or infinite values; replace them first")
@@ -153,15 +154,15 @@ def check_result(
     """Refuse scales that do not suit the image, the network or the guidance.
 
     Raises:
-        GridError: Too many voxels, or a 2D network asked to enlarge across its slices.
-        InputError: An axis without extent, guidance on another grid.
+        GridError: If the result has too many voxels, or a 2D network is asked to enlarge across its slices.
+        InputError: If an axis to enlarge has a single voxel, or the guidance is on another grid.
     """
     size = tuple(image.shape[2:])
     shape = output_shape(size, scale)
     for axis, (n, s) in enumerate(zip(size, scale, strict=True)):
         if n < 2 and s != 1:
             raise InputError(
-                f"axis {axis} has a single voxel; there is nothing to interpolate along it: let its scale be 1"
+                f"axis {axis} has a single voxel and cannot be enlarged, got {format_scale(scale)}; use scale 1 for it"
             )
     if prod(shape) > max_voxels:
         raise GridError(
@@ -170,10 +171,10 @@ def check_result(
         )
     if reference is not None and (reference.shape[0], *reference.shape[2:]) != (image.shape[0], *shape):
         raise InputError(
-            f"guidance must be {image.shape[0]} image(s) on the SR grid {shape}, got {tuple(reference.shape)}"
+            f"the guidance must be {image.shape[0]} image(s) on the SR grid {shape}, got {tuple(reference.shape)}"
         )
     if spec.spatial_dims == 2 and len(size) == 3 and scale[slice_axis(image, plane)] != 1:
         raise GridError(
             f"a 2D network enlarges {plane} slices in-plane only, and axis {slice_axis(image, plane)} is "
-            f"through-plane; got {format_scale(scale)}, let the scale of that axis be 1 or its spacing stay"
+            f"through-plane, got {format_scale(scale)}; use scale 1 or the present spacing for that axis"
         )

@@ -1,4 +1,4 @@
-"""Run a 2D network that does not enlarge on the slices of a volume."""
+"""The inferer that runs a 2D network that does not enlarge on the slices of a volume."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from medsr.inferers.request_checks import slice_axis
 
 
 class SliceInferer(Inferer):
-    """Run a 2D network over all slices of volumes, in batches; images stay on their grid.
+    """An inferer that runs a 2D network over all slices of volumes, in batches; images stay on their grid.
 
-    MONAI's `SliceInferer` slices along an array axis that the user must know, and into windows; this one finds the
-    plane by anatomy and takes whole slices.
+    MONAI's `SliceInferer` slices along an array axis that the user must know, and cuts the slices into windows; this
+    one finds the plane by anatomy and takes whole slices.
 
     Args:
-        plane: "axial", "coronal" or "sagittal"; the array axis follows from the affine.
-        batch_size: The slices that run together.
+        plane: The plane of the slices, "axial", "coronal" or "sagittal"; the array axis follows from the affine.
+        batch_size: The number of slices that run together.
     """
 
     def __init__(self, plane: str = "axial", batch_size: int = 16) -> None:
         if batch_size < 1:
-            raise InputError(f"slices run in batches of one or more, got {batch_size}")
+            raise InputError(f"batch_size must be one or more slices, got {batch_size}")
         self.plane = plane
         self.batch_size = batch_size
 
@@ -36,13 +36,13 @@ class SliceInferer(Inferer):
         """Run the network.
 
         Args:
-            inputs: (B, C, *spatial), 2D or 3D; a MetaTensor's affine gives the orientation.
-            network: (N, C, H, W) to (N, K, H, W).
+            inputs: The images, (B, C, *spatial), 2D or 3D; a MetaTensor's affine gives the orientation.
+            network: A network that maps (N, C, H, W) to (N, K, H, W).
             args: Not used; accepted because MONAI's engines may pass some.
-            kwargs: Likewise.
+            kwargs: Not used, like `args`.
 
         Returns:
-            (B, K, *spatial), a MetaTensor with the input's affine if `inputs` is one.
+            The results, (B, K, *spatial), as a MetaTensor with the input's affine if `inputs` is one.
         """
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if plain.ndim == 4:

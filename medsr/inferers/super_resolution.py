@@ -1,4 +1,4 @@
-"""One inferer for all families of networks: exact tiles, bounded memory, the right grid."""
+"""The inferer for all families of networks: exact tiles, bounded memory and the right grid."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class SuperResolution:
     """The result of an inferer for a batch.
 
     Attributes:
-        image: (B, C, *spatial) float32.
-        deviation: The standard deviation over the flips ensemble, same size; None without an ensemble.
-        scale: Exact scale per spatial axis.
-        tiles: The number of tiles the network ran on.
-        seconds: The wall time.
-        warnings: What a user should know.
+        image: The SR images, (B, C, *SR spatial), float32.
+        deviation: The standard deviation over the flips ensemble, of the same size; None without an ensemble.
+        scale: The exact scale per spatial axis.
+        tiles: The number of tiles that the network ran on.
+        seconds: The wall time in seconds.
+        warnings: The messages that a user should see.
     """
 
     image: torch.Tensor
@@ -61,43 +61,43 @@ class SuperResolution:
 
 
 class SuperResolutionInferer(Inferer):
-    """Enlarge an LR image with a network, by a scale or to a target spacing.
+    """An inferer that enlarges LR images with a network, by a scale or to a target spacing.
 
-    The result has the grid that `medsr.geometry` prescribes and, for networks with a finite halo, equals the
-    whole-image result up to float32 rounding however it is tiled: output tiles partition the image, each
-    reads its input with the network's halo, nothing is blended. A tile that does not fit into memory
-    nevertheless is halved and run again, with a warning. Any other failure stops the run.
+    The result has the grid that `medsr.geometry` prescribes. For networks with a finite halo it equals the
+    whole-image result up to float32 rounding, however it is tiled: the output tiles partition the image, each
+    reads its input with the network's halo, and nothing is blended. A tile that does not fit into memory
+    is halved and run again, with a warning. Any other failure stops the run.
 
     Networks of the restore family get the image interpolated with their own kernel at global coordinates,
     tile by tile; those of the arbitrary family are asked for output voxels at global coordinates. 2D networks
     run over the slices of a volume.
 
     Args:
-        scale: One number, or one per array axis. For a 2D network on a volume one number means in-plane.
-            Without `scale` and `spacing` the scale is the one recorded when the LR image was simulated, else
-            the one that a fixed network was built for.
+        scale: The scale, one number or one per array axis. For a 2D network on a volume, one number means the
+            in-plane scale. Without `scale` and `spacing` the scale is the one recorded when the LR image was
+            simulated, or else the one that a fixed network was built for.
         spacing: The target voxel size in mm, one number or one per array axis, instead of `scale`.
         tile_size: The network input voxels per tile and axis of the network, without the halo; by default planned
             from `memory_mb`. A network that looks at the whole image is never tiled.
-        memory_mb: What the network's forward pass may take in MiB, beside its weights, the input and the
-            results; a network that cannot be run in so little is an error. An allocator that keeps freed memory
+        memory_mb: The memory in MiB that the network's forward pass may take, beside its weights, the input and the
+            results; an error is raised if the network needs more. An allocator that keeps freed memory
             (`medsr.runtime.keep_freed_memory`) may hold up to twice as much.
-        slice_plane: The slices that a 2D network sees, by anatomy.
-        precision: "float32", "bfloat16" or "float16" autocast of the network; input, residual and output stay
-            float32.
-        channels_last: Memory layout of network and tiles. Changes nothing but rounding; plain stacks of
-            convolutions are some 5 to 15 % faster with it on a CPU.
-        compile: Run the network through `torch.compile`.
-        ensemble: Average over all flips of the image and report their standard deviation.
-        back_projection: The iterations that pull the result towards consistency with the LR image, on the whole
-            image: they take about three times its memory.
-        between_scales: What to do where a fixed network was not built for the scale: "refuse", or "up-and-down":
-            enlarge by the next larger scale it was built for, then reduce by cubic interpolation (Zhu 2022, section
-            4.3.4). The larger image, or that of some slices, is held meanwhile.
-        degradation: The LR formation that back-projection assumes: object, registered name or dictionary.
-        device: Where the network is moved to and runs; by default where it is.
-        output_device: Where results are collected.
-        max_voxels: The largest result that is attempted.
+        slice_plane: The anatomical plane of the slices that a 2D network sees, "axial", "coronal" or "sagittal".
+        precision: The autocast precision of the network, "float32" (none), "bfloat16" or "float16"; the input, the
+            residual and the output stay float32.
+        channels_last: Whether the network and the tiles use the channels-last memory layout. It changes nothing but
+            rounding; plain stacks of convolutions are some 5 to 15 % faster with it on a CPU.
+        compile: Whether to run the network through `torch.compile`.
+        ensemble: Whether to average over all flips of the image and report their standard deviation.
+        back_projection: The number of iterations that pull the result towards consistency with the LR image. They run
+            on the whole image and take about three times its memory.
+        between_scales: What to do if a fixed network was not built for the scale: "refuse", or "up-and-down", which
+            enlarges by the next larger scale it was built for, then reduces by cubic interpolation (Zhu 2022, section
+            4.3.4). Meanwhile the larger image, or that of some slices, is held in memory.
+        degradation: The LR formation that back-projection assumes: an object, a registered name or a dictionary.
+        device: The device that the network is moved to and runs on; by default the one it is on.
+        output_device: The device on which results are collected.
+        max_voxels: The largest number of voxels of a result.
 
     Examples:
         >>> import torch
@@ -138,7 +138,7 @@ class SuperResolutionInferer(Inferer):
                 "memory_mb and tile_size must be positive and back_projection not negative, "
                 f"got {memory_mb}, {tile_size} and {back_projection}"
             )
-        anatomical_axis(np.eye(4), slice_plane)  # a wrong name is an error now, not at the first volume
+        anatomical_axis(np.eye(4), slice_plane)  # refuses a wrong name now, not at the first volume
         self.scale = scale
         self.spacing = spacing
         self.tile_size = tile_size
@@ -166,27 +166,27 @@ class SuperResolutionInferer(Inferer):
         """Enlarge a batch.
 
         Args:
-            inputs: (B, C, *spatial) LR images about [0, 1]; a MetaTensor's affine gives spacing and
+            inputs: The LR images, (B, C, *spatial), with values about [0, 1]; a MetaTensor's affine gives spacing and
                 orientation.
             network: A network with a `spec`.
-            scale: Overrides the inferer's.
-            reference: Guidance images on the SR grid, (B, C', *SR spatial), for networks that take them.
+            scale: The scale of this call, instead of the inferer's.
+            reference: The guidance images on the SR grid, (B, C', *SR spatial), for networks that take them.
             args: Not used; accepted because MONAI's engines may pass some.
-            kwargs: Likewise.
+            kwargs: Not used, like `args`.
 
         Returns:
-            (B, C, *SR spatial) float32 on `output_device`, a MetaTensor with the SR affine if `inputs` is
-            one. Its `meta` then holds the `InferenceFacts` of each image, which decollating hands on with it.
+            The SR images, (B, C, *SR spatial), float32 on `output_device`, as a MetaTensor with the SR affine if
+            `inputs` is one. Its `meta` then holds the `InferenceFacts` of each image, which decollating keeps with it.
 
         Raises:
-            GridError: No scale, an impossible one, or more voxels than `max_voxels`.
-            InputError: Wrong number of channels or axes.
+            GridError: If no scale is known, the scale is impossible, or the result has more voxels than `max_voxels`.
+            InputError: If the network cannot take the images, or has to be given more memory.
         """
         with about(inputs):
             result = self.enlarge(inputs, network, scale=scale, reference=reference)
         if isinstance(result.image, MetaTensor):
             facts = self._facts(result, {"scale": self.scale if scale is None else scale, "spacing": self.spacing})
-            # as with the affine: a batch that was not collated has one `meta`, that of its only image
+            # As with the affine, a batch that was not collated has one `meta`, that of its only image.
             result.image.meta[FACTS] = facts if result.image.is_batch or len(facts) > 1 else facts[0]
         return result.image
 
@@ -247,12 +247,12 @@ class SuperResolutionInferer(Inferer):
         return result
 
     def exact_scale(self, inputs: torch.Tensor, spec: NetworkSpec, override: ScaleLike | None = None) -> Scale:
-        """Return the scale per spatial axis as exact fractions; see `requested_scale`, with `override` before all."""
+        """Return the scale per spatial axis as exact fractions; `override` comes first, then see `requested_scale`."""
         requested = self.scale if override is None else override
         return requested_scale(inputs, spec, requested, self.spacing, self.slice_plane)
 
     def _slice_axis(self, inputs: torch.Tensor, spec: NetworkSpec) -> int | None:
-        """Return the axis a network cannot see: that across the slices for a 2D network on a volume, else None."""
+        """Return the spatial axis across the slices for a 2D network on a volume, else None."""
         return slice_axis(inputs, self.slice_plane) if spec.spatial_dims < inputs.ndim - 2 else None
 
     def _run(
@@ -294,7 +294,7 @@ class SuperResolutionInferer(Inferer):
         image: torch.Tensor,
         deviation: torch.Tensor | None,
     ) -> None:
-        """Fill `image` and `deviation`, whose leading axes together are the batch of `lr`; by a detour if allowed."""
+        """Fill `image` and `deviation`, whose leading axes together are the batch of `lr`; up and down if allowed."""
         built = next_larger(spec, scale) if self.between_scales == UP_AND_DOWN else None
         if built is None:
             self._run_tiles(make_source(lr, scale, spec, guide), spec, result, image, deviation)
@@ -343,5 +343,5 @@ def _plain(image: torch.Tensor) -> torch.Tensor:
 
 
 def _as_slices(volume: torch.Tensor, across: int) -> torch.Tensor:
-    """(B, C, X, Y, Z) as (slices, B, C, *in-plane), a view."""
+    """Return a view of a volume (B, C, X, Y, Z) as (slices, B, C, *in-plane)."""
     return volume.movedim(2 + across, 0)

@@ -1,4 +1,4 @@
-"""Run a network on one tile: halo cropped, flips averaged, halved when memory runs out."""
+"""The runner of a network on one tile: it crops the halo, averages flips, and halves the tile if memory runs out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "allo
 
 @dataclass
 class TileResult:
-    """Output voxels of a tile: where they belong, their values, and their deviation over the flips."""
+    """The output voxels of a tile: where they belong, their values, and their deviation over the flips."""
 
     slices: tuple[slice, ...]
     image: torch.Tensor
@@ -36,19 +36,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class TileRunner:
-    """Run tiles, one after the other; the arguments are those of `SuperResolutionInferer`."""
+    """The runner of tiles, one after the other; its arguments are those of `SuperResolutionInferer`."""
 
     def __init__(self, precision: str, channels_last: bool, compiled: bool, ensemble: bool) -> None:
         self.forward = ForwardInferer(precision)
         self.channels_last = channels_last
         self.compiled = compiled
         self.ensemble = ensemble
-        self._ready: tuple[nn.Module, Callable[..., Any]] | None = None  # the network given, what is run
-        self._too_large: int | None = None  # voxels of the smallest read that did not fit, in this image
+        self._ready: tuple[nn.Module, Callable[..., Any]] | None = None  # the network given, and what is called
+        self._too_large: int | None = None  # the voxels of the smallest read of this image that did not fit
         self._warnings: list[str] = []
 
     def prepare(self, network: nn.Module) -> None:
-        """Before each image: the network in its memory layout, compiled if asked; nothing known to be too large."""
+        """Prepare for an image: set the network's memory layout, compile it if asked, and forget what did not fit."""
         self._too_large = None
         self._warnings = []
         if self._ready is not None and self._ready[0] is network:
@@ -88,7 +88,7 @@ class TileRunner:
         if halves is None:
             raise MedsrError(
                 f"even the smallest tile of this network ({read.voxels:,} voxels) does not fit into memory: "
-                "free some, or run on a device with more"
+                "free some memory, or run on a device with more"
             )
         for half in halves:
             yield from self.run(half, source, spec)
@@ -99,7 +99,7 @@ class TileRunner:
         box, image = None, torch.empty(0)
         mean, squares = torch.empty(0), torch.empty(0)
         for count, flipped in enumerate(flips, start=1):
-            # Alignment counts from the first voxel of the image that the network sees: here the flipped one.
+            # Alignment counts from the first voxel of the image that the network sees, which is the flipped one here.
             wanted = tile.mirrored(source.shape, flipped)
             seen = wanted.read(source.shape, halo, spec.size_multiple)
             if seen.mirrored(source.shape, flipped) != box:
@@ -129,5 +129,7 @@ class TileRunner:
         expected = (image.shape[0], spec.out_channels, *call.size)
         came = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if came != expected:
-            raise InputError(f"the network returned {came} for {tuple(image.shape)}, its spec says {expected}")
+            raise InputError(
+                f"the network returned {came} for {tuple(image.shape)}, but its spec says {expected}; correct the spec"
+            )
         return output

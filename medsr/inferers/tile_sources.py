@@ -1,4 +1,4 @@
-"""The sources that networks of each family read tile by tile, and on which grid."""
+"""The sources that networks of each family read tile by tile, each on its own grid."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Call:
 
     Attributes:
         arguments: The arguments after the image.
-        size: The size of the output that must come.
-        wanted: The wanted, which of its voxels are those of the tile.
+        size: The spatial size that the output must have.
+        wanted: The voxels of the output that belong to the tile.
     """
 
     arguments: tuple[Any, ...]
@@ -38,7 +38,7 @@ class Source(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Spatial size of the grid that is read."""
+        """The spatial size of the grid that is read."""
 
     def read(self, tile: Tile) -> torch.Tensor:
         """Return the tile of the input, (B, C, *tile)."""
@@ -51,13 +51,13 @@ class Source(Protocol):
 
         Args:
             tile: The tile, in the coordinates of the image flipped along `flipped`.
-            seen: Likewise.
-            flipped: Spatial axes.
+            seen: The box that the network sees, in the same coordinates.
+            flipped: The flipped spatial axes.
         """
 
 
 class _Enlarging:
-    """Sources of networks that make a whole number of output voxels of each of theirs."""
+    """A source of networks that make a whole number of output voxels of each input voxel."""
 
     scale: tuple[int, ...]
     told = False  # whether the network must be told its scale
@@ -67,14 +67,14 @@ class _Enlarging:
         return tile.slices(self.scale)
 
     def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
-        """Return a call that enlarges everything that is seen."""
+        """Return a call that enlarges the whole box that is seen."""
         size = tuple((b - a) * s for a, b, s in zip(seen.low, seen.high, self.scale, strict=True))
         arguments = ([float(s) for s in self.scale],) if self.told else ()
         return Call(arguments, size, tile.slices(self.scale, seen.low))
 
 
 class _ReadsTheImage:
-    """Sources of networks that read the LR image itself."""
+    """A source of networks that read the LR image itself."""
 
     image: torch.Tensor
 
@@ -93,7 +93,7 @@ class _ReadsTheImage:
 
 @dataclass
 class LowResolution(_Enlarging, _ReadsTheImage):
-    """A fixed network reads the LR image itself and enlarges by a built-in scale."""
+    """The source of fixed networks, which read the LR image itself and enlarge it by a built-in scale."""
 
     image: torch.Tensor
     scale: tuple[int, ...]
@@ -103,7 +103,7 @@ class LowResolution(_Enlarging, _ReadsTheImage):
 
 @dataclass
 class Queried(_ReadsTheImage):
-    """An arbitrary network reads the LR image itself, and is asked for output voxels by global coordinates."""
+    """The source of arbitrary networks, which read the LR image and are asked for voxels at global coordinates."""
 
     image: torch.Tensor
     requested: Scale
@@ -113,11 +113,11 @@ class Queried(_ReadsTheImage):
         return [output_range(low, high, s, n) for low, high, s, n in bounds]
 
     def outputs(self, tile: Tile) -> tuple[slice, ...]:
-        """Return the voxels whose centres lie in the tile."""
+        """Return the voxels of the result whose centres lie in the tile."""
         return tuple(slice(*ends) for ends in self._ranges(tile))
 
     def call(self, tile: Tile, seen: Tile, flipped: Collection[int]) -> Call:
-        """Those voxels, of the flipped image counted from the edge that was the last one."""
+        """Return a call for those voxels; along a flipped axis they are counted from the former last edge."""
         box = []
         ranges = self._ranges(tile.mirrored(self.shape, flipped))
         for axis, ((low, high), origin, n) in enumerate(zip(ranges, seen.low, self.shape, strict=True)):
@@ -129,7 +129,7 @@ class Queried(_ReadsTheImage):
 
 @dataclass
 class Interpolated(_Enlarging):
-    """A restore network reads the interpolated image, made where it is read, at global coordinates.
+    """The source of restore networks, which read the image interpolated tile by tile at global coordinates.
 
     Guidance images on the SR grid are further channels.
     """
@@ -160,10 +160,10 @@ def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: to
     """Return the source for a network's family.
 
     Args:
-        lr: (B, C, *spatial) LR images with as many spatial axes as the network.
-        scale: Requested scale per spatial axis.
-        spec: The network's.
-        reference: Guidance on the SR grid, for restore networks.
+        lr: The LR images, (B, C, *spatial), with as many spatial axes as the network.
+        scale: The requested scale per spatial axis.
+        spec: The spec of the network.
+        reference: The guidance images on the SR grid, (B, C', *SR spatial), for restore networks.
 
     Raises:
         GridError: If a fixed network was not built for the scale.
@@ -182,14 +182,17 @@ def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: to
             )
         return Queried(lr, scale)
     if spec.family is not Family.FIXED or spec.scales is None:
-        raise InputError(f"networks of the {spec.family.value} family do not enlarge images by themselves")
+        raise InputError(
+            f"networks of the {spec.family.value} family do not enlarge images; use one of the restore, fixed or "
+            "arbitrary family"
+        )
     for built in built_scales(spec):
         if scale == as_scale(list(built), len(scale)):
             return LowResolution(lr, built, scale, told=bool(spec.other_scales))
     known = " or ".join(format_scale(as_scale(list(s), len(scale))) for s in built_scales(spec))
-    raise GridError(f"the network enlarges by {known} only, got {format_scale(scale)}")
+    raise GridError(f"the network enlarges by {known} only, got {format_scale(scale)}; use one of its scales")
 
 
 def built_scales(spec: NetworkSpec) -> list[tuple[int, ...]]:
-    """Return the scales that a fixed network was built for; of any other network none."""
+    """Return the scales that a fixed network was built for; other networks have none."""
     return [*([] if spec.scales is None else [spec.scales]), *spec.other_scales]

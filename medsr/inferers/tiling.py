@@ -1,4 +1,4 @@
-"""Cut an image into tiles: they partition the output, and each reads its input with a halo."""
+"""Tiles of an image: they partition the output, and each reads its input with a halo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from medsr.geometry import input_range
 
 _ONE = Fraction(1)
-_MOST_CUTS = 48  # tiles along one axis that the planner considers
+_MOST_CUTS = 48  # the largest number of tiles along one axis that the planner considers
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Tile:
     high: tuple[int, ...]
 
     def read(self, shape: Sequence[int], halo: int, align: int) -> Tile:
-        """Return the box that must be read: with the halo, outwards to multiples of `align`, within the image."""
+        """Return the box to read: the tile with its halo, grown to multiples of `align`, within the image."""
         ranges = [input_range(a, b, _ONE, n, halo, align) for a, b, n in zip(self.low, self.high, shape, strict=True)]
         return Tile(tuple(r[0] for r in ranges), tuple(r[1] for r in ranges))
 
@@ -40,9 +40,9 @@ class Tile:
         return Tile(tuple(low for low, _ in ends), tuple(high for _, high in ends))
 
     def halves(self, shape: Sequence[int], halo: int, align: int) -> tuple[Tile, Tile] | None:
-        """Return the tile cut in two across the axis that lets both halves read the least, at a multiple of `align`.
+        """Return the tile cut in two, at a multiple of `align`, across the axis for which the halves read the least.
 
-        None if no cut makes the halves read less than the tile does.
+        It is None if no cut makes the halves read less than the tile does.
         """
         best, least = None, self.read(shape, halo, align).voxels
         for axis, (start, stop) in enumerate(zip(self.low, self.high, strict=True)):
@@ -59,15 +59,15 @@ class Tile:
 
     @property
     def voxels(self) -> int:
-        """Number of voxels in the box."""
+        """The number of voxels in the box."""
         return prod(b - a for a, b in zip(self.low, self.high, strict=True))
 
     def slices(self, scale: Sequence[int] | None = None, origin: Sequence[int] | None = None) -> tuple[slice, ...]:
         """Return the box as indices.
 
         Args:
-            scale: Indices of the output of a network that enlarges so much.
-            origin: Voxel that index 0 stands for.
+            scale: The scale of the network whose output is indexed; 1 by default.
+            origin: The voxel of the input grid that index 0 stands for.
         """
         scale = scale or (1,) * len(self.low)
         origin = origin or (0,) * len(self.low)
@@ -77,13 +77,13 @@ class Tile:
 
 
 def part(image: torch.Tensor, slices: Sequence[slice]) -> torch.Tensor:
-    """Return the voxels of an image at `slices` of its last axes, a view."""
+    """Return a view of the voxels of an image at `slices` of its last axes."""
     index: tuple[Any, ...] = (..., *slices)
     return image[index]
 
 
 def balanced_cuts(n: int, count: int, align: int) -> list[int]:
-    """Return the bounds of `count` nearly equal parts of [0, n), at multiples of `align`; fewer if one were empty."""
+    """Return the bounds of `count` nearly equal parts of [0, n), at multiples of `align`, without empty parts."""
     units = ceil(n / align)
     return sorted({min(n, units * k // count * align) for k in range(count)} | {n})
 
@@ -116,9 +116,9 @@ def plan_tiles(shape: Sequence[int], halo: int, most_voxels: int, align: int = 1
     return tiles_of(shape, [axis[i][2] for axis, i in zip(options, best, strict=True)])
 
 
-@lru_cache(maxsize=256)  # the groups of slices of a volume ask for the same plan
+@lru_cache(maxsize=256)  # because the groups of slices of a volume need the same plan
 def _axis_options(n: int, halo: int, align: int) -> list[tuple[int, int, list[int]]]:
-    """For each number of parts of an axis: voxels of the longest read, of all reads, and where to cut."""
+    """Return for each number of parts of an axis the voxels of the longest read, of all reads, and the cuts."""
     options: list[tuple[int, int, list[int]]] = []
     for count in range(1, min(_MOST_CUTS, ceil(n / align)) + 1):
         cuts = balanced_cuts(n, count, align)

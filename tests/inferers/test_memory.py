@@ -136,7 +136,7 @@ def test_says_when_tiles_are_wasteful(made, noise, tile_size, memory_mb, times, 
     else:
         (warning,) = warnings
         assert re.fullmatch(
-            rf"tiles are so small that every voxel is computed {times} times over; raise {name} to be faster", warning
+            rf"the tiles are so small that every voxel is computed {times} times; raise {name} to be faster", warning
         )
 
 

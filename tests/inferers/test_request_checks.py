@@ -31,13 +31,13 @@ def volume(noise, **changes):
             GridError,
             r"512,000,000 voxels, above .* 1,000,000; choose",
         ),
-        ({"scale": 2}, (1, 2, 4, 4, 4), InputError, r"takes 1 channel\(s\), the image has 2"),
+        ({"scale": 2}, (1, 2, 4, 4, 4), InputError, r"takes 1 channel\(s\), but the image has 2"),
         ({"scale": 2}, (1, 1, 4, 4), InputError, r"takes 3D images \(batch, channel, \*spatial\), got \(1, 1, 4, 4\)"),
         ({"scale": 2}, (4, 4, 4), InputError, "takes 3D images"),
         ({"scale": 2}, (1, 1, 1, 4, 4, 4), InputError, "takes 3D images"),
         ({"scale": 2}, (1, 1, 4, 0, 4), InputError, "takes 3D images"),
         ({"scale": 2}, (0, 1, 4, 4, 4), InputError, "takes 3D images"),
-        ({"scale": 2}, (1, 1, 4, 1, 4), InputError, "axis 1 has a single voxel; there is nothing to interpolate"),
+        ({"scale": 2}, (1, 1, 4, 1, 4), InputError, "axis 1 has a single voxel and cannot be enlarged"),
         (
             {"scale": 2, "tile_size": (4, 4)},
             (1, 1, 4, 4, 4),
@@ -105,7 +105,7 @@ def test_fixed_networks_have_their_scale(made, noise, scale):
 def test_guidance(made, noise):
     lr, guided = noise(1, 1, 4, 4, 4), made.recnn(3, in_channels=2)
     cases = [
-        (guided, None, InputError, r"takes 2 channel\(s\), the image has 1$"),
+        (guided, None, InputError, r"takes 2 channel\(s\), but the image has 1$"),
         (guided, noise(1, 2, 8, 8, 8), InputError, r"the image has 1 and 2 of guidance"),
         (guided, noise(1, 1, 4, 4, 4), InputError, r"1 image\(s\) on the SR grid \(8, 8, 8\), got \(1, 1, 4, 4, 4\)"),
         (guided, noise(2, 1, 8, 8, 8), InputError, r"1 image\(s\) on the SR grid"),

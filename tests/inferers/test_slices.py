@@ -46,5 +46,5 @@ def test_batch_of_volumes_and_plain_images() -> None:
 
 
 def test_batches_have_a_slice_at_least() -> None:
-    with pytest.raises(InputError, match="one or more"):
+    with pytest.raises(InputError, match="batch_size must be one or more slices, got 0"):
         SliceInferer(batch_size=0)

@@ -195,7 +195,7 @@ def colour(image: nib.Nifti1Image) -> nib.Nifti1Image:
     [
         (lambda i: np.asarray(i.dataobj), InputError, "got ndarray: wrap an array in MetaTensor"),
         (lambda i: 5, InputError, "got int"),
-        (lambda i: as_tensor(i)[None].repeat(2, 1, 1, 1), InputError, r"takes 1 channel\(s\), the image has 2"),
+        (lambda i: as_tensor(i)[None].repeat(2, 1, 1, 1), InputError, r"takes 1 channel\(s\), but the image has 2"),
         (lambda i: as_tensor(i)[0], InputError, "expected an image"),
         (lambda i: as_tensor(i)[None, None], InputError, "expected an image"),
         (lambda i: nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4)), InputError, "3D image, got 4D"),
