@@ -1,4 +1,4 @@
-"""medsr's app for a MONAI Label server."""
+"""The app of medsr for a MONAI Label server."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ _CONF = ("models", "paths", "max_voxels", "max_result_voxels", "max_upload_bytes
 
 
 class MedsrApp(MONAILabelApp):
-    """Super-resolution by medsr's bundles.
+    """An app that offers super-resolution by medsr's bundles.
 
     Args:
         app_dir: The folder with `main.py`; trained networks go to its `runs`.
         studies: The folder of images, or the address of a DICOMweb server.
-        conf: `models`: names of bundles, or "all" (default); `paths`: folders below which clients may name files of the
-            server, besides the studies; `max_voxels`: of an input (default 2^30, or the environment's
-            MEDSR_MAX_VOXELS); `max_result_voxels` (default 2^30); `max_upload_bytes` (default 2^32); `skip_trainers`:
-            "true" offers no training.
+        conf: The entries of `--conf`. `models`: the names of bundles, or "all" (default); `paths`: folders below which
+            clients may name files of the server, besides the studies; `max_voxels`: the limit for an input (default
+            2^30, or the environment variable MEDSR_MAX_VOXELS); `max_result_voxels`: the limit for a result (default
+            2^30); `max_upload_bytes` (default 2^32); `skip_trainers`: "true" offers no training.
 
     Raises:
-        InputError: An unknown entry of `conf`, or a bundle that cannot be used.
+        InputError: If an entry of `conf` is unknown or wrong, or a bundle cannot be used.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        # MONAI Label logs every request with its paths and file names.
+        # MONAI Label logs every request with its paths and file names, which may identify a patient.
         logging.getLogger("monailabel").setLevel(logging.WARNING)
-        logging.getLogger("medsr").setLevel(logging.ERROR)  # warnings are in the record, which the client gets
+        logging.getLogger("medsr").setLevel(logging.ERROR)  # the client gets warnings in the record
         unknown = sorted(set(conf) - set(_CONF))
         if unknown:
-            raise InputError(f"there is no --conf {unknown[0]}; known are {', '.join(_CONF[:-1])}")
+            raise InputError(f"there is no --conf {unknown[0]}; use one of {', '.join(_CONF[:-1])}")
         if "max_voxels" in conf:
             os.environ[MAX_VOXELS_VARIABLE] = str(_count(conf, "max_voxels"))
         if "max_upload_bytes" in conf:
@@ -79,7 +79,7 @@ class MedsrApp(MONAILabelApp):
     def init_datastore(self) -> Datastore:
         """Return the studies: a folder with DICOM series among its images, or a DICOMweb server."""
         if self.studies.startswith(("http://", "https://")):
-            settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI = False  # our reader checks what a conversion would hide
+            settings.MONAI_LABEL_DICOMWEB_CONVERT_TO_NIFTI = False  # medsr's reader checks what conversion would hide
             return super().init_datastore()
         reload, read_only = settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD, settings.MONAI_LABEL_DATASTORE_READ_ONLY
         return StudiesFolder(self.studies, reload, read_only)
@@ -102,12 +102,16 @@ class MedsrApp(MONAILabelApp):
         """Enlarge one image.
 
         Args:
-            request: `model`; `image`: id or path; the parameters of `parse_request`; `save_label` and `label_tag` to
-                keep the result in the datastore, its maps under the tags "consistency" and "uncertainty".
-            datastore: Instead of the app's own.
+            request: The entries `model`; `image`, an id or a path; the parameters of `parse_request`; `save_label` and
+                `label_tag` to keep the result in the datastore, its maps under the tags "consistency" and
+                "uncertainty".
+            datastore: The datastore to use instead of the app's own.
+
+        Returns:
+            The label or file, its tag, and the facts about the result as "params".
 
         Raises:
-            HTTPException: 404 for an unknown model or image, 400 for a request or an image that cannot be used.
+            HTTPException: If the model or the image is unknown (404), or the request or the image cannot be used (400).
         """
         store = datastore or self.datastore()
         names: dict[Path, str] = {}
@@ -120,7 +124,7 @@ class MedsrApp(MONAILabelApp):
                 check_upload(image)
             keep = known and bool(request.get("save_label"))
             if keep and parse_request(request).extension == DICOM:
-                raise InputError("a derived series is not kept in the datastore; leave save_label or the format out")
+                raise InputError("derived series are not kept in the datastore; omit save_label or result_extension")
             with TemporaryDirectory(prefix="medsr-label-") as folder:
                 places[Path(folder)] = "the result"
                 result, facts = task.enlarge(image, request, Path(folder), names[image])
@@ -133,9 +137,9 @@ class MedsrApp(MONAILabelApp):
                     label = _save(store, str(request["image"]), path, key, info)
                 return {"label": label, "tag": tag, "file": None, "params": facts}
         except Exception as error:
-            answer = refusal(error, names, places)  # before the upload goes: it holds the names that must not be told
+            answer = refusal(error, names, places)  # needs the upload, which holds the names that must be hidden
             for path in names:
-                if is_received(path):  # the endpoint removes it only after an answer that is none of an error
+                if is_received(path):  # the endpoint removes an upload only after a success
                     path.unlink(missing_ok=True)
             raise answer from None
 
@@ -143,7 +147,11 @@ class MedsrApp(MONAILabelApp):
         """Enlarge many images of the datastore; one that cannot be enlarged does not stop the others.
 
         Returns:
-            By image what `infer` returns, or the reason as "error".
+            What `infer` returns for each image, or the reason as "error".
+
+        Raises:
+            HTTPException: If the model is unknown (404), or the request cannot be used (400).
+            SystemExit: If an image cannot be enlarged, or for the same reasons, in a background task.
         """
         try:
             self._model(request, self._infers)
@@ -162,7 +170,8 @@ class MedsrApp(MONAILabelApp):
         """Train a bundle on the datastore's images and their labels "final"; see `TrainingTask`.
 
         Raises:
-            HTTPException: 404 for an unknown model, 400 for parameters or images that cannot be used.
+            HTTPException: If the model is unknown (404), or the parameters or the images cannot be used (400).
+            SystemExit: If training fails for the same reasons in a background task.
         """
         names: dict[Path, str] = {}
         try:
@@ -170,34 +179,44 @@ class MedsrApp(MONAILabelApp):
             store = self.datastore()
             names = store.names() if isinstance(store, StudiesFolder) else {}
             return dict(super().train(request))
-        except (Exception, SystemExit) as error:  # a bundle's program ends by SystemExit; the server must not
+        except (Exception, SystemExit) as error:  # a bundle's program ends by SystemExit, which must not end the server
             raise self._last_word(refusal(error, names)) from None
 
     def _model(self, request: Mapping[str, Any], tasks: Mapping[str, Any]) -> str:
+        """Return the model of a request.
+
+        Raises:
+            HTTPException: If no task has this model.
+        """
         model = request.get("model")
         if model not in tasks:
             there = ", ".join(tasks) or "none"
-            raise HTTPException(NOT_FOUND, f"there is no model {str(model)[:60]!r} for this; there are: {there}")
+            raise HTTPException(NOT_FOUND, f"there is no model {str(model)[:60]!r} for this; use one of: {there}")
         return str(model)
 
     def _locate(self, image: Any, datastore: Datastore) -> tuple[Path, bool]:
-        """(file or folder, whether it is the datastore's) of an image as a request names it."""
+        """Return the file or folder of an image that a request names, and whether it belongs to the datastore.
+
+        Raises:
+            HTTPException: If there is no such image, or the client may not use it.
+        """
         if isinstance(image, str) and image:
             path = Path(image)
             if path.is_absolute():
                 if path.exists() and self._is_allowed(path):
                     return path, False
-            elif path.name == image:  # a remote datastore makes a path of an id
+            elif path.name == image:  # an id has no separators, because a remote datastore makes a path of it
                 uri = _fetched(image, datastore)
                 if uri and os.path.exists(uri):
                     return Path(uri), True
         raise HTTPException(
             NOT_FOUND,
-            "there is no such image: expected an id of GET /datastore/?output=all, an upload, or a path below the "
-            "studies or a folder of --conf paths",
+            "there is no such image; use an id of GET /datastore/?output=all, an upload, or a path below the studies "
+            "or a folder of --conf paths",
         )
 
     def _is_allowed(self, path: Path) -> bool:
+        """Return whether a client may name a file or folder of the server."""
         if is_received(path):
             return True
         folders = [folder for folder in self.conf.get("paths", "").split(os.pathsep) if folder]
@@ -206,52 +225,69 @@ class MedsrApp(MONAILabelApp):
         return any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in folders)
 
     def _infer_or_tell(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Return what `infer` returns, or the reason of its error as "error"."""
         try:
             return self.infer(request, datastore)
         except HTTPException as error:
             return {"error": error.detail}
 
     def _last_word(self, error: HTTPException) -> BaseException:
-        """Return an answer of the server; in a background task, which answers nobody, the last line of its output."""
+        """Return the exception that reports an error: an answer, or in a background task an exit with a last line."""
         return error if self._server_mode else SystemExit(f"medsr: error: {error.detail}")
 
     def _load_sessions(self, load: bool = False) -> Sessions | None:
+        """Return the sessions of the server, which unpack nothing."""
         if not load:
             return None
         return _Sessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY)
 
     def _download_dcmqi_tools(self) -> None:
-        """Nothing is downloaded: the tools make segmentations."""
+        """Do nothing, where the base class downloads tools for segmentations."""
 
 
 class _Sessions(Sessions):
-    """Sessions that unpack nothing: the reader takes archives as they are, and checks what is in them."""
+    """The sessions of the server, which unpack nothing: the reader takes archives and checks their content."""
 
     def add_session(self, data_file: str, expiry: int = 0, uncompress: bool = False, session_id: Any = None) -> Any:
+        """Add a session without unpacking its file.
+
+        Raises:
+            HTTPException: If the file is to be unpacked and is not a .zip.
+        """
         if uncompress and not is_archive(data_file):
             received = Path(data_file).parent
             if is_received(received):
                 shutil.rmtree(received, ignore_errors=True)
-            raise refusal(InputError("expected a .zip of a DICOM series, got another kind of archive"), {})
+            raise refusal(InputError("expected a .zip of a DICOM series, got another kind of archive; send a .zip"), {})
         return super().add_session(data_file, expiry, False, session_id)
 
 
 def _bundles(names: str) -> list[Bundle]:
+    """Return the bundles that `--conf models` names."""
     if names.strip() == "all":
         return [bundle for bundle in list_bundles() if bundle.enlarges]
     return [find_bundle(name.strip()) for name in names.split(",") if name.strip()]
 
 
 def _count(conf: Mapping[str, str], key: str) -> int:
+    """Return an entry of `conf` that is a number.
+
+    Raises:
+        InputError: If the entry is not a whole number of at least 1.
+    """
     if not conf[key].isdigit() or int(conf[key]) < 1:
-        raise InputError(f"expected a number for --conf {key}, got {conf[key]!r}")
+        raise InputError(f"expected a whole number of at least 1 for --conf {key}, got {conf[key]!r}; correct it")
     return int(conf[key])
 
 
 def _end_background_task(result: Mapping[str, dict[str, Any]]) -> None:
-    """End with an exit status that tells of failures; its output goes to a log, which names no image."""
+    """End a background task with an error if an image failed; its output goes to a log, which names no image.
+
+    Raises:
+        SystemExit: If an image failed.
+    """
     lines = [
-        f"image {place} in the order of their ids: {done['error'].replace(image, 'the image')}"
+        f"image {place} in the order of the ids: {done['error'].replace(image, 'the image')}"
         for place, (image, done) in enumerate(sorted(result.items()), start=1)
         if "error" in done
     ]
@@ -260,15 +296,20 @@ def _end_background_task(result: Mapping[str, dict[str, Any]]) -> None:
 
 
 def _fetched(image: str, datastore: Datastore) -> str:
-    """Path of an image, if need be after it was fetched."""
+    """Return the path of an image, which a remote datastore first fetches.
+
+    Raises:
+        InputError: If the remote datastore cannot give the image.
+    """
     try:
         return str(datastore.get_image_uri(image))
-    except Exception as error:  # whatever the client of a remote datastore raises
-        logger.error("no image from the remote datastore: %s", type(error).__name__)
-        raise InputError("the DICOMweb server gave no series of this UID; check the UID, and that server") from error
+    except Exception as error:  # the client of a remote datastore raises many kinds of error
+        logger.error("the remote datastore gave no image (%s); check that server", type(error).__name__)
+        raise InputError("the DICOMweb server gave no series of this UID; check the UID and that server") from error
 
 
 def _save(store: Datastore, image: str, file: Path, tag: str, info: dict[str, Any]) -> str:
+    """Save a result as a label in the datastore, and return the label's id."""
     if isinstance(store, StudiesFolder):
         return store.save_result(image, file, tag, info)
     return str(store.save_label(image, str(file), tag, info))

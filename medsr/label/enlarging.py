@@ -1,4 +1,4 @@
-"""One image enlarged for a client: the same files that `medsr upscale` and `python -m monai.bundle run` write."""
+"""Enlarge one image for a client, into the same files that `medsr upscale` and `python -m monai.bundle run` write."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _STEM = "sr"
 
 @dataclass(frozen=True)
 class Enlarged:
-    """Files of one result, in the folder they were made in.
+    """The files of one result, in the folder they were made in.
 
     Attributes:
         image: The SR image; a folder if it is a DICOM series.
-        maps: Further images by what they are: "consistency" (on the LR grid), "uncertainty".
-        record: How they were made.
-        record_file: The same as JSON.
+        maps: The maps by their names: "consistency" (on the LR grid), "uncertainty".
+        record: The record of how the files were made.
+        record_file: The JSON file of the record.
     """
 
     image: Path
@@ -49,15 +49,15 @@ def enlarge(
     """Enlarge an image with a bundle.
 
     Args:
-        bundle: The weights are loaded strictly, anew for every request: a file that was replaced counts.
+        bundle: The bundle; its weights are loaded anew, and strictly, for every request.
         image: The file, archive or DICOM folder.
-        request: What the client wants.
-        folder: Where files are made; empty.
-        name: What the client calls the image, for the record.
-        defaults: The settings of the server that the request may replace.
+        request: The request of the client.
+        folder: The empty folder for the files.
+        name: The client's name of the image, for the record.
+        defaults: The settings of the server, which the request may replace.
 
     Raises:
-        MedsrError: The image, the request or the bundle is at fault; see `medsr.upscaling.Upscaler`.
+        MedsrError: If the image, the request or the bundle is at fault; see `medsr.upscaling.Upscaler`.
     """
     extension = request.extension_for(image.name)
     switches = {"ensemble": request.uncertainty, "consistency": request.consistency}
@@ -76,20 +76,20 @@ def enlarge(
     if request.uncertainty:
         maps["uncertainty"] = paths.deviation
     record = json.loads(paths.record.read_text(encoding="utf-8"))
-    record["input"]["name"] = name  # a file's name is the server's own affair
+    record["input"]["name"] = name  # the file's name on the server is not for clients
     write_json_atomic(paths.record, record)
     return Enlarged(paths.image, maps, record, paths.record)
 
 
 def packed(result: Enlarged, stem: str) -> Path:
-    """The one file to send: the SR image, or a zip of it with its maps and record if there is more than one file.
+    """Return one file to send: the SR image, or if there are more files a zip of it with its maps and record.
 
     Args:
-        result: Its files are copied.
-        stem: What the files of a zip are called.
+        result: The result, whose files are copied.
+        stem: The beginning of the names in a zip.
 
     Returns:
-        A temporary file that only its owner can read; whoever sends it removes it.
+        A temporary file that only its owner can read; the caller removes it.
     """
     alone = result.image.is_file() and not result.maps
     handle, name = tempfile.mkstemp(prefix="medsr-", suffix=split_suffix(result.image)[1] if alone else ".zip")

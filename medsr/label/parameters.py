@@ -1,4 +1,4 @@
-"""What a client of the server may ask for, checked before any work is done."""
+"""The parameters that a client of the server may send, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from medsr.errors import InputError, MedsrError
 from medsr.files.suffixes import split_suffix
 from medsr.outputs.naming import DICOM, EXTENSIONS
 
-# Entries of a bundle's inference.json that a client may set. `compile` is not among them: it would keep a server busy
-# for minutes on one image.
+# The entries of a bundle's inference.json that a client may set. `compile` is not among them, because it would keep
+# the server busy for minutes on one image.
 _SETTINGS = ("scale", "spacing", "back_projection", "memory_mb", "tile_size", "between_scales", "precision", "series")
 _WORDS = ("precision", "series", "between_scales")
 _SWITCHES = ("consistency", "uncertainty")
-_FORMATS = (*EXTENSIONS, DICOM)  # no pictures: none are taken either
+_FORMATS = (*EXTENSIONS, DICOM)  # no pictures, because the server reads none
 PARAMETERS = (*_SETTINGS, *_SWITCHES, "device", "result_extension", "result_dtype")
 
-# What MONAI Label and its clients add to every request.
+# The entries that MONAI Label and its clients add to every request.
 _OF_THE_HOST = frozenset(
     {"model", "image", "images", "description", "label", "session", "session_id", "user", "client_id", "timeout"}
     | {"save_label", "label_tag", "labels", "logging", "_id", "_image_id", "bundle_path", "output"}
@@ -38,10 +38,10 @@ class LabelRequest:
 
     Attributes:
         settings: The entries of the bundle's `inference.json` to replace.
-        device: As the client calls it; None for the server's choice.
-        extension: The extension of the result, or "dicom" for a derived series; None for that of the input.
-        consistency: Also give the map |degrade(SR) - LR|, on the LR grid.
-        uncertainty: Average over flips, and also give their standard deviation.
+        device: The device as the client names it; None leaves the choice to the server.
+        extension: The extension of the result, or "dicom" for a derived series; None takes that of the input.
+        consistency: Whether to return the map |degrade(SR) - LR| on the LR grid too.
+        uncertainty: Whether to average over flips and return their standard deviation too.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class LabelRequest:
     uncertainty: bool = False
 
     def extension_for(self, name: str) -> str:
-        """Extension of the result for an input file or folder of this name."""
+        """Return the extension of the result for an input file or folder of this name."""
         given = split_suffix(name)[1].lower()
         return self.extension or (given if given in EXTENSIONS else EXTENSIONS[0])
 
@@ -60,12 +60,13 @@ def parse_request(params: Mapping[str, Any]) -> LabelRequest:
     """Read the `params` of a request.
 
     Args:
-        params: `scale` or `spacing` (one number or three: 2, "1 1 2.5", [1, 1, 2.5]), `consistency`, `uncertainty`,
-            `back_projection`, `precision`, `memory_mb`, `tile_size`, `between_scales`, `series`, `device`,
-            `result_extension`. An empty text or null is as if it were not there: forms send all their fields.
+        params: The parameters `scale` or `spacing` (one number or three: 2, "1 1 2.5", [1, 1, 2.5]), `consistency`,
+            `uncertainty`, `back_projection`, `precision`, `memory_mb`, `tile_size`, `between_scales`, `series`,
+            `device` and `result_extension`. An empty text or null counts as absent, because forms send all their
+            fields.
 
     Raises:
-        InputError: An unknown parameter, a value that is not one, or an integer `result_dtype`.
+        InputError: If a parameter is unknown or has a wrong value, or `result_dtype` is not float32.
     """
     given = {key: value for key, value in params.items() if value is not None and value != ""}
     for name in sorted(set(given) - _OF_THE_HOST - set(PARAMETERS)):
@@ -83,45 +84,69 @@ def parse_request(params: Mapping[str, Any]) -> LabelRequest:
 
 
 def _check_dtype(dtype: Any) -> None:
+    """Refuse a type of the result other than float32.
+
+    Raises:
+        InputError: If the type is unknown, or not float32.
+    """
     if dtype is None:
         return
     try:
         kind = np.dtype(str(dtype))
     except TypeError:
-        raise InputError(f"expected a result_dtype such as float32, got {shown(dtype)}") from None
+        raise InputError(f"expected a result_dtype such as float32, got {shown(dtype)}; leave it out") from None
     if kind != np.float32:
         loss = "; integers would round intensities, or wrap them around" if kind.kind in "iub" else ""
         raise InputError(f"results are float32, got result_dtype {kind.name}{loss}; leave result_dtype out")
 
 
 def _value(key: str, value: Any) -> Any:
-    """Return a value as the table of settings reads it; what is wrong is told shortly, for it goes over the network."""
+    """Return a value as the table of settings reads it.
+
+    Raises:
+        InputError: If the value is wrong; the message is short, because it goes over the network.
+    """
     if key in _WORDS and not (isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,64}", value)):
-        raise InputError(f"expected a short word for {key}, got {shown(value)}")
+        raise InputError(f"expected a short word for {key}, got {shown(value)}; correct it")
     try:
         return SETTINGS[key].parse(key, value)
     except MedsrError:
-        raise InputError(f"expected {SETTINGS[key].expected} for {key}, got {shown(value)}") from None
+        raise InputError(f"expected {SETTINGS[key].expected} for {key}, got {shown(value)}; correct it") from None
 
 
 def _device(value: Any) -> str | None:
-    value = value[0] if isinstance(value, list) and value else value  # a form's list of devices, sent back as it was
+    """Return the name of a device.
+
+    Raises:
+        InputError: If the value is not a text.
+    """
+    value = value[0] if isinstance(value, list) and value else value  # forms send back the whole list of devices
     if value is not None and not isinstance(value, str):
-        raise InputError(f"expected the name of a device, got {shown(value)}")
+        raise InputError(f"expected the name of a device, got {shown(value)}; write auto, cpu or cuda")
     return value
 
 
 def _switch(key: str, value: Any) -> bool:
-    if isinstance(value, int) and not isinstance(value, bool):  # JSON has words for these
-        raise InputError(f"expected true or false for {key}, got {shown(value)}")
+    """Return the value of a switch.
+
+    Raises:
+        InputError: If the value is neither true nor false.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):  # JSON has true and false
+        raise InputError(f"expected true or false for {key}, got {shown(value)}; correct it")
     return bool(SETTINGS["ensemble"].parse(key, value))
 
 
 def _extension(value: Any) -> str | None:
+    """Return the extension of the result, with a leading dot unless it is "dicom".
+
+    Raises:
+        InputError: If results are not written in this format.
+    """
     if value is None:
         return None
     extension = str(value).lower()
     extension = extension if extension.startswith(".") or extension == DICOM else f".{extension}"
     if extension not in _FORMATS:
-        raise InputError(f"results are written as {', '.join(_FORMATS)}, got {shown(value)}")
+        raise InputError(f"results are written as {', '.join(_FORMATS)}, got {shown(value)}; choose one of these")
     return extension

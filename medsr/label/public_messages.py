@@ -1,4 +1,4 @@
-"""Messages for clients: what is wrong, without the server's paths and file names, which may be patients'."""
+"""Messages for clients, without the server's paths and file names, which may identify a patient."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from medsr.data.dicom.archives import is_archive
 
-# Two levels or more: a single "/" is also a division, or part of "and/or".
+# At least two levels, because a single "/" is also a division, or part of "and/or".
 _ABSOLUTE = re.compile(r"(?<![\w/.])(?:/[^\s/:,;'\"()]+){2,}/?")
-_TELLS_NOBODY = re.compile(r"\d{0,4}")  # a bare file name like this is no one's, and would be found in any number
+_TELLS_NOBODY = re.compile(r"\d{0,4}")  # a file name like this identifies nobody, and occurs in many numbers
 
 
 def public(message: str, names: Mapping[Path, str], places: Mapping[Path, str] | None = None) -> str:
@@ -21,12 +21,12 @@ def public(message: str, names: Mapping[Path, str], places: Mapping[Path, str] |
 
     Args:
         message: The message of an error.
-        names: What clients call an image, by its file or folder. The files in a folder or an archive become "file 3 of
+        names: The clients' names of images, by file or folder. The files in a folder or an archive become "file 3 of
             NAME", counted in the order of their names.
-        places: What to call folders of the server whose files keep their names.
+        places: The names to use for folders of the server whose files keep their names.
 
     Returns:
-        One line.
+        The message on one line.
     """
     for path, name in names.items():
         for place, inner in enumerate(_files_within(path), start=1):
@@ -40,13 +40,14 @@ def public(message: str, names: Mapping[Path, str], places: Mapping[Path, str] |
 
 
 def _replaced(message: str, text: str, by: str) -> str:
+    """Return a message with every whole occurrence of a text replaced, unless the text identifies nobody."""
     if text == by or _TELLS_NOBODY.fullmatch(text):
         return message
     return re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", lambda _: by, message)
 
 
 def _files_within(path: Path) -> list[str]:
-    """Name of the files in a folder or archive, relative to it."""
+    """Return the names of the files in a folder or archive, relative to it."""
     if path.is_dir():
         return sorted(str(Path(folder, file).relative_to(path)) for folder, _, files in os.walk(path) for file in files)
     if is_archive(path):

@@ -1,4 +1,4 @@
-"""Errors as a client of the server gets them: a status and one line."""
+"""Errors in the form that clients of the server get: a status and one line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from medsr.label.public_messages import public
 logger = logging.getLogger(__name__)
 
 BAD_REQUEST, NOT_FOUND, FAULT = 400, 404, 500
-_PREFIX = "medsr: error: "  # of the line with which a bundle's program ends
+_PREFIX = "medsr: error: "  # the beginning of the line with which a bundle's program ends
 
 
 def refusal(error: BaseException, names: Mapping[Path, str], places: Mapping[Path, str] | None = None) -> HTTPException:
-    """Return what a client is told about an error.
+    """Return the answer that tells a client about an error.
 
     Args:
-        error: Anything that was raised.
-        names: See `public`.
-        places: Likewise.
+        error: The exception that was raised.
+        names: The clients' names of images; see `public`.
+        places: The names of folders of the server; see `public`.
     """
     if isinstance(error, HTTPException):
         return error
@@ -34,7 +34,7 @@ def refusal(error: BaseException, names: Mapping[Path, str], places: Mapping[Pat
         mistake = error.code.removeprefix(_PREFIX)
     if mistake is not None:
         return HTTPException(BAD_REQUEST, public(str(mistake), names, places))
-    # Without the message, which may name a file.
+    # The message is not logged, because it may name a file.
     where = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s, at:\n%s", type(error).__name__, where)
-    return HTTPException(FAULT, f"the server failed ({type(error).__name__}); its log says where")
+    return HTTPException(FAULT, f"the server failed ({type(error).__name__}); look into its log")

@@ -23,20 +23,20 @@ _BUSY: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class SuperResolutionTask(InferTask):
-    """Enlarge images with a bundle.
+    """A task that enlarges images with a bundle.
 
-    It tells MONAI Label no path of its weights: they are neither fetched, replaced nor removed over the network.
+    MONAI Label is not told the path of the weights, so clients can neither fetch, replace nor remove them.
 
     Args:
-        bundle: It is put together once, so that a server with unusable weights does not start.
+        bundle: The bundle, which is loaded once so that a server with unusable weights does not start.
         defaults: The entries of `inference.json` that the server sets.
 
     Raises:
-        MedsrError: The bundle, or its weights, cannot be used.
+        MedsrError: If the bundle or its weights cannot be used.
     """
 
     def __init__(self, bundle: Bundle, defaults: Mapping[str, Any]) -> None:
-        # An empty field is one that was not filled in: viewers show these as a form and send it back.
+        # Viewers show these entries as a form and send it back; an empty field is one that was not filled in.
         form = {"device": device_list(), "scale": "", "spacing": "", "consistency": False, "uncertainty": False}
         super().__init__(InferType.OTHERS, [], 3, str(bundle.metadata.get("description", "")), form)
         self.bundle = bundle
@@ -44,7 +44,7 @@ class SuperResolutionTask(InferTask):
         load_bundle(bundle, {**self.defaults, "device": "cpu"})
 
     def is_valid(self) -> bool:
-        """Return True: a task that exists can be used."""
+        """Return True, because a task that exists can be used."""
         return True
 
     def info(self) -> dict[str, Any]:
@@ -58,8 +58,14 @@ class SuperResolutionTask(InferTask):
     ) -> tuple[Enlarged, dict[str, Any]]:
         """Enlarge one image; see `medsr.label.enlarging.enlarge`.
 
+        Args:
+            image: The file, archive or DICOM folder.
+            params: The parameters of `parse_request`.
+            folder: The empty folder for the files.
+            name: The client's name of the image.
+
         Returns:
-            The files, and what a client is told beside them.
+            The files, and the facts that a client gets with them.
         """
         request = parse_request(params)
         device = choose_device(name_to_device(request.device))  # viewers send a GPU's product name
@@ -71,7 +77,7 @@ class SuperResolutionTask(InferTask):
         return result, {"record": result.record, "label_names": [], "latencies": latencies}
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Enlarge `request["image"]`, a path: as MONAI Label's own code calls a task."""
+        """Enlarge the image of the path `request["image"]`; MONAI Label's own code calls a task in this way."""
         with TemporaryDirectory(prefix="medsr-label-") as folder:
             result, answer = self.enlarge(Path(request["image"]), request, Path(folder), "image")
             return str(packed(result, "image")), answer

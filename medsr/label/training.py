@@ -1,4 +1,4 @@
-"""A bundle's training as a task of the server: from the LR/HR pairs of the datastore, into a folder of its own."""
+"""A bundle's training as a task of the server, on the LR/HR pairs of the datastore."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _FORM = {"max_epochs": 1, "val_split": 0.2, "pretrained": True}
 
 
 class TrainingTask(BundleTrainTask):
-    """Train a bundle by its own `train.json`, from its shipped weights unless told otherwise.
+    """A task that trains a bundle by its own `train.json`, from its shipped weights unless the request says otherwise.
 
-    Beside `max_epochs`, `val_split`, `pretrained` and `device`, a request may replace the config's numbers
+    Besides `max_epochs`, `val_split`, `pretrained` and `device`, a request may replace the numbers of the config
     (`samples_per_epoch`, `learning_rate`, ...). Every run has a new folder below the app's `runs`; the shipped weights
-    are read, never written.
+    are never overwritten.
 
     Args:
-        bundle: Its `train.json` is used.
-        runs: Where folders of runs are made.
+        bundle: The bundle to train.
+        runs: The folder in which each run gets its own folder.
     """
 
     def __init__(self, bundle: Bundle, runs: Path) -> None:
@@ -45,17 +45,17 @@ class TrainingTask(BundleTrainTask):
         return {k: v for k, v in entries.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
     def config(self) -> dict[str, Any]:
-        """Return the form that viewers show."""
+        """Return the parameters that viewers show as a form."""
         return {"device": device_list(), **_FORM, **self.numbers()}
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train.
+        """Train the bundle on the pairs of the datastore.
 
         Returns:
-            Name of the run, and where its weights are below the app's folder.
+            The name of the run, and the path of its weights below the app's folder.
 
         Raises:
-            InputError: An unknown or wrong parameter, or too few pairs.
+            InputError: If a parameter is unknown or wrong, or there are too few pairs.
         """
         folder = self.runs / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         numbers = self._checked(request)
@@ -76,7 +76,7 @@ class TrainingTask(BundleTrainTask):
         return {"run": folder.name, "weights": str((folder / "model.pt").relative_to(self.runs.parent.parent))}
 
     def run_single_gpu(self, request: Mapping[str, Any], overrides: dict[str, Any]) -> None:
-        """Run the config; unlike `monai.bundle.run`, leave the server's logging as it is."""
+        """Run the config like `monai.bundle.run`, but leave the server's logging as it is."""
         known = self.bundle_config.config
         entries: dict[str, Any] = {**overrides, **{key: value for key, value in self._run.items() if key in known}}
         workflow = create_workflow(
@@ -90,18 +90,22 @@ class TrainingTask(BundleTrainTask):
         workflow.finalize()
 
     def _checked(self, request: Mapping[str, Any]) -> dict[str, float]:
-        """Return the numbers of the config that a request replaces."""
+        """Return the numbers of the config that a request replaces.
+
+        Raises:
+            InputError: If a parameter is unknown or has a wrong value.
+        """
         numbers = self.numbers()
         unknown = sorted(set(request) - _OF_THE_HOST - {*_FORM, "device", *numbers})
         if unknown:
             known = ", ".join((*_FORM, "device", *numbers))
-            raise InputError(f"there is no parameter {unknown[0]!r}; known are {known}")
+            raise InputError(f"there is no parameter {unknown[0]!r}; use one of {known}")
         for key in {*_FORM, *numbers} - {"pretrained"}:
             value = request.get(key, 0)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise InputError(f"expected a number for {key}, got {value!r}")
+                raise InputError(f"expected a number for {key}, got {value!r}; correct it")
         if not 0 < request.get("val_split", _FORM["val_split"]) < 1:
-            raise InputError(f"expected a val_split between 0 and 1, got {request['val_split']}")
+            raise InputError(f"expected a val_split between 0 and 1, got {request['val_split']}; correct it")
         if request.get("max_epochs", 1) < 1:
-            raise InputError(f"expected max_epochs of at least 1, got {request['max_epochs']}")
+            raise InputError(f"expected max_epochs of at least 1, got {request['max_epochs']}; correct it")
         return {key: request[key] for key in numbers if key in request}

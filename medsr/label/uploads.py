@@ -1,4 +1,4 @@
-"""Files that clients send: what they are, and what they must not lead to."""
+"""Files that clients send: which are taken, and which are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medsr.data.dicom.reading import is_dicom
 from medsr.errors import InputError
 from medsr.files.suffixes import METAIMAGE, MGH, NIFTI, NRRD
 
-# One file is one image; .nhdr and .mhd are headers that name another file.
+# Formats with one file per image; .nhdr and .mhd are headers that name another file.
 UPLOADS = (*NIFTI, *MGH, NRRD[0], METAIMAGE[0])
 
 # MONAI Label's endpoints write what they receive to `tempfile.NamedTemporaryFile(suffix=...).name`.
@@ -20,24 +20,24 @@ _RECEIVED = re.compile(r"tmp[a-z0-9_]{8}(\..*)?", re.DOTALL)
 _HEADER_BYTES = 1 << 20
 
 MAX_BYTES = 2**32
-MAX_BYTES_VARIABLE = "MEDSR_MAX_UPLOAD_BYTES"  # environment variable that replaces it
+MAX_BYTES_VARIABLE = "MEDSR_MAX_UPLOAD_BYTES"  # the environment variable that replaces the limit
 
 
 def is_received(path: Path) -> bool:
-    """Return whether a file is one that the server has received for this request, by its folder and name."""
+    """Return whether a file is an upload that the server has just received, judged by its folder and name."""
     temporary = Path(tempfile.gettempdir())
     return path.parent in (temporary, temporary.resolve()) and bool(_RECEIVED.fullmatch(path.name))
 
 
 def check_upload(path: Path) -> None:
-    """Refuse what is no image in one file, or is too large.
+    """Refuse an upload that is too large or is not an image in one file.
 
-    The server has written a file when this is asked: the limit spares reading it, and the file is removed. What is
-    received at all, a proxy before the server limits. A NRRD or MetaImage header can name another file as the one with
-    the voxels: any file that the server may read.
+    The server has already written the file, so the limit only avoids reading it; a proxy in front of the server can
+    limit what is received. A header of NRRD or MetaImage that names another file for the voxels is refused because it
+    could name any file that the server can read.
 
     Raises:
-        InputError: Another kind of file, a header whose voxels are elsewhere, or more bytes than are allowed.
+        InputError: If the file is too large, of another kind, or a header whose voxels are in another file.
     """
     name = path.name.lower()
     allowed = int(os.environ.get(MAX_BYTES_VARIABLE, MAX_BYTES))
@@ -56,6 +56,7 @@ def check_upload(path: Path) -> None:
 
 
 def _holds_its_voxels(path: Path) -> bool:
+    """Return whether the voxels of a NRRD or MetaImage file follow its header in the same file."""
     with path.open("rb") as stream:
         start = stream.read(_HEADER_BYTES)
     if path.name.lower().endswith(METAIMAGE):

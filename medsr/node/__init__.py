@@ -1,3 +1,3 @@
-"""A small DICOM node: series in by C-STORE, derived SR series out by C-STORE. See docs/dicom_node.md."""
+"""A small DICOM node that receives series by C-STORE and sends derived SR series by C-STORE; see docs/dicom_node.md."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a node is told: a YAML or JSON file, and options of the command line that replace its entries."""
+"""The configuration of a node: a YAML or JSON file, and options of the command line that replace its entries."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OF_BUNDLES = ("scale", "spacing", "precision", "memory_mb", "tile_size", "betwe
 
 @dataclass(frozen=True)
 class Destination:
-    """Where derived series are sent.
+    """The application that derived series are sent to.
 
     Attributes:
-        ae_title: The AE title of the application that receives them.
-        host: Its name or address.
-        port: Its port.
+        ae_title: The AE title of the application.
+        host: The name or address of its computer.
+        port: The port that it listens on.
     """
 
     ae_title: str
@@ -38,13 +38,13 @@ class Destination:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a node takes.
+    """The limits on what a node takes.
 
     Attributes:
-        queue_bytes: The limit of everything in the queue. Beyond, C-STORE is answered 0xA700 (out of resources).
-        queue_series: Series that are not done yet.
-        queue_instances: The images of these.
-        association_bytes: The number of bytes that one association may send; it is aborted beyond.
+        queue_bytes: The size of everything in the queue. Above it, C-STORE is answered 0xA700 (out of resources).
+        queue_series: The number of series that are not done yet.
+        queue_instances: The number of images in these series.
+        association_bytes: The number of bytes that one association may send before it is aborted.
         associations: The number of associations at a time.
     """
 
@@ -57,35 +57,35 @@ class Limits:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """All that a node is told.
+    """The whole configuration of a node.
 
     Attributes:
         queue: The folder of the queue, on a local disk.
-        destination: Where derived series go.
-        callers: AE titles that may send.
-        allow_any_caller: Whether all others may too.
-        ae_title: The node's own, which a sender must call.
+        destination: The application that derived series are sent to.
+        callers: The AE titles that may send.
+        allow_any_caller: Whether every AE title may send.
+        ae_title: The AE title of the node, which senders must call.
         host: The address to listen on.
         port: The port to listen on.
-        bundle: The name or folder.
+        bundle: The name of an installed bundle, or a bundle's folder.
         scale: The enlargement, one number or one per array axis.
-        spacing: The target voxel size in mm instead.
-        device: As for `medsr upscale`.
-        precision: As for `medsr upscale`.
-        memory_mb: The limit in MiB for activations.
-        tile_size: As for `medsr upscale`; None leaves it to the bundle.
-        between_scales: Likewise.
-        quiet_seconds: A study is complete when for so long no association has sent images of it.
-        resume_seconds: What a sender has who was cut off or refused, to send the rest.
-        attempts: How often a job that fails for no reason of its own is begun, and a refused series is sent.
-        retry_seconds: Pause before the second attempt; it doubles each time.
-        longest_retry_seconds: Up to this.
+        spacing: The target voxel size in mm, instead of `scale`.
+        device: The device, as for `medsr upscale`.
+        precision: The precision, as for `medsr upscale`.
+        memory_mb: The memory for activations, in MiB.
+        tile_size: The tile size, as for `medsr upscale`; None leaves it to the bundle.
+        between_scales: The setting of `medsr upscale`; None leaves it to the bundle.
+        quiet_seconds: The time without images after which a study is complete.
+        resume_seconds: The time that a sender which was cut off or refused has to send the rest.
+        attempts: How often a job that fails through no fault of its own is started, and a refused series is sent.
+        retry_seconds: The pause before the second attempt; it doubles each time.
+        longest_retry_seconds: The longest pause between two attempts.
         give_up_hours: How long a destination may be away.
         network_seconds: How long a peer may be silent.
-        keep_done_days: How long the images of done jobs are kept; 0 deletes them at once.
-        remember_days: How long is known which series were done, so that none is done twice.
+        keep_done_days: How long the images of finished jobs are kept; 0 deletes them at once.
+        remember_days: How long the node remembers which series were done, so that it does none twice.
         keep_failed_days: How long failed jobs are kept.
-        limits: How much is taken.
+        limits: The limits on what the node takes.
     """
 
     queue: Path
@@ -120,11 +120,11 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> NodeConfig:
     """Return the configuration of a file with some entries replaced.
 
     Args:
-        file: YAML or JSON; None takes `options` alone.
-        options: The entries to replace; None leaves one as it is.
+        file: The YAML or JSON file; None takes `options` alone.
+        options: The entries to replace; an entry with the value None stays as it is.
 
     Raises:
-        InputError: A file that cannot be read, an entry that is unknown, missing or makes no sense.
+        InputError: If the file cannot be read, or an entry is unknown, missing or wrong.
     """
     given = {key: value for key, value in options.items() if value is not None}
     where = "the command line" if file is None else str(file)
@@ -141,14 +141,14 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> NodeConfig:
 
 
 def parse_destination(text: str) -> Destination:
-    """AE@HOST:PORT.
+    """Return the destination that a text of the form AE_TITLE@HOST:PORT names.
 
     Raises:
-        InputError: Something else.
+        InputError: If the text has another form.
     """
     match = re.fullmatch(r"([^@]+)@\[?([^@]+?)\]?:(\d{1,5})", text)
     if match is None:
-        raise InputError(f"destination: expected AE_TITLE@HOST:PORT, got {text!r}")
+        raise InputError(f"destination: expected AE_TITLE@HOST:PORT, got {text!r}; write it like PACS@192.0.2.7:104")
     return Destination(match[1], match[2], int(match[3]))
 
 
@@ -158,23 +158,23 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}; check its name") from error
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}; check the name") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: expected YAML or JSON, got a file that is neither ({error})") from error
+        raise InputError(f"{file}: expected YAML or JSON, got neither; correct the file ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{file}: expected entries such as 'ae_title: MEDSR', got none; see docs/dicom_node.md")
     return {str(key): value for key, value in content.items()}
 
 
 def _made(kind: type, entries: Mapping[str, Any], where: str) -> Any:
-    """Return a dataclass of checked entries."""
+    """Return an object of a dataclass, made of checked entries."""
     hints, known = get_type_hints(kind), [item.name for item in fields(kind)]
     values = {}
     for key, value in entries.items():
         if key not in known:
             nearest = get_close_matches(key, known, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
-            raise InputError(f"{where}: there is no entry {key!r}; there are {', '.join(known)}{hint}")
+            raise InputError(f"{where}: there is no entry {key!r}; use one of {', '.join(known)}{hint}")
         if kind is NodeConfig and key in _OF_BUNDLES and value is not None:
             values[key] = _setting(key, value, where)
         else:
@@ -184,11 +184,11 @@ def _made(kind: type, entries: Mapping[str, Any], where: str) -> Any:
     except TypeError:
         missing = [key for key in ("queue", "destination", "ae_title", "host", "port") if key in known]
         missing = [key for key in missing if key not in values]
-        raise InputError(f"{where}: {missing[0]} is missing; see docs/dicom_node.md") from None
+        raise InputError(f"{where}: {missing[0]} is missing; add it (see docs/dicom_node.md)") from None
 
 
 def _setting(key: str, value: Any, where: str) -> Any:
-    """Return an entry that is a setting of bundles too."""
+    """Return the value of an entry that is also a setting of bundles."""
     try:
         return SETTINGS[key].parse(key, value)
     except GridError as error:
@@ -198,7 +198,7 @@ def _setting(key: str, value: Any, where: str) -> Any:
 
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
-    """Return a value of the type that an entry has."""
+    """Return a value converted to the type of its entry."""
     if hint is Path and isinstance(value, str | Path) and str(value):
         return Path(value).expanduser().absolute()
     if hint is Destination and isinstance(value, str):
@@ -215,7 +215,7 @@ def _converted(hint: Any, value: Any, where: str) -> Any:
     if hint in (str, bool, Destination, Limits) and isinstance(value, hint):
         return value
     name = getattr(hint, "__name__", str(hint))
-    raise InputError(f"{where}: expected {_NAMES.get(hint, name)}, got {value!r}")
+    raise InputError(f"{where}: expected {_NAMES.get(hint, name)}, got {value!r}; see docs/dicom_node.md")
 
 
 _NAMES: dict[Any, str] = {
@@ -231,20 +231,27 @@ _NAMES: dict[Any, str] = {
 
 
 def _check(config: NodeConfig, where: str) -> None:
-    """Raise InputError for values that make no sense, alone or together."""
+    """Refuse values that make no sense, alone or together.
+
+    Raises:
+        InputError: If a value is out of range, or contradicts another one.
+    """
     for title in (config.ae_title, config.destination.ae_title, *config.callers):
         if not _TITLE.fullmatch(title):
-            raise InputError(f"{where}: expected an AE title of 1 to 16 plain characters, got {title!r}")
+            raise InputError(
+                f"{where}: expected an AE title of 1 to 16 ASCII characters but no backslash, got {title!r}; change it"
+            )
     for port in (config.port, config.destination.port):
         if port not in _PORTS:
-            raise InputError(f"{where}: expected a port from 1 to {_PORTS[-1]}, got {port}")
+            raise InputError(f"{where}: expected a port from 1 to {_PORTS[-1]}, got {port}; choose another")
     if not config.callers and not config.allow_any_caller:
         raise InputError(
-            f"{where}: nobody may send: name the AE titles of senders (callers, --caller), or allow all of them "
+            f"{where}: expected AE titles that may send, got none; name them (callers, --caller), or let everyone send "
             "(--allow-any-caller)"
         )
     if (config.scale is None) == (config.spacing is None):
-        raise InputError(f"{where}: expected either scale or spacing, got {'both' if config.scale else 'none'}")
+        got = "both; leave one out" if config.scale else "none; add one"
+        raise InputError(f"{where}: expected either scale or spacing, got {got}")
     positive = {"attempts", "retry_seconds", "longest_retry_seconds", "give_up_hours", "network_seconds"}
     for part, least in ((config, positive), (config.limits, {item.name for item in fields(Limits)})):
         for item in fields(part):
@@ -252,4 +259,5 @@ def _check(config: NodeConfig, where: str) -> None:
             if not isinstance(value, int | float):
                 continue
             if not 0 <= value < float("inf") or (value == 0 and item.name in least):
-                raise InputError(f"{where}: {item.name}: expected a number above 0, got {value}")
+                bound = "above 0" if item.name in least else "of at least 0"
+                raise InputError(f"{where}: {item.name}: expected a finite number {bound}, got {value}; correct it")

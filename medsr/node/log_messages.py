@@ -1,4 +1,4 @@
-"""Reasons and warnings for the log: what is wrong, without what a header says of the patient."""
+"""Reasons and warnings for the log, without anything that a header says about the patient."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from medsr.data.dicom.decoders import check_deflated
 from medsr.data.dicom.errors import BoundedFile, quiet_pydicom
 
 _TOLD = "(hidden)"
-_TEXTS = {"AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UT"}  # of these any may tell who it is
+_TEXTS = {"AS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UT"}  # VRs that may identify the patient
 _ABOUT_THE_PATIENT = 0x0010  # the group of PatientName, PatientID and so on
-_SHORTEST = 3  # shorter parts of names would be found in any word
+_SHORTEST = 3  # characters; shorter parts of names occur in any message
 _FOLDERS = re.compile(r"(?<![\w/])/[^\s:;,'\"]*/")
 
 
 def without_private(message: str, files: Iterable[Path]) -> str:
-    """Hide in a message whatever texts the headers of some files hold: names, IDs, dates, descriptions.
+    """Hide in a message the texts that the headers of some files hold: names, IDs, dates, descriptions.
 
     Args:
-        message: The message of an error, or a warning.
-        files: DICOM files that it may have been made of.
+        message: The message of an error or a warning.
+        files: The DICOM files that the message may be about.
 
     Returns:
-        One line, in which files have no folders.
+        The message on one line, with file names but without folders.
     """
     words: set[str] = set()
     for file in files:
@@ -36,7 +36,7 @@ def without_private(message: str, files: Iterable[Path]) -> str:
             with quiet_pydicom(), BoundedFile(file) as opened:
                 header = pydicom.dcmread(opened, stop_before_pixels=True, force=True)
                 words.update(_private(header))
-        except Exception:  # pydicom raises what it likes; what the message repeats of such a header cannot be known
+        except Exception:  # pydicom raises many kinds of error; what the message repeats of the header is unknown
             return "the header of an image cannot be read"
     line = _FOLDERS.sub("", " ".join(message.split()))
     for word in sorted(words, key=len, reverse=True):
@@ -45,7 +45,7 @@ def without_private(message: str, files: Iterable[Path]) -> str:
 
 
 def _private(header: Any) -> Iterator[str]:
-    """Yield all texts of a header, and of names and other facts about the patient their parts."""
+    """Yield all texts of a header, and also the parts of texts about the patient, such as a first name."""
     for element in header.iterall():
         if element.VR not in _TEXTS:
             continue

@@ -1,4 +1,4 @@
-"""The storage and verification SCP: who may send, what is taken, and what a sender is told."""
+"""The storage and verification SCP: who may send, what is taken, and what senders are answered."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SUCCESS, FAILURE, OUT_OF_RESOURCES, OTHER_CLASS, NOT_UNDERSTOOD = 0x0000, 0x0110
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _TAGS = (0x00080016, 0x00080018, 0x0020000D, 0x0020000E)  # SOP class and instance, study, series
-_HEAD = 16 << 20  # bytes within which these tags lie
-_PDU = 128 << 10  # bytes; the longest a sender is told to send
-_LONGEST_PDU = 1 << 20  # bytes; of an association request, say
+_HEAD = 16 << 20  # bytes within which these tags must lie
+_PDU = 128 << 10  # bytes; the maximum PDU length that senders are told
+_LONGEST_PDU = 1 << 20  # bytes; the limit that is enforced, because an association request may exceed `_PDU`
 
 logger = logging.getLogger(__name__)
 
 
 class Receiver:
-    """Listens as long as it is not stopped, in threads of its own.
+    """The part of the node that listens, in threads of its own, until it is stopped.
 
     Args:
-        config: Titles, address and limits.
-        intake: Takes the images.
+        config: The AE titles, the address and the limits.
+        intake: The intake that takes the images.
 
     Raises:
-        InputError: If the address cannot be listened on.
+        InputError: If the node cannot listen on the address.
     """
 
     def __init__(self, config: NodeConfig, intake: Intake) -> None:
@@ -69,44 +69,50 @@ class Receiver:
             self._ae.start_server((config.host, config.port), block=False, evt_handlers=handlers)
         except OSError as error:
             reason = error.strerror or error
-            raise InputError(f"{config.host}:{config.port} cannot be listened on: {reason}; choose another") from error
+            where = f"{config.host}:{config.port}"
+            raise InputError(f"cannot listen on {where}: {reason}; choose another host or port") from error
 
     def stop(self) -> None:
-        """Abort what is open, and listen no longer."""
+        """Abort the open associations and stop listening."""
         self._ae.shutdown()
 
     def _connected(self, event: Any) -> None:
-        """Have the socket itself keep to the limits: pynetdicom reads as long and as much as a peer announces."""
+        """Set the limits on the socket itself, because pynetdicom reads as long and as much as a peer announces."""
         socket = event.assoc.dul.socket
-        socket.socket.settimeout(self._config.network_seconds)  # else one that falls silent in a message is waited for
+        socket.socket.settimeout(self._config.network_seconds)  # covers a peer that falls silent within a message
         socket.recv = _limited(socket.recv, self._config.limits.association_bytes)
 
     def _accepted(self, event: Any) -> None:
+        """Tell the intake about a new association."""
         self._intake.open(event.assoc)
         logger.info("association with %s", _peer(event))
 
     def _rejected(self, event: Any) -> None:
-        logger.warning("refused an association with %s", _peer(event))
+        """Log that an association was refused."""
+        hint = "check callers and the called AE title, or raise limits.associations"
+        logger.warning("refused an association with %s; %s", _peer(event), hint)
 
     def _heard(self, event: Any) -> None:
+        """Note that the sender releases its association."""
         if isinstance(event.pdu, A_RELEASE_RQ):
             self._released.add(event.assoc)
 
     def _closed(self, event: Any) -> None:
+        """Tell the intake that an association has ended, and whether its sender released it."""
         in_order = event.assoc in self._released
         self._released.discard(event.assoc)
         self._intake.close(event.assoc, in_order)
-        logger.info("association with %s %s", _peer(event), "released" if in_order else "ended out of turn")
+        logger.info("association with %s %s", _peer(event), "released" if in_order else "aborted or lost")
 
     def _store(self, event: Any) -> int:
-        """Answer a C-STORE; success only once the image is on the disk."""
+        """Return the status that answers a C-STORE; it is success only once the image is on the disk."""
         try:
             classes, uids = _identify(event)
-        except Exception as error:  # anything that pydicom raises on a damaged header
-            logger.warning("an image was refused: its header cannot be read (%s)", type(error).__name__)
+        except Exception as error:  # pydicom raises many kinds of error on a damaged header
+            logger.warning("an image was refused: its header or UIDs cannot be read (%s)", type(error).__name__)
             return NOT_UNDERSTOOD
         if classes != str(event.request.AffectedSOPClassUID):
-            logger.warning("image %s was refused: it is of another SOP class than was said", uids.instance)
+            logger.warning("image %s was refused: it has another SOP class than its sender announced", uids.instance)
             return OTHER_CLASS
         pixels = event.request.DataSet.getbuffer()
 
@@ -117,31 +123,32 @@ class Receiver:
         try:
             self._intake.accept(event.assoc, uids, len(pixels), fill)
         except Full as full:
-            logger.warning("image %s of series %s was refused, the queue is full: %s", uids.instance, uids.series, full)
+            what = f"image {uids.instance} of series {uids.series}"
+            logger.warning("%s was refused because the queue is full: %s; send it again later", what, full)
             return OUT_OF_RESOURCES
         except (OSError, OutputError) as error:
-            logger.error("image %s could not be written: %s", uids.instance, type(error).__name__)
+            logger.error("image %s could not be written (%s); check the disk", uids.instance, type(error).__name__)
             return FAILURE
         return SUCCESS
 
 
 def silence_pynetdicom() -> None:
-    """Keep pynetdicom's log off, which at lower levels shows headers; the node says itself what there is to say."""
+    """Turn off pynetdicom's log, which can show headers; the node logs its own lines instead."""
     _config.LOG_HANDLER_LEVEL = "none"
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
 
 
 def set_timeouts(ae: AE, seconds: float) -> None:
-    """Set how long a peer may be silent."""
+    """Set how long a peer may be silent, in seconds."""
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = seconds
     ae.connection_timeout = seconds
 
 
 def _identify(event: Any) -> tuple[str, Instance]:
-    """SOP class and UIDs of a received image, from its data set.
+    """Return the SOP class and the UIDs of a received image, from its data set.
 
     Raises:
-        Exception: Anything, if it is damaged or lacks a UID.
+        Exception: If the data set is damaged or lacks a UID; the error may be of any class.
     """
     syntax = uid.UID(event.context.transfer_syntax)
     head = bytes(event.request.DataSet.getbuffer()[:_HEAD])
@@ -156,21 +163,27 @@ def _identify(event: Any) -> tuple[str, Instance]:
     )
     storage, instance, study, series = (str(header[tag].value) for tag in _TAGS)
     if not all(_UID.fullmatch(text) for text in (instance, study, series)):
-        raise ValueError("a UID that is none")
+        raise ValueError("expected UIDs of at most 64 digits and dots")
     if instance != str(event.request.AffectedSOPInstanceUID):
-        raise ValueError("not the image that was announced")
+        raise ValueError("expected the image that was announced, got another")
     return storage, Instance(study, series, instance)
 
 
 def _limited(receive: Callable[[int], bytearray], most: int) -> Callable[[int], bytearray]:
-    """Return a socket's `recv` that fails when a peer sends too much."""
+    """Return a socket's `recv` that fails when a peer sends too much.
+
+    Args:
+        receive: The socket's own `recv`.
+        most: The number of bytes that the peer may send in all.
+    """
     total = 0
 
     def limited(count: int) -> bytearray:
         nonlocal total
         total += count
         if count > _LONGEST_PDU or total > most:
-            logger.warning("an association is cut off: it sent more than is allowed (%d bytes)", most)
+            hint = "raise limits.association_bytes to allow more"
+            logger.warning("an association was cut off: it sent more than is allowed (%d bytes); %s", most, hint)
             raise ConnectionAbortedError
         return receive(count)
 
@@ -178,7 +191,7 @@ def _limited(receive: Callable[[int], bytearray], most: int) -> Callable[[int], 
 
 
 def _peer(event: Any) -> str:
-    """Who is at the other end."""
+    """Return the AE title and the address of the peer."""
     requestor = event.assoc.requestor
     title = requestor.ae_title or "nobody"
     return f"{title!r} at {requestor.address}"

@@ -1,4 +1,4 @@
-"""The storage SCU: a derived series to the destination, again and again while that is away."""
+"""The storage SCU, which sends derived series to the destination and tries again while that is away."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ logger = logging.getLogger(__name__)
 
 
 class Away(Exception):  # noqa: N818 (a state of the destination)
-    """The destination cannot be reached, or takes nothing at present."""
+    """The signal that the destination cannot be reached, or takes nothing at present."""
 
 
 class Rejected(Exception):  # noqa: N818
-    """The destination does not want an image."""
+    """The signal that the destination has refused an image."""
 
 
 class Stopped(Exception):  # noqa: N818
-    """The node is being stopped."""
+    """The signal that the node is being stopped."""
 
 
 class Sender(threading.Thread):
-    """Sends the jobs of the state `sending`, one after the other.
+    """The thread that sends the jobs in the state `sending`, one after the other.
 
-    Every image of a series is sent again when one did not arrive: they have the same UIDs and the same bytes, so the
-    destination keeps one of each.
+    If one image of a series does not arrive, all of them are sent again. They have the same UIDs and the same bytes,
+    so the destination keeps one copy of each.
 
     Args:
         spool: The queue.
-        config: Destination and pauses.
-        stop: Set when the node ends.
+        config: The destination and the pauses between attempts.
+        stop: The event that is set when the node ends.
     """
 
     def __init__(self, spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
@@ -66,12 +66,12 @@ class Sender(threading.Thread):
                 self.send(job)
             except Stopped:
                 return
-            except Exception as error:  # a full disk, say; the job is still there
-                logger.error("job %s could not be sent: %s", job.name, type(error).__name__)
+            except Exception as error:  # such as a full disk; the job is still in the queue
+                logger.error("job %s could not be sent (%s); it will be tried again", job.name, type(error).__name__)
                 self._ending.wait(self._config.retry_seconds)
 
     def send(self, job: Path) -> None:
-        """Send a job until it has arrived, or there is no hope."""
+        """Send a job, again if need be, until it has arrived or has used up its attempts."""
         work = read_facts(job / WORK)
         files = sorted((job / DERIVED).glob("*/IM*.dcm"))
         try:
@@ -83,6 +83,11 @@ class Sender(threading.Thread):
         logger.info("job %s is done: series %s, %d images sent", job.name, work.get("derived_series"), len(files))
 
     def _retrying(self, since: float) -> Callable[..., Any]:
+        """Return a function that calls another one again while the destination is away.
+
+        Args:
+            since: When the series became ready to be sent, in seconds since the epoch.
+        """
         config = self._config
 
         def hopeless(state: tenacity.RetryCallState) -> bool:
@@ -93,7 +98,7 @@ class Sender(threading.Thread):
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            logger.warning("%s: %s; again in %g s", config.destination, error, state.upcoming_sleep)
+            logger.warning("%s: %s; trying again in %g s", config.destination, error, state.upcoming_sleep)
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Away, Rejected)),
@@ -109,8 +114,8 @@ def send_files(config: NodeConfig, files: Sequence[Path], stop: threading.Event)
     """Send images in one association.
 
     Raises:
-        Away: If the destination is not there, or was lost, or is full.
-        Rejected: If it does not take these images.
+        Away: If the destination cannot be reached, breaks the association off, or is full.
+        Rejected: If the destination refuses an image.
         Stopped: If the node is being stopped.
     """
     destination = config.destination
@@ -122,7 +127,8 @@ def send_files(config: NodeConfig, files: Sequence[Path], stop: threading.Event)
         raise Stopped
     association = ae.associate(destination.host, destination.port, ae_title=destination.ae_title)
     if not association.is_established:
-        raise Away("refuses the association" if association.is_rejected else "cannot be reached")
+        rejected = "refused the association; check both AE titles and its list of known nodes"
+        raise Away(rejected if association.is_rejected else "cannot be reached; check its host and port")
     try:
         for file in files:
             if stop.is_set():
@@ -135,21 +141,32 @@ def send_files(config: NodeConfig, files: Sequence[Path], stop: threading.Event)
 
 
 def _store(association: Any, file: Path) -> Any:
+    """Send one image, and return the answer.
+
+    Raises:
+        Away: If the association is lost.
+        Rejected: If the destination accepts no presentation context for the image.
+    """
     try:
         return association.send_c_store(file)
-    except ValueError as error:  # no accepted context
-        raise Rejected("does not take images of this kind") from error
+    except ValueError as error:  # no accepted presentation context
+        raise Rejected("does not accept this SOP class; enable MR and CT Image Storage there") from error
     except RuntimeError as error:  # the association is gone
         raise Away("broke the association off") from error
 
 
 def _check(answer: Any) -> None:
-    """Raise unless an answer means that the image is there."""
+    """Check that an answer means that the image has arrived.
+
+    Raises:
+        Away: If there is no answer, or the destination is full.
+        Rejected: If the answer is any other failure.
+    """
     if "Status" not in answer:
         raise Away("broke the association off")
     status = int(answer.Status)
-    if status == 0 or status >> 12 == 0xB:  # success, or stored with a remark
+    if status == 0 or status >> 12 == 0xB:  # success, or stored with a warning
         return
     if status >> 8 == 0xA7:
-        raise Away("is out of resources")
-    raise Rejected(f"does not take an image (status 0x{status:04X})")
+        raise Away("is out of resources; free space there")
+    raise Rejected(f"refused an image (status 0x{status:04X}); see its log")

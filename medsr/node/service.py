@@ -1,4 +1,4 @@
-"""The node as a whole: receiving and sending in threads, enlarging in the main one, until a signal comes."""
+"""The whole node: it receives and sends in threads, and enlarges in the main thread, until a signal comes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from medsr.node.spool import Spool, opened
 from medsr.node.worker import Worker
 
 _TURN = 0.2  # seconds between two looks at the queue
-_TIDY = 60.0  # seconds between two looks for what is old
-_LAST_WORDS = 10.0  # seconds for the sender to end
+_TIDY = 60.0  # seconds between two removals of old jobs
+_LAST_WORDS = 10.0  # seconds that the sender has to end
 
 logger = logging.getLogger(__name__)
 
 
 class _Stopping(BaseException):
-    """A signal came. Nothing but the node itself catches it, however deep in a network it comes."""
+    """The exception that a signal raises, a BaseException so that only the node itself catches it."""
 
 
 def serve(config: NodeConfig, retry_failed: bool = False) -> None:
-    """Run a node until SIGTERM or SIGINT. What is being enlarged then goes back to the queue.
+    """Run a node until SIGTERM or SIGINT; a series that is then being enlarged goes back to the queue.
 
     Args:
-        config: What it is told.
-        retry_failed: Have failed jobs done again first.
+        config: The configuration of the node.
+        retry_failed: Whether to put failed jobs back into the queue first.
 
     Raises:
-        MedsrError: Something that it is told cannot be done.
+        MedsrError: If the configuration cannot be carried out.
     """
     stop = threading.Event()
     with _private(), opened(config.queue) as spool, _signals(), _temporary_files(spool):
@@ -52,6 +52,7 @@ def serve(config: NodeConfig, retry_failed: bool = False) -> None:
 
 
 def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
+    """Run the parts of the node, until a signal interrupts the loop."""
     worker, intake, sender = Worker(spool, config), Intake(spool, config), Sender(spool, config, stop)
     receiver = Receiver(config, intake)
     sender.start()
@@ -80,13 +81,13 @@ def _run(spool: Spool, config: NodeConfig, stop: threading.Event) -> None:
 
 @contextmanager
 def _private() -> Iterator[None]:
-    """Write files for the node's own eyes, and log nothing that a header says."""
+    """Create files that only the owner can read, and log nothing that a header holds."""
     levels = {"medsr": logging.INFO, "medsr.outputs": logging.CRITICAL, "pydicom": logging.CRITICAL}
     before = {name: logging.getLogger(name).level for name in levels}
     mask = os.umask(0o077)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the worker tells what is fit to be told
+            warnings.simplefilter("ignore")  # the worker logs warnings, without what identifies a patient
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
             yield
@@ -98,7 +99,7 @@ def _private() -> Iterator[None]:
 
 @contextmanager
 def _temporary_files(spool: Spool) -> Iterator[None]:
-    """Keep all temporary files in the queue, where the next start removes them; a decoder's hold pixels."""
+    """Keep all temporary files, which may hold pixels, in the queue, where the next start removes them."""
     before, tempfile.tempdir = tempfile.tempdir, str(spool.incoming)
     try:
         yield
@@ -108,10 +109,10 @@ def _temporary_files(spool: Spool) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Have the first signal end the block by `_Stopping`; later ones change nothing.
+    """End the block by `_Stopping` at the first signal, and ignore later ones.
 
-    The handler touches no event and no lock: it runs in the main thread between any two instructions, which may be
-    those that hold the lock of that event, and would then wait for itself for ever.
+    The handler uses no event and no lock. It runs in the main thread between any two instructions; if these hold the
+    lock of that event, the handler would wait for ever.
     """
     came: list[int] = []
 

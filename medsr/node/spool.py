@@ -1,14 +1,14 @@
-"""The queue on disk: a job is a folder, and its state is the folder that it lies in.
+"""The queue on disk: a job is a folder, and the folder that it lies in is its state.
 
     incoming/  files that are being written
-    receiving/ series of which images may still come
+    receiving/ series of which more images may come
     waiting/   complete series
-    working/   the one that is being enlarged
-    sending/   derived series on their way
-    done/      what was done, as facts in a JSON file
-    failed/    what was not, with a reason
+    working/   the series that is being enlarged
+    sending/   derived series that are being sent
+    done/      finished jobs, as facts in a JSON file
+    failed/    failed jobs, with a reason
 
-A job goes from one state to the next by one rename, so that it is in exactly one of them whenever the process dies.
+A job goes from one state to the next by one rename, so it is in exactly one state whenever the process dies.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from medsr.files.leftovers import hidden_name, remove_all_hidden
 
 STATES = ("receiving", "waiting", "working", "sending", "done", "failed")
 ACTIVE = STATES[:4]
-IMAGES = "images"  # folder of a job with what was received
-DERIVED = "derived"  # folder of a job with what was made of it
+IMAGES = "images"  # a job's folder of received images
+DERIVED = "derived"  # a job's folder of derived series
 SERIES, WORK, UNFINISHED, DONE, FAILED = ("series.json", "work.json", "unfinished.json", "done.json", "failed.json")
 _DAY = 86400.0
 
@@ -42,13 +42,13 @@ logger = logging.getLogger(__name__)
 
 
 class Spool:
-    """The folders of the queue; safe for several threads of the one process that may use it.
+    """The folders of the queue, which several threads of one process may use.
 
     Args:
-        root: The folder of the queue, created if absent. Only its owner may read it.
+        root: The folder of the queue, which is created if it is absent. Only its owner may read it.
 
     Raises:
-        OutputError: If it cannot be used, or another node uses it.
+        OutputError: If the folder cannot be used, or another node uses it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -70,11 +70,11 @@ class Spool:
 
     @property
     def incoming(self) -> Path:
-        """Folder of files that are being written."""
+        """The folder of files that are being written."""
         return self.root / "incoming"
 
     def close(self) -> None:
-        """Let others use the queue."""
+        """Release the queue, so that another node can use it."""
         self._own.release()
 
     def jobs(self, state: str) -> list[Path]:
@@ -82,17 +82,17 @@ class Spool:
         return sorted(path for path in (self.root / state).iterdir() if path.is_dir())
 
     def recover(self) -> None:
-        """Put everything in order after a process that ended in the midst of its work."""
+        """Put the queue in order after a process that ended in the middle of its work."""
         with self.lock:
             for left in self.incoming.iterdir():
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             for state in STATES:
                 remove_all_hidden(self.root / state)
             for job in self.jobs("receiving"):
-                if not (job / SERIES).is_file():  # died before its first image was acknowledged
+                if not (job / SERIES).is_file():  # the node died before it acknowledged the first image
                     shutil.rmtree(job)
             for job in [job for state in ACTIVE for job in self.jobs(state)]:
-                for name, state in ((DONE, "done"), (FAILED, "failed")):  # died between its facts and its rename
+                for name, state in ((DONE, "done"), (FAILED, "failed")):  # the node died before the rename
                     if (job / name).is_file() and job.is_dir():
                         self.move(job, state)
             for job in self.jobs("working"):
@@ -104,7 +104,7 @@ class Spool:
             self.count()
 
     def retry_failed(self) -> int:
-        """Have failed jobs done again but for those that lack images; returns how many."""
+        """Put failed jobs back into the queue, except those that lack images; return how many."""
         with self.lock:
             jobs = [job for job in self.jobs("failed") if not (job / UNFINISHED).exists()]
             for job in jobs:
@@ -114,7 +114,7 @@ class Spool:
             return len(jobs)
 
     def move(self, job: Path, state: str) -> Path:
-        """Give a job another state; returns its new folder."""
+        """Move a job to another state, and return its new folder."""
         with self.lock:
             target = self.root / state / job.name
             durable.move(job, target)
@@ -122,12 +122,18 @@ class Spool:
             return target
 
     def put_back(self, job: Path) -> Path:
-        """Return a job that was being worked at to those that wait."""
+        """Move a job that was being enlarged back to those that wait, and return its new folder."""
         shutil.rmtree(job / DERIVED, ignore_errors=True)
         return self.move(job, "waiting")
 
     def done(self, job: Path, facts: dict[str, Any], keep: bool = False) -> None:
-        """Have a job done; its images are deleted unless they are to be kept."""
+        """Record a job as done, and delete its images unless they are to be kept.
+
+        Args:
+            job: The folder of the job.
+            facts: The facts to record.
+            keep: Whether to keep the images.
+        """
         with self.lock:
             write_json_atomic(job / DONE, {**facts, "finished": time.time()}, on_disk=True)
             job = self.move(job, "done")
@@ -135,13 +141,18 @@ class Spool:
                 self._strip(job)
 
     def fail(self, job: Path, reason: str) -> None:
-        """Set a job apart, with a reason of one line that names no patient."""
+        """Move a job to the failed ones.
+
+        Args:
+            job: The folder of the job.
+            reason: The reason in one line, which must not identify a patient.
+        """
         logger.error("job %s failed: %s", job.name, reason)
         write_json_atomic(job / FAILED, {"reason": reason, "finished": time.time()}, on_disk=True)
         shutil.rmtree(self.move(job, "failed") / DERIVED, ignore_errors=True)
 
     def discard(self, job: Path) -> None:
-        """Delete a job, at once."""
+        """Delete a job; one rename takes it out of the queue."""
         with self.lock:
             left = self.incoming / hidden_name()
             durable.move(job, left)
@@ -149,7 +160,13 @@ class Spool:
             self.count()
 
     def expire(self, keep_done_days: float, remember_days: float, keep_failed_days: float) -> None:
-        """Delete what is older than is wanted."""
+        """Delete what is older than its limit.
+
+        Args:
+            keep_done_days: How long the images of finished jobs are kept.
+            remember_days: How long the facts of finished jobs are kept.
+            keep_failed_days: How long failed jobs are kept.
+        """
         with self.lock:
             for job in self.jobs("done"):
                 age = _age(job / DONE)
@@ -163,13 +180,13 @@ class Spool:
             self.count()
 
     def _strip(self, job: Path) -> None:
-        """Delete what a job was about, and keep the facts."""
+        """Delete the images of a job, and keep its facts."""
         for name in (IMAGES, DERIVED):
             shutil.rmtree(job / name, ignore_errors=True)
         self.count()
 
     def count(self) -> None:
-        """Count what is there: bytes in all states, series and images of those that are not done."""
+        """Count the bytes in all states, and the series and images of the jobs that are not done."""
         with self.lock:
             self.bytes = sum(_size(path) for path in self.root.rglob("*"))
             active = [job for state in ACTIVE for job in self.jobs(state)]
@@ -179,7 +196,7 @@ class Spool:
 
 @contextmanager
 def opened(root: Path) -> Iterator[Spool]:
-    """Open the queue, put in order, for the length of a block."""
+    """Open the queue and put it in order, and close it at the end of the block."""
     spool = Spool(root)
     try:
         spool.recover()
@@ -189,13 +206,13 @@ def opened(root: Path) -> Iterator[Spool]:
 
 
 def images(job: Path) -> list[Path]:
-    """Return the files of the images that were received."""
+    """Return the files of a job's received images."""
     folder = job / IMAGES
     return sorted(folder.glob("*.dcm")) if folder.is_dir() else []
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """Return the facts in a JSON file of a job; none if there is no such file."""
+    """Return the facts in a JSON file of a job, or an empty dict if the file cannot be read."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -210,5 +227,5 @@ def _size(path: Path) -> int:
 
 
 def _age(facts: Path) -> float:
-    """Seconds since a job was done or failed."""
+    """Return the time since a job was done or failed, in seconds."""
     return time.time() - float(read_facts(facts).get("finished", 0.0))

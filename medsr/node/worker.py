@@ -1,4 +1,4 @@
-"""From waiting series to derived ones: what is done, what is not done twice, and what is given up."""
+"""Make derived series of the waiting ones, none of them twice, and give up those that keep failing."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from medsr.node.spool import DERIVED, DONE, IMAGES, SERIES, WORK, Spool, images,
 from medsr.upscaling import Upscaler
 from medsr.version import __version__
 
-_RESULT = "series"  # name of the derived series' folder
+_RESULT = "series"  # the name of the derived series' folder
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Enlarges the series that wait, by the same function as `medsr upscale --format dicom`.
+    """The part of the node that enlarges waiting series, by the same function as `medsr upscale --format dicom`.
 
     Args:
         spool: The queue.
-        config: The bundle, scale or spacing.
+        config: The bundle, and the scale or spacing.
 
     Raises:
-        MedsrError: An unknown bundle, unusable weights, an impossible scale.
+        MedsrError: If the bundle is unknown, its weights are unusable, or the scale is impossible.
     """
 
     def __init__(self, spool: Spool, config: NodeConfig) -> None:
@@ -67,25 +67,25 @@ class Worker:
         }
 
     def step(self) -> bool:
-        """Work at the oldest series that waits; returns whether there was one that may be begun."""
+        """Work on the oldest waiting series, and return whether there was one that could be started."""
         spool = self._spool
         with spool.lock:
             waiting = spool.jobs("waiting")
             full = spool.bytes >= self._config.limits.queue_bytes and spool.jobs("sending")
-            if not waiting or full:  # while the destination is away results do not pile up without end
+            if not waiting or full:  # results must not pile up without end while the destination is away
                 return False
             job = spool.move(waiting[0], "working")
         try:
             self._work(job)
-        except Exception as error:  # of the queue itself, a full disk say: tried again at the next turn
-            logger.error("job %s: %s", job.name, _place(error))
+        except Exception as error:  # a fault of the queue itself, such as a full disk
+            logger.error("job %s could not be worked on (%s); it will be tried again", job.name, _place(error))
             if job.is_dir():
                 spool.put_back(job)
-            time.sleep(self._config.retry_seconds)  # in the main thread, which a signal ends at once
+            time.sleep(self._config.retry_seconds)  # runs in the main thread, where a signal interrupts it
         return True
 
     def give_back(self) -> None:
-        """Return what was being worked at when the node is stopped, which is not the job's fault."""
+        """Put the job of a node that is being stopped back into the queue, without counting the attempt."""
         for job in self._spool.jobs("working"):
             work = read_facts(job / WORK)
             if work:
@@ -93,10 +93,12 @@ class Worker:
             self._spool.put_back(job)
 
     def _work(self, job: Path) -> None:
+        """Enlarge the series of a job, or settle the job without that."""
         spool, work = self._spool, read_facts(job / WORK)
         begun = int(work.get("begun", 0))
         if begun >= self._config.attempts:
-            spool.fail(job, f"begun {begun} times without an end: {work.get('trouble', 'the node died each time')}")
+            trouble = work.get("trouble", "the node died each time")
+            spool.fail(job, f"started {begun} times and never finished: {trouble}")
             return
         work = {**work, "begun": begun + 1}
         write_json_atomic(job / WORK, work, on_disk=True)  # counted before anything can go wrong
@@ -114,7 +116,7 @@ class Worker:
             self._hand_on(job, work, derived)
 
     def _facts(self, job: Path) -> dict[str, Any]:
-        """What tells one job from another: its series, images, their content, and what is to be done to them."""
+        """Return what tells one job from another: its series, its images, their content and the request."""
         files = images(job)
         digest = hashlib.sha256()
         for file in files:
@@ -127,23 +129,23 @@ class Worker:
         }
 
     def _is_settled(self, job: Path, facts: Mapping[str, Any]) -> bool:
-        """Settle a job for which there is nothing to compute; returns whether it is one."""
+        """Settle a job for which there is nothing to compute, and return whether it is one."""
         spool, before = self._spool, self._earlier(facts["series"])
         if any(done["digest"] == facts["digest"] and done["request"] == self._request for done in before):
             logger.info("job %s: series %s was done before and is not done again", job.name, facts["series"])
             spool.discard(job)
             return True
         if any(set(done["instances"]) - set(facts["instances"]) for done in before):
-            spool.fail(job, "some images of a series came after the others were taken: send the whole series again")
+            spool.fail(job, "expected all images of a series that came before, got a part; send the whole series again")
             return True
         reason = _not_for_us(images(job))
         if reason:
-            logger.info("job %s: series %s is left alone: %s", job.name, facts["series"], reason)
+            logger.info("job %s: series %s is not enlarged: %s", job.name, facts["series"], reason)
             spool.done(job, {**facts, "skipped": reason}, keep=self._config.keep_done_days > 0)
         return bool(reason)
 
     def _earlier(self, series: str) -> list[dict[str, Any]]:
-        """Return the facts of what was done, or is being sent, of a series."""
+        """Return the facts of a series' jobs that are done or being sent."""
         spool = self._spool
         with spool.lock:
             found = [read_facts(job / DONE) for job in spool.jobs("done")]
@@ -151,7 +153,13 @@ class Worker:
         return [facts for facts in found if facts.get("series") == series and "digest" in facts]
 
     def _hand_on(self, job: Path, work: dict[str, Any], folder: Path) -> None:
-        """Have the result on the disk, and sent."""
+        """Write the result through to the disk, and queue it to be sent.
+
+        Args:
+            job: The folder of the job.
+            work: The facts of the job.
+            folder: The folder of the derived series.
+        """
         record = read_facts(job / DERIVED / f"{_RESULT}.json")
         for warning in record.get("warnings", ()):
             logger.warning("job %s: %s", job.name, without_private(str(warning), images(job)))
@@ -162,20 +170,20 @@ class Worker:
         logger.info("job %s: derived series %s, %d images", job.name, uid, record["dicom"]["images"])
 
     def _give_up_or_back(self, job: Path, work: dict[str, Any], error: Exception) -> None:
-        """Fail what will always fail; begin again later what may not, a full disk or memory say."""
+        """Fail a job that would always fail; put back one that may succeed later, such as after a full disk."""
         mistake = user_error(error)
         if isinstance(mistake, MedsrError) and not isinstance(mistake, OutputError):
             self._spool.fail(job, without_private(str(mistake), images(job)))
             return
         trouble = without_private(str(mistake), images(job)) if mistake else _place(error)
-        logger.error("job %s: %s; it is begun again later", job.name, trouble)
+        logger.error("job %s: %s; it will be tried again", job.name, trouble)
         write_json_atomic(job / WORK, {**work, "trouble": trouble}, on_disk=True)
         self._spool.put_back(job)
         time.sleep(self._config.retry_seconds * 2 ** (work["begun"] - 1))
 
 
 def _not_for_us(files: list[Path]) -> str:
-    """Why there is nothing to do for a series; empty if there is."""
+    """Return why a series is not to be enlarged, or an empty text if it is."""
     localizers = 0
     for file in files:
         try:
@@ -185,13 +193,13 @@ def _not_for_us(files: list[Path]) -> str:
             if is_made_here(header):
                 return "medsr made it"
             localizers += "LOCALIZER" in (header.get("ImageType") or ())
-        except Exception:  # a damaged header: reading the series says so in its own words
+        except Exception:  # a damaged header, which the reader of the series reports
             return ""
     return "localizers" if files and localizers == len(files) else ""
 
 
 def _place(error: Exception) -> str:
-    """Where a defect shows, without its message, which may repeat anything."""
+    """Return the class and the place of an error without its message, which may name a patient."""
     trace, place = error.__traceback__, ""
     while trace is not None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

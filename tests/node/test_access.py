@@ -86,7 +86,7 @@ def test_limits_of_an_association(kit: Any, node: Any, series: Series) -> None:
     node.settings["limits"] = {"association_bytes": 3000, "associations": 2}
     node.start()
     assert 1 <= len(kit.send(node, files)) < 4, "cut off"
-    node.wait(lambda: "sent more than is allowed" in node.text() and "out of turn" in node.text(), "it is logged")
+    node.wait(lambda: "sent more than is allowed" in node.text() and "aborted or lost" in node.text(), "it is logged")
     open_ones = [kit.associate(node) for _ in range(2)]
     assert all(one.is_established for one in open_ones)
     assert kit.associate(node).is_rejected

@@ -49,7 +49,7 @@ def test_yaml_and_options(tmp_path: Path) -> None:
         ({"destination": "PACS"}, "expected AE_TITLE@HOST:PORT, got 'PACS'"),
         ({"destination": {"ae_title": "PACS", "port": 104}}, "destination: host is missing"),
         ({"destination": {"ae_title": "PACS", "host": "x", "port": "104"}}, "port: expected a whole number, got '104'"),
-        ({"callers": []}, "nobody may send"),
+        ({"callers": []}, "expected AE titles that may send, got none; name them"),
         ({"callers": "MR1"}, "callers: expected a list of AE titles"),
         ({"callers": ["SEVENTEEN LETTERS"]}, "expected an AE title of 1 to 16"),
         ({"ae_title": "A\\B"}, "expected an AE title"),
@@ -57,11 +57,11 @@ def test_yaml_and_options(tmp_path: Path) -> None:
         ({"scale": None}, "either scale or spacing, got none"),
         ({"spacing": 1}, "either scale or spacing, got both"),
         ({"scale": [2, -1, 2]}, "scale: expected numbers above 0"),
-        ({"quiet_seconds": -1}, "quiet_seconds: expected a number above 0"),
+        ({"quiet_seconds": -1}, "quiet_seconds: expected a finite number of at least 0, got -1"),
         ({"attempts": 2.5}, "attempts: expected a whole number, got 2.5"),
-        ({"limits": {"queue_bytes": 0}}, "queue_bytes: expected a number above 0"),
-        ({"limits": {"bytes": 1}}, "there is no entry 'bytes'; there are queue_bytes"),
-        ({"colour": "red"}, "there is no entry 'colour'; there are queue, destination, callers"),
+        ({"limits": {"queue_bytes": 0}}, "queue_bytes: expected a finite number above 0, got 0"),
+        ({"limits": {"bytes": 1}}, "there is no entry 'bytes'; use one of queue_bytes"),
+        ({"colour": "red"}, "there is no entry 'colour'; use one of queue, destination, callers"),
         ({"calers": ["MR1"]}, "did you mean callers?"),
         ({"scale": 0}, "scale: expected numbers above 0"),
         ({"scale": 0.5}, "at least 1 on every axis"),
@@ -102,7 +102,9 @@ def test_a_port_in_use(medsr_command: Callable[..., Any], tmp_path: Path, tiny_b
         words = ["--queue", tmp_path / "q", "--destination", "PACS@localhost:104", "--allow-any-caller", "--scale", 2]
         done = medsr_command("dicom-node", *words, "--bundle", tiny_bundle, "--port", port, "--device", "cpu")
     assert done.status == 2
-    assert f"127.0.0.1:{port} cannot be listened on" in done.err.splitlines()[-1]
+    line = done.err.splitlines()[-1]
+    assert f"cannot listen on 127.0.0.1:{port}: " in line
+    assert line.endswith("; choose another host or port")
 
 
 def test_help_is_light() -> None:

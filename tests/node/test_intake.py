@@ -169,7 +169,8 @@ def test_refused_images_that_never_come(tmp_path: Path) -> None:
         bench.take(1, 5)
     bench.intake.close("a", in_order=True)
     assert bench.pass_time(101) == []
-    assert bench.failed() == ["1 image(s) were refused for want of room and not sent again"]
+    words = "1 image(s) were refused for lack of room and not sent again; send the whole series again"
+    assert bench.failed() == [words]
     assert bench.spool.retry_failed() == 0, "a series that lacks images is no series, on request neither"
 
 

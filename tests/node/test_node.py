@@ -223,7 +223,7 @@ def test_poison_does_not_loop(kit: Any, node: Any, archive: Any, series: Series,
     (job / "work.json").write_text(json.dumps({"begun": 3}))
     node.start()
     node.wait(lambda: node.jobs("failed"), "it is given up")
-    assert "begun 3 times without an end: the node died each time" in reasons(node)[0]
+    assert "started 3 times and never finished: the node died each time" in reasons(node)[0]
     kit.send(node, series(2))
     node.idle(2)
     assert len(archive.series()) == 1, "others go on"

@@ -43,7 +43,7 @@ def test_one_unwanted_image_is_enough(kit: Any, node: Any, archive: Any, series:
     assert refused["count"] == 3, "attempts"
     (failed,) = node.jobs("failed")
     reason = json.loads((failed / "failed.json").read_text())["reason"]
-    assert "does not take an image (status 0xA900)" in reason
+    assert "refused an image (status 0xA900); see its log" in reason
     assert "medsr: ERROR" in node.text()
 
 

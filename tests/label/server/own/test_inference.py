@@ -168,7 +168,7 @@ def test_derived_dicom_series(
         assert got.SOPInstanceUID == made.SOPInstanceUID
     refused(server.infer(ANY_SCALE, "packed", result_extension="dicom"), 400, "expected a DICOM input")
     answer = server.infer(ANY_SCALE, "series", result_extension="dicom", save_label=True)
-    refused(answer, 400, "not kept in the datastore")
+    refused(answer, 400, "derived series are not kept in the datastore; omit save_label or result_extension")
 
 
 def test_batch_tells_which_image_failed(
