@@ -1,6 +1,6 @@
-"""Bundles: which there are, what their settings are, and the parts that their configs name.
+"""Bundles: the installed ones, their settings, and the parts that their configs name.
 
-What loads torch is imported on first use, so that the names of bundles cost no import of it.
+Modules that load torch are imported on first use, so that listing bundles does not import it.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
-"""The beginning of every run of a bundle by MONAI: what the user overrode is checked before anything is built.
+"""The beginning of every run of a bundle by MONAI: the user's overrides are checked before anything is built.
 
-MONAI merges overrides into the config before any code of a bundle runs: a misspelt name adds an entry that nobody
-reads, and `--ensemble false` sets the text 'false', which is true.
+MONAI merges overrides into the config before any code of a bundle runs. Without a check a misspelt name would add an
+entry that nobody reads, and `--ensemble false` would set the text 'false', which counts as true.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _MAIN = ("inference.json", "evaluate.json", "train.json")  # the other files of 
 
 
 def begin(seed: int = 0) -> None:
-    """Begin a run: for the first line of a config's `initialize`.
+    """Begin a run of a bundle; a config calls this in the first line of its `initialize`.
 
-    The user's mistakes end the program in one line from now on. Entries that were overridden are checked, and put in
-    place as the values that they stand for; random generators are seeded; freed memory is kept.
+    From now on the user's mistakes end the program in one line. The overridden entries are checked and replaced by the
+    values that their texts stand for, random generators are seeded, and freed memory is kept for reuse.
 
     Args:
         seed: The seed of Python, NumPy and torch.
 
     Raises:
-        MedsrError: If there is an entry that the config files do not have, or a value that makes no sense.
+        MedsrError: If an entry does not exist in the config files, or a value is impossible.
     """
     report_user_errors()
     run = _find_run()
@@ -52,10 +52,10 @@ class _Run(NamedTuple):
 
 
 def _find_run() -> _Run | None:
-    """Return the run whose expression called us, None if none did.
+    """Return the run whose expression called this module, or None.
 
-    MONAI gives an expression no handle to the config that it stands in, and keeps no list of the files which that was
-    read from. So they are looked for where they are: in the local variables of the calling functions.
+    MONAI gives an expression no access to its config, and keeps no list of the files that the config was read from.
+    So both are taken from the local variables of the calling functions.
     """
     parser: ConfigParser | None = None
     folder: Path | None = None
@@ -67,29 +67,29 @@ def _find_run() -> _Run | None:
             parser = here["self"]
         elif isinstance(here.get("self"), ConfigWorkflow):
             folder = Path(here["self"].config_root_path)
-        elif frame.f_code.co_name == "create_workflow" and parser is not None:  # of the command line too
+        elif frame.f_code.co_name == "create_workflow" and parser is not None:  # the command line calls it too
             return _Run(parser, _named_files(here.get("config_file")), here["_args"].get("tracking"))
     return None if parser is None or folder is None else _Run(parser, _files_of(folder))
 
 
 def _named_files(given: Any) -> list[Path]:
     if isinstance(given, str) and not Path(given).is_file():
-        given = given.split(",")  # as MONAI does
+        given = given.split(",")  # MONAI accepts several files separated by commas
     return [Path(file) for file in ensure_tuple(given or ())]
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """Return every config of a bundle, for a workflow that does not tell which of them it was made of."""
+    """Return all configs of a bundle, for a workflow that does not tell which of them it was built from."""
     others = [path.name for path in sorted(folder.glob("*.json")) if path.name not in (*_MAIN, "metadata.json")]
     return [folder / name for name in (*_MAIN, *others) if (folder / name).is_file()]
 
 
 def _check_overrides(run: _Run) -> None:
-    """Check what differs from the config files, and replace texts by the values that they stand for."""
+    """Check the entries that differ from the config files, and replace texts by the values that they stand for."""
     parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in run.files]))
-    parser.resolve_macro_and_relative_ids()  # as in the running one
+    parser.resolve_macro_and_relative_ids()  # as MONAI has done with the config of the run
     written: dict[str, Any] = parser.get()
-    added = {ConfigParser.meta_key, "save_execute_config", *_tracked(run.tracking or "mlflow")}  # by MONAI itself
+    added = {ConfigParser.meta_key, "save_execute_config", *_tracked(run.tracking or "mlflow")}  # added by MONAI
     given = {key: value for key, value in _differences(written, run.parser.config) if key not in added}
     owner = " with ".join(path.name for path in run.files[:2])
     values = checked(given, written, owner, expressions=True)
@@ -100,13 +100,20 @@ def _check_overrides(run: _Run) -> None:
 
 
 def _tracked(tracking: Any) -> list[str]:
-    """Entries that MONAI's tracking of experiments adds, by the name, file or dictionary of its settings."""
+    """Return the names of the entries that MONAI's experiment tracking adds.
+
+    Args:
+        tracking: The tracking settings, as the name of a default, a file or a dictionary.
+    """
     settings: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) if isinstance(tracking, str) else None
     return list((settings or ConfigParser.load_config_files(tracking))["configs"])
 
 
 def _differences(written: Any, running: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Entries by id, as small as may be, of one config that another has not, or has otherwise."""
+    """Yield the entries of the running config that the written one lacks or has with another value.
+
+    Each is the id and the value of the smallest part that differs.
+    """
     for key in running if isinstance(running, dict) else range(len(running)):
         id_, value = f"{place}{SEPARATOR}{key}" if place else str(key), running[key]
         known = not isinstance(written, dict) or key in written
@@ -118,7 +125,7 @@ def _differences(written: Any, running: Any, place: str = "") -> Iterator[tuple[
 
 
 def _are_alike(before: Any, value: Any) -> bool:
-    """Return whether to look into both: dictionaries of one class of component, or lists of one length."""
+    """Return whether to compare part by part: dictionaries of the same component class, or lists of one length."""
     if isinstance(before, dict) and isinstance(value, dict):
         return before.get("_target_") == value.get("_target_")
     return isinstance(before, list) and isinstance(value, list) and len(before) == len(value)

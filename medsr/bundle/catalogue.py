@@ -1,4 +1,4 @@
-"""Which bundles are installed, where they are, and what they say about themselves."""
+"""The installed bundles: where they are, and what their metadata says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from medsr.errors import InputError
 
-DEFAULT_BUNDLE = "recnn3d"  # of every door that is told none
+DEFAULT_BUNDLE = "recnn3d"  # used by every interface unless the user names another bundle
 SEARCH_VARIABLE = "MEDSR_BUNDLES"  # further folders with bundles, separated as in PATH
 
 
@@ -35,11 +35,14 @@ class Bundle:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         if not (self.root / "configs" / "inference.json").is_file():
-            raise InputError(f"{self.root} is not a bundle: it has no configs/inference.json")
+            raise InputError(
+                f"{self.root} is not a bundle: it has no configs/inference.json; name another folder, or a bundle that "
+                "`medsr bundles` lists"
+            )
 
     @property
     def name(self) -> str:
-        """The name of the folder, by which MONAI knows the bundle too."""
+        """The name of the bundle's folder, which is also its name in MONAI."""
         return self.root.resolve().name
 
     @property
@@ -59,12 +62,12 @@ class Bundle:
 
     @property
     def enlarges(self) -> bool:
-        """Whether the bundle super-resolves; the others (segmentation networks) serve losses and evaluations."""
+        """Whether the bundle super-resolves; other bundles (segmentation networks) serve losses and evaluations."""
         inferer = self.inference.get("inferer", {})
         return isinstance(inferer, dict) and str(inferer.get("_target_", "")).endswith("SuperResolutionInferer")
 
     def summary(self) -> dict[str, Any]:
-        """Return what a user chooses a bundle by."""
+        """Return the facts by which a user chooses a bundle."""
         trained_on = self.metadata.get("trained_on", {})
         return {
             "name": self.name,
@@ -84,7 +87,7 @@ class Bundle:
         try:
             return dict(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
+            raise InputError(f"{path} cannot be read: {error}; correct the file, or install the bundle again") from None
 
 
 def list_bundles() -> Iterator[Bundle]:
@@ -101,7 +104,7 @@ def find_bundle(name: str | os.PathLike[str]) -> Bundle:
     """Return a bundle by its name or its folder.
 
     Raises:
-        InputError: If there is no such bundle; the message names those that are installed.
+        InputError: If there is no such bundle; the message names the installed ones.
 
     Examples:
         >>> from medsr.bundle import find_bundle
@@ -115,4 +118,6 @@ def find_bundle(name: str | os.PathLike[str]) -> Bundle:
         return installed[str(name)]
     if os.sep in str(name) or path.is_dir():
         return Bundle(path)
-    raise InputError(f"no bundle is called {str(name)!r}; installed: {', '.join(installed) or 'none'}")
+    raise InputError(
+        f"no bundle is called {str(name)!r}; installed: {', '.join(installed) or 'none'}; name one of these or a folder"
+    )

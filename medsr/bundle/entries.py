@@ -1,4 +1,4 @@
-"""Which entries a bundle's config has, also inside its components: an unknown name is a mistake, and is told."""
+"""Checks that the entries given by a user exist in a bundle's config, also inside its components."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from medsr.errors import InputError
 from medsr.networks import NETWORKS, PRESETS, create, whole_scale
 
 SEPARATOR = "::"
-_LANGUAGE = ("$", "@", "%")  # with which MONAI's expressions, references and macros begin
+_LANGUAGE = ("$", "@", "%")  # the first characters of MONAI's expressions, references and macros
 _OF_COMPONENTS = ("_target_", "_disabled_", "_requires_", "_desc_", "_mode_")
-_ANYTHING = "$"  # a default that tells nothing of the kind
-_MISSPELT = 0.85  # how alike a name is, from 0 to 1, to be taken for a slip where any name may be right
+_ANYTHING = "$"  # stands for a default that says nothing about the kind of the value
+_MISSPELT = 0.85  # the similarity (0 to 1) from which a name counts as misspelt where any name is allowed
 
 
 def checked(
     given: Mapping[str, Any], config: Mapping[str, Any], owner: str, *, expressions: bool = False
 ) -> dict[str, Any]:
-    """Return entries of a config with the values that they stand for; see `medsr.bundle.settings`.
+    """Return the user's entries with their texts replaced by values; see `medsr.bundle.settings`.
 
     Args:
         given: The values by id, such as "scale" or "inferer::tile_size" (or with #, MONAI's older separator).
-        config: The config, whose entries may be replaced.
-        owner: What the config is called in messages.
+        config: The config whose entries are overridden.
+        owner: The name of the config in messages.
         expressions: Whether a text may be an expression, a reference or a macro of MONAI, which stays as it is.
 
     Raises:
@@ -50,13 +50,13 @@ def checked(
 
 
 def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any], owner: str) -> Any:
-    """What the config says at a place, references followed; `_ANYTHING` where every entry is as good as another.
+    """Return the value at a place of the config, with references followed; `_ANYTHING` where any entry is allowed.
 
     Raises:
         InputError: If there is no such entry.
     """
     node: Any = config
-    inside = False  # of a component: dictionaries there are data
+    inside = False  # whether the place is inside a component, where dictionaries are data
     for depth, part in enumerate(path):
         node = _followed(node, config)
         if isinstance(node, list) and part.isdigit() and int(part) < len(node):
@@ -70,7 +70,7 @@ def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any
         elif part in _OF_COMPONENTS:
             return _ANYTHING
         elif "_target_" in node:
-            place = SEPARATOR.join(path[:depth])  # where another class or network may be named at the same time
+            place = SEPARATOR.join(path[:depth])  # the user may name another class or network there at the same time
             target, name = (given.get(f"{place}::{key}", node.get(key)) for key in ("_target_", "name"))
             parameters, takes_more = _parameters(str(target), str(name))
             if part not in parameters:
@@ -86,13 +86,13 @@ def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any
 
 
 def _is_section(node: Mapping[str, Any]) -> bool:
-    """Return whether a dictionary holds parts of a workflow (`train`, `validate`), so is no data."""
+    """Return whether a dictionary is not data but holds parts of a workflow (such as `train` and `validate`)."""
     return any(isinstance(value, Mapping) and "_target_" in value for value in node.values())
 
 
 def _followed(node: Any, config: Mapping[str, Any]) -> Any:
-    """What a plain reference ("@train::dataset") refers to; expressions stay."""
-    for _ in range(10):  # longer than any chain that is no circle
+    """Return the value that a plain reference ("@train::dataset") refers to; expressions stay as they are."""
+    for _ in range(10):  # longer than any chain of references, unless it is circular
         if not (isinstance(node, str) and node.startswith("@")):
             return node
         target: Any = config
@@ -104,10 +104,10 @@ def _followed(node: Any, config: Mapping[str, Any]) -> Any:
 
 @cache
 def _parameters(target: str, name: str) -> tuple[dict[str, Any], bool]:
-    """Arguments of a component with their defaults, and whether it takes others too.
+    """Return the arguments of a component with their defaults, and whether it accepts others too.
 
     Args:
-        target: Dotted path, or name of a class of MONAI.
+        target: The dotted path of a class or function, or the name of a class of MONAI.
         name: The name of a network, for a component that makes networks by name.
     """
     if target.startswith(_LANGUAGE):
@@ -123,7 +123,7 @@ def _parameters(target: str, name: str) -> tuple[dict[str, Any], bool]:
 
 
 def _signature(function: Any) -> tuple[dict[str, Any], bool]:
-    # Those of engines and loaders hand arguments that they do not name to the class above.
+    # Engines and data loaders pass arguments that they do not name on to their base class.
     chain = inspect.isclass(function) and issubclass(function, Engine | DataLoader)
     found: dict[str, Any] = {}
     for part in [c.__init__ for c in function.__mro__ if "__init__" in vars(c)] if chain else [function]:
@@ -143,7 +143,7 @@ def _locator() -> ComponentLocator:
 
 
 def _unknown(path: list[str], depth: int, known: Iterable[str], owner: str) -> InputError:
-    """Return the error about an entry that is not there, with the nearest that is."""
+    """Return the error about an entry that does not exist, with the nearest name that does."""
     names = [name for name in known if not name.startswith("_")]
     nearest = difflib.get_close_matches(path[depth], names, n=1, cutoff=0)
     place = SEPARATOR.join(path[:depth])

@@ -14,11 +14,11 @@ from medsr.inferers import SliceInferer
 from medsr.metrics import CaseReport, FrechetReport, PooledFeatures, SegmentationReport
 from medsr.transforms import RestoreIntensityd, SetSuperResolutionGridd
 
-INTERPOLATED = "image_interpolated"  # the item's key, as the evaluation's preprocessing makes it
+INTERPOLATED = "image_interpolated"  # the key of the item that the evaluation's preprocessing makes
 
 
 class EvaluationPostprocessing(Compose):
-    """Give the SR image its grid, and all images that are compared the units of the LR image."""
+    """The transform that gives the SR image its grid, and all compared images the units of the LR image."""
 
     def __init__(self) -> None:
         grid = SetSuperResolutionGridd("pred", reference="image")
@@ -26,17 +26,17 @@ class EvaluationPostprocessing(Compose):
 
 
 class EvaluationReports:
-    """Compare SR images with HR ones and with interpolation: fidelity, and what networks make of them.
+    """The comparison of SR images with HR images and interpolation: by fidelity, segmentation and Fréchet distance.
 
     Args:
         output_dir: The folder of the tables.
         method: The name of the evaluated method.
         baseline: The name of the interpolation.
         protocol: The protocol of the fidelity metrics; see `medsr.metrics.CaseReport`.
-        plane: The plane of the slices that networks are shown.
-        segmentation_network: Judge whose Dice on HR, interpolated and SR images is compared; None for none.
-        feature_network: The feature network, whose features Fréchet distances compare; None for none.
-        feature_tap: The layer of that network.
+        plane: The plane of the slices that the networks see.
+        segmentation_network: The network whose Dice on HR, interpolated and SR images is compared; None for none.
+        feature_network: The network whose features the Fréchet distances compare; None for none.
+        feature_tap: The layer of that network whose features are compared.
         device: The device of the feature network.
     """
 

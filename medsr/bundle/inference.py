@@ -1,4 +1,4 @@
-"""The parts of inference that bundles share: their configs name them, and say only what is their own."""
+"""The parts of inference that bundles share: their configs name these parts, and add only what differs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ READER = "medsr.data.readers.VolumeReader"  # MONAI imports it by its name
 
 
 class VolumePreprocessing(Compose):
-    """Read volumes of any supported format on their own grid, as (C, X, Y, Z), to about [0, 1].
+    """The transform that reads volumes of any supported format as (C, X, Y, Z) and normalises them to about [0, 1].
 
     Args:
-        keys: The keys of the images; the first one's intensities are normalised, so that label maps stay as they are.
+        keys: The keys of the images. Only the first one is normalised, so that label maps stay as they are.
         series: The SeriesInstanceUID to read from DICOM inputs that hold several.
         method: The method of normalisation; see `medsr.transforms.NormalizeIntensityRecordedd`.
     """
@@ -39,12 +39,12 @@ class VolumePreprocessing(Compose):
 
 
 class ImageLoader(DataLoader):
-    """Load the images of a dataset one by one, or in batches where they are of one size.
+    """The loader of the images of a dataset, one by one, or in batches where they have the same size.
 
     Args:
         dataset: The dataset of items with an `image`.
-        batch_size: The images at a time; each keeps what was found out about it.
-        others: Further arguments of MONAI's data loader.
+        batch_size: The number of images in a batch; each keeps its own metadata.
+        others: The further arguments of MONAI's data loader.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int = 1, **others: Any) -> None:
@@ -52,14 +52,16 @@ class ImageLoader(DataLoader):
 
 
 class SuperResolutionPostprocessing(Compose):
-    """Give the SR image its units and its grid, and write it with its record; see `SaveImageWithRecordd`.
+    """The transform that gives the SR image its units and grid, and writes it with its record.
+
+    See `SaveImageWithRecordd`.
 
     Args:
         output_dir: The folder of the results.
         bundle_root: The folder of the bundle.
         device: The device on which the network runs, for the record.
-        weights: The file that the network was filled from.
-        saving: Further arguments of `SaveImageWithRecordd`: output_ext, output_postfix, preview, consistency, bids.
+        weights: The file of the network's weights, for the record.
+        saving: The further arguments of `SaveImageWithRecordd`: output_ext, output_postfix, preview, consistency, bids.
     """
 
     def __init__(
@@ -77,11 +79,13 @@ class SuperResolutionPostprocessing(Compose):
 
 
 class LabelMapPostprocessing(Compose):
-    """Turn the logits of a segmentation network into a label map, and write it; see `SaveLabelMapd`.
+    """The transform that turns the logits of a segmentation network into a label map and writes it.
+
+    See `SaveLabelMapd`.
 
     Args:
         output_dir: The folder of the results.
-        saving: Further arguments of `SaveLabelMapd`: output_ext, output_postfix.
+        saving: The further arguments of `SaveLabelMapd`: output_ext, output_postfix.
     """
 
     def __init__(self, output_dir: str | Path, **saving: Any) -> None:
@@ -89,21 +93,21 @@ class LabelMapPostprocessing(Compose):
 
 
 class Inference(SupervisedEvaluator):
-    """Run a network over a dataset: weights loaded strictly as the run starts, a progress bar while it lasts.
+    """An evaluator that runs a network over a dataset: it loads the weights strictly and shows a progress bar.
 
     It serves `inference.json` and `evaluate.json`. The names of the arguments are those of MONAI's evaluator, in which
     MONAI looks for the properties of a bundle.
 
     Args:
         device: The device to run on.
-        val_data_loader: Batches of the dataset.
+        val_data_loader: The batches of the dataset.
         network: The network to run.
         inferer: The inferer that runs it.
-        weights: The file to fill it from; None leaves it as it is.
+        weights: The file of the network's weights, which are loaded when the run starts; None keeps the present ones.
         postprocessing: The postprocessing of each item.
-        val_handlers: Further handlers, such as reports.
-        amp: Mixed precision of MONAI's own; ours is an option of the inferer.
-        others: Further arguments of MONAI's evaluator.
+        val_handlers: The further handlers, such as reports.
+        amp: Whether to use MONAI's mixed precision; medsr's own is an option of the inferer.
+        others: The further arguments of MONAI's evaluator.
     """
 
     def __init__(
@@ -134,7 +138,7 @@ class Inference(SupervisedEvaluator):
 
 
 def _check_sources(engine: Engine, savers: Sequence[SaveImageWithRecordd]) -> None:
-    """Refuse images whose results cannot be saved as asked when they have been read, before the network runs."""
+    """Refuse images whose results cannot be saved in the requested way, before the network runs."""
     batch: Any = engine.state.batch
     for saver in savers:
         for image in decollate_batch(batch[saver.reference]):

@@ -1,4 +1,4 @@
-"""A bundle's parts put together: its network with weights, and everything around it."""
+"""A bundle ready to run: its network with weights, and the transforms and inferer around it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from medsr.weights import load_weights
 
 
 def inference_parser(bundle: Bundle, entries: Mapping[str, Any]) -> ConfigParser:
-    """Return the parser of `inference.json` with entries replaced or added; its parts are built one by one.
+    """Return the parser of `inference.json` with entries replaced or added; it builds the parts one by one.
 
-    Texts among the entries are taken literally: a folder may be called `$x`, which in a config is an expression. The
-    config refers to them by names that no file has, and the parser is given what these stand for.
+    Texts among the entries are taken literally: a folder may be called `$x`, which is an expression in a config.
+    Therefore the config refers to such a text by a name of its own, and the parser is told what the name stands for.
     """
     parser = ConfigParser()
     parser.read_config(str(bundle.root / "configs" / "inference.json"))
@@ -43,17 +43,17 @@ def _holds_text(value: Any) -> bool:
 
 
 def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> LoadedBundle:
-    """Build the network of a bundle, its weights loaded, and everything around it.
+    """Build the network of a bundle with its weights, and the transforms and inferer around it.
 
     Args:
-        bundle: The bundle that super-resolves.
+        bundle: The bundle, which must super-resolve.
         settings: The entries of `inference.json` to replace ("scale", "device", "output_dir", ...); see
             `medsr.bundle.settings`. Texts are taken literally, not as MONAI's expressions.
 
     Raises:
-        InputError: A bundle that does not super-resolve; weights that are missing, changed since their hash was
-            recorded, unreadable, or do not fit the network; an unknown setting.
-        MedsrError: A setting that makes no sense.
+        InputError: If the bundle does not super-resolve; the weights are missing, changed since their hash was
+            recorded, unreadable, or do not fit the network; or a setting is unknown.
+        MedsrError: If the value of a setting is impossible.
     """
     entries = checked_settings(bundle, settings or {})
     parser = inference_parser(bundle, entries)
@@ -68,11 +68,11 @@ def load_bundle(bundle: Bundle, settings: Mapping[str, Any] | None = None) -> Lo
 
 
 def checked_settings(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of a bundle's inference as the values that they stand for, before anything is loaded.
+    """Check the settings of a bundle's inference, without loading anything, and return their values.
 
     Raises:
-        InputError: A bundle that does not super-resolve, or an unknown setting.
-        MedsrError: A setting that makes no sense.
+        InputError: If the bundle does not super-resolve, or a setting is unknown.
+        MedsrError: If the value of a setting is impossible.
     """
     if not bundle.enlarges:
         raise InputError(f"bundle {bundle.name} does not enlarge images; choose another, see `medsr bundles`")
@@ -80,16 +80,16 @@ def checked_settings(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def trained_network(root: str | Path | None, weights: str = "model.pt", **entries: Any) -> nn.Module | None:
-    """Return the network of a bundle with its weights, in evaluation mode: a judge for losses and metrics.
+    """Return the network of a bundle with its weights, in evaluation mode, for use in losses and metrics.
 
     Args:
-        root: A bundle's folder, or the name of an installed one; None for no network (configs have a part that is
-            switched off evaluated all the same).
-        weights: The file in the bundle's `models`, or the path of another.
+        root: The folder or name of a bundle; None for no network (MONAI evaluates a part of a config even if it is
+            switched off).
+        weights: The name of a file in the bundle's `models`, or the path of another file.
         entries: The entries of its `inference.json` to replace, such as the number of classes.
 
     Raises:
-        InputError: No such bundle, or weights that cannot be used.
+        InputError: If there is no such bundle, or the weights cannot be used.
     """
     if root is None:
         return None
@@ -101,7 +101,7 @@ def trained_network(root: str | Path | None, weights: str = "model.pt", **entrie
 
 
 class LoadedBundle:
-    """The parts of a bundle's inference, for images one by one."""
+    """The parts of a bundle's inference, ready to run on one image at a time."""
 
     def __init__(
         self, network: nn.Module, preprocessing: Compose, inferer: SuperResolutionInferer, postprocessing: Compose
@@ -112,11 +112,11 @@ class LoadedBundle:
         self.postprocessing = postprocessing
 
     def run(self, item: Mapping[str, Any], save: bool) -> dict[str, Any]:
-        """Preprocess, enlarge, postprocess one item.
+        """Preprocess, enlarge and postprocess one item, and return it with the result in `pred`.
 
         Args:
-            item: `image` is a path, or a MetaTensor (1, X, Y, Z), which is not loaded.
-            save: Run the bundle's saving transform too.
+            item: The item, whose `image` is a path, or a MetaTensor (1, X, Y, Z) that is already in memory.
+            save: Whether to run the bundle's saving transform too.
         """
         data: Any = dict(item)
         in_memory = isinstance(data["image"], torch.Tensor)

@@ -1,6 +1,6 @@
-"""What a user may set: one table and one parser for every door, from the command line to `python -m monai.bundle run`.
+"""The settings of bundles: one table and one parser for all interfaces, from `medsr` to `python -m monai.bundle run`.
 
-Nothing heavy is imported here before a value is read, so that `medsr upscale --help` can quote the table.
+Heavy modules are imported only when a value is read, so that `medsr upscale --help` can quote the table quickly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from medsr.errors import InputError, MedsrError
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _NONE = ("none", "null")
-_SHOWN = 60  # characters of a value that a message repeats
+_SHOWN = 60  # the most characters of a value that a message repeats
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Setting:
     """The kind of a value that a user may set.
 
     Attributes:
-        expected: What a value must be, in words.
-        read: Return the value of a text or a Python object; ValueError or TypeError for what is none, or MedsrError
-            where there is more to say.
-        help: What the setting does.
-        optional: Whether None, or the text "none", is a value too.
+        expected: The words that say what a value must be.
+        read: The function that returns the value of a text or a Python object. It raises ValueError or TypeError if
+            there is none, or MedsrError with a message of its own.
+        help: The words that say what the setting does.
+        optional: Whether None, or the text "none", is allowed.
     """
 
     expected: str
@@ -42,11 +42,11 @@ class Setting:
         """Return the value that a text or a Python object stands for.
 
         Args:
-            name: What the setting is called, for messages.
-            value: As a command line, a form, a file or a program gives it.
+            name: The name of the setting, for messages.
+            value: The value as a command line, a form, a file or a program gives it.
 
         Raises:
-            MedsrError: If it is no such value; one line that says what was expected and what came.
+            MedsrError: If the value is not of this kind; the message says what was expected and what came.
         """
         if self.optional and (value is None or (isinstance(value, str) and value.strip().lower() in _NONE)):
             return None
@@ -59,13 +59,13 @@ class Setting:
 
 
 def shown(value: Any) -> str:
-    """Return a user's value as a message repeats it: short, on one line."""
+    """Return a user's value as it is repeated in messages: short and on one line."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def switch(help: str = "") -> Setting:
-    """Return the kind of a switch: true or false, in the words of a shell, of YAML and of Python."""
+    """Return the kind of a switch: true or false, written as in a shell, in YAML or in Python."""
     return Setting("true or false", _read_switch, help)
 
 
@@ -94,7 +94,7 @@ def whole_per_axis(least: int, *, help: str = "", optional: bool = False) -> Set
 
 
 def text(expected: str = "text", *, help: str = "", optional: bool = False) -> Setting:
-    """Return the kind of a text; numbers count as text, for a command line may make one of a name."""
+    """Return the kind of a text; a number counts as text, because a command line may turn a name into one."""
     return Setting(expected, _read_text, help, optional)
 
 
@@ -155,7 +155,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """Return one number or a list; of a number that is not finite `medsr.geometry` knows more to say."""
+    """Return one number or a list; `medsr.geometry` refuses numbers that are not finite with a better message."""
     items = [item if isinstance(item, float) else _read_number(item) for item in _items(value)]
     return items[0] if len(items) == 1 else items
 
@@ -172,7 +172,7 @@ def _read_spacing(value: Any) -> Any:
     from medsr.geometry import scale_for_spacing
 
     numbers = _numbers(value)
-    scale_for_spacing((1e9,) * 3, numbers, (1,) * 3)  # for an image so coarse that every spacing refines it
+    scale_for_spacing((1e9,) * 3, numbers, (1,) * 3)  # of an image so coarse that every spacing refines it
     return numbers
 
 
@@ -228,9 +228,9 @@ def _read_extension(value: Any) -> str:
 
 _PER_AXIS = "one number or three positive numbers (one per array axis"
 _PATH = text("a path")
-_PLANE = Setting("axial, coronal or sagittal", _read_plane, "slices that a 2D network sees, by anatomy")
+_PLANE = Setting("axial, coronal or sagittal", _read_plane, "anatomical plane of the slices that a 2D network sees")
 
-# Settings that have one meaning in every bundle, whatever stands in its config.
+# The settings that have one meaning in every bundle, whatever its config says.
 SETTINGS: dict[str, Setting] = {
     "scale": Setting(f"{_PER_AXIS}; at least 1 to enlarge)", _read_scale, "one number, or one per array axis", True),
     "spacing": Setting(f"{_PER_AXIS})", _read_spacing, "target voxel size in mm", True),
@@ -270,7 +270,7 @@ SETTINGS: dict[str, Setting] = {
     "initial_weights": text("a path", optional=True),
 }
 
-# Numbers of training and evaluation that make no sense below a bound, wherever they stand in a config.
+# The numbers of training and evaluation that are impossible below a bound, wherever they stand in a config.
 BOUNDED: dict[str, Setting] = {
     **dict.fromkeys(
         ("max_epochs", "batch_size", "steps_per_epoch", "samples_per_epoch", "val_interval", "val_limit", "limit"),
@@ -291,10 +291,11 @@ def setting_for(path: Sequence[str], default: Any) -> Setting | None:
 
     Args:
         path: The path of the entry, level by level: ("inferer", "tile_size").
-        default: What the config says; None in it allows None.
+        default: The value in the config; if it is None, the user may give None too.
 
     Returns:
-        None for what this parser leaves to the config: dictionaries, lists, expressions, and what no default tells.
+        The kind, or None for entries that this parser leaves to the config: dictionaries, lists, expressions, and
+        entries whose default does not tell the kind.
     """
     shared = len(path) == 1 or (len(path) == 2 and path[0] == "inferer")
     found = (SETTINGS.get(path[-1]) if shared else None) or BOUNDED.get(path[-1])
@@ -308,5 +309,5 @@ def setting_for(path: Sequence[str], default: Any) -> Setting | None:
 
 
 def _read_text_or_structure(value: Any) -> Any:
-    """Return a text; or a dictionary or a list, which a name may stand for: a degradation with its arguments."""
+    """Return a text; or a dictionary or a list in place of a name, such as a degradation with its arguments."""
     return value if isinstance(value, dict | list | tuple) else _read_text(value)

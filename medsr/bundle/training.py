@@ -1,4 +1,4 @@
-"""The parts of training that bundles share: what draws batches, what trains, and what validates."""
+"""The parts of training that bundles share: the data loader, the trainers and the validation."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _EVALUATED = from_engine(["pred", "label"])
 
 
 class TrainingLoader(DataLoader):
-    """Draw the batches of an epoch by the weights of the dataset's items, from nothing but seed and epoch.
+    """The loader that draws the batches of an epoch by the weights of the dataset's items, from the seed and the epoch.
 
     Args:
         dataset: The dataset, with its items in `data`.
-        batch_size: The items of a batch.
+        batch_size: The number of items in a batch.
         seed: The seed of the draws.
-        steps: Batches of an epoch, over all processes.
-        samples: The items of an epoch, instead.
+        steps: The number of batches in an epoch, over all processes.
+        samples: The number of items in an epoch, instead of `steps`.
         scales: The scales to draw from, one for each batch, for networks of any scale; the dataset must then be a
             `ScaledDataset`.
-        num_workers: Processes that prepare items; 0 prepares them in this one.
+        num_workers: The number of processes that prepare items; 0 prepares them in the main process.
 
     Raises:
-        InputError: Neither or both of `steps` and `samples`, or nothing to draw.
+        InputError: If neither or both of `steps` and `samples` are given, or there is nothing to draw.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TrainingLoader(DataLoader):
         num_workers: int = 0,
     ) -> None:
         if (steps is None) == (samples is None):
-            raise InputError(f"expected either steps or samples of an epoch, got {steps} and {samples}")
+            raise InputError(f"give either the steps or the samples of an epoch, got {steps} and {samples}")
         drawn = samples if steps is None else steps * batch_size
         sampler: WeightedEpochSampler
         if scales is None:
@@ -66,7 +66,7 @@ class TrainingLoader(DataLoader):
 
 
 class _StandardRun:
-    """What a trainer gets from a bundle: the standard handlers, and the scale of a batch where it has one.
+    """The base of the trainers of bundles, with the standard handlers and, where there is one, the scale of a batch.
 
     The names of the arguments are those of MONAI's trainer, in which MONAI looks for the properties of a bundle.
 
@@ -74,16 +74,16 @@ class _StandardRun:
         network: The network to train.
         optimizer: The optimiser of the network.
         scheduler: The scheduler of its learning rate, stepped after every iteration.
-        train_data_loader: Batches, each with its scale where the network needs one.
-        validator: See `Validation`.
+        train_data_loader: The training batches, each with its scale if the network needs one.
+        validator: The evaluator of validations; see `Validation`.
         directory: The directory of checkpoints and networks.
-        train_handlers: Further handlers, registered before the standard ones.
+        train_handlers: The further handlers, registered before the standard ones.
         seed: The seed of the run.
-        resume: Continue from the newest checkpoint in `directory`.
-        val_interval: Epochs between validations.
-        time_budget_minutes: Stop after the last epoch that fits; None for no limit.
-        initial_weights: The file to fill the network from before the first epoch; None for none.
-        trainer: Further arguments of the trainer: device, max_epochs, loss_function, inferer, amp.
+        resume: Whether to continue from the newest checkpoint in `directory`.
+        val_interval: The number of epochs between validations.
+        time_budget_minutes: The time budget in minutes; the run stops after the last epoch that fits. None: no limit.
+        initial_weights: The file of weights to load before the first epoch; None for none.
+        trainer: The further arguments of the trainer: device, max_epochs, loss_function, inferer, amp.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class _StandardRun:
             initial_weights=initial_weights,
         )
         super().__init__(
-            network=network,  # type: ignore[call-arg]  # of the trainer beside it
+            network=network,  # type: ignore[call-arg]  # an argument of the trainer that subclasses inherit too
             optimizer=optimizer,
             train_data_loader=train_data_loader,
             train_handlers=[*train_handlers, standard],
@@ -128,11 +128,11 @@ class _StandardRun:
 
 
 class Training(_StandardRun, SupervisedTrainer):
-    """Train a network by a loss, with all that a run of a bundle has; see `medsr.engines.StandardHandlers`."""
+    """The trainer of a network by a loss, with the handlers of `medsr.engines.StandardHandlers`."""
 
 
 class AdversarialTraining(_StandardRun, AdversarialTrainer):
-    """Train a network against a discriminator too, by `medsr.engines.AdversarialTrainer` and its further arguments."""
+    """The trainer of a network against a discriminator; for its further arguments see `AdversarialTrainer`."""
 
 
 class ValidationPSNR(PeakSignalToNoiseRatio):
@@ -150,19 +150,19 @@ class ValidationDice(MeanDice):
 
 
 class Validation(SupervisedEvaluator):
-    """Validate the network during training, image by image, and tell the key metric.
+    """The evaluator that validates the network during training, image by image, by a key metric.
 
     The names of the arguments are those of MONAI's evaluator, in which MONAI looks for the properties of a bundle.
 
     Args:
         device: The device to run on.
-        val_data_loader: Batches of the validation images, each with its scale where the network needs one.
+        val_data_loader: The batches of validation images, each with its scale if the network needs one.
         network: The network that is trained.
         inferer: The inferer that runs it.
-        key_val_metric: The name and metric; the largest value counts as the best.
+        key_val_metric: The key metric by its name; the largest value counts as the best.
         postprocessing: The postprocessing of each item.
-        val_handlers: Further handlers.
-        amp: Mixed precision.
+        val_handlers: The further handlers.
+        amp: Whether to use MONAI's mixed precision.
     """
 
     def __init__(

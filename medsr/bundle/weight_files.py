@@ -1,4 +1,4 @@
-"""The weight files of bundles and the public ones: which there are, whether they are intact, and where they belong."""
+"""The weight files of bundles and the public ones: their names, whether they are intact, and where they belong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from medsr.weights import (
 )
 from medsr.weights.store import check
 
-_PATTERNS = ("[!.]*.pt", "[!.]*.pth")  # not what somebody is still writing
+_PATTERNS = ("[!.]*.pt", "[!.]*.pth")  # hidden files are left out, because they are still being written
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class WeightFile:
     """A weight file that may be on this computer.
 
     Attributes:
-        name: Such as recnn3d/model.pt or vgg19-imagenet.
-        target: Where it belongs.
-        present: Where it is.
-        sha256: The SHA-256 that it must have; None for one that nobody recorded.
-        facts: The facts for people: purpose, terms, source, and bytes where they are known.
-        entry: The entry of the catalogue, if it is no bundle's.
+        name: The name, such as recnn3d/model.pt or vgg19-imagenet.
+        target: The path where the file belongs.
+        present: The path where the file is; None if it is absent.
+        sha256: The SHA-256 that the file must have; None if it was not recorded.
+        facts: The facts for users: purpose, terms, source, and size in bytes if known.
+        entry: The entry in the catalogue of public files; None for a file of a bundle.
     """
 
     name: str
@@ -47,7 +47,7 @@ class WeightFile:
     entry: ExternalFile | None = None
 
     def summary(self) -> dict[str, str | None]:
-        """Return what people want to know of it; it is hashed if it is present."""
+        """Return the facts about the file for a table; the file is hashed if it is present."""
         came = file_sha256(self.present) if self.present else None
         states = {None: "absent", self.sha256: "present, as recorded"}
         unlike = "CHANGED, see medsr weights verify" if self.sha256 else "present, no hash recorded"
@@ -60,10 +60,10 @@ class WeightFile:
         }
 
     def fault(self, required: bool) -> str | None:
-        """Return what is wrong with it, or None.
+        """Return what is wrong with the file, or None.
 
         Args:
-            required: Whether its absence is a fault, as that of a bundle's recorded file always is.
+            required: Whether absence counts as a fault; for a file with a recorded hash in a bundle it always does.
         """
         if self.present is None:
             expected = required or (self.entry is None and self.sha256 is not None)
@@ -79,10 +79,10 @@ class WeightFile:
         return None
 
     def place(self, source: Path) -> None:
-        """Copy a file to where this one belongs, unless it lies there.
+        """Copy a source file to where this weight file belongs, unless it is there already.
 
         Raises:
-            InputError: If it cannot be read, or is not this file.
+            InputError: If the source cannot be read, or is not this weight file.
             OutputError: If the copy cannot be written.
         """
         if self.sha256 is None:
@@ -92,20 +92,20 @@ class WeightFile:
 
 
 class Recognised(NamedTuple):
-    """Files on this computer that are known ones, by their paths, and how many others lie beside them."""
+    """The known weight files among files on this computer, by their paths, and the number of the other files."""
 
     files: dict[Path, WeightFile]
     others: int
 
 
 def known_weight_files(names: Sequence[str] = ()) -> list[WeightFile]:
-    """Return the files of the installed bundles, then the public ones.
+    """Return the weight files of the installed bundles, then the public ones.
 
     Args:
-        names: Only these, if any.
+        names: The names of the files to return; all by default.
 
     Raises:
-        InputError: If no file is called so.
+        InputError: If a name is unknown.
     """
     files = {file.name: file for file in (*_of_bundles(), *_public())}
     for name in names:
@@ -144,14 +144,14 @@ def recognise(files: Sequence[Path], folder: Path | None = None) -> Recognised:
     """Find out by their hashes which weight files some files are, whatever their names.
 
     Args:
-        files: Each must be a known one.
-        folder: The folder of whose .pt and .pth files the known ones are taken.
+        files: The paths of files, each of which must be known.
+        folder: A folder, of whose .pt and .pth files the known ones are taken.
 
     Raises:
-        InputError: If neither is given; a file that is not known, or cannot be read; a folder with none that is.
+        InputError: If neither is given, a file is unknown or cannot be read, or the folder has no known file.
     """
     if not files and folder is None:
-        raise InputError("expected files to import, or --from-directory DIR; got neither")
+        raise InputError("expected files to import, or --from-directory DIR, got neither; give one of them")
     found = _in_folder(folder) if folder is not None else []
     known = {file.sha256: file for file in known_weight_files() if file.sha256}
     chosen: dict[Path, WeightFile] = {}
@@ -173,7 +173,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _unknown(path: Path, known: Sequence[WeightFile]) -> str:
-    """Say why a file is refused: one that has the name of a known one is damaged, or another version."""
+    """Return why a file is refused: a file with the name of a known one is damaged, or another version."""
     for file in known:
         if path.name == file.target.name and file.entry is not None:
             return f"{path} is not {file.name}: its hash is another; fetch it again from {file.facts['source']}"
@@ -184,13 +184,15 @@ def _unknown(path: Path, known: Sequence[WeightFile]) -> str:
 
 
 def write_bundle_hashes(bundle: str | Path) -> Path:
-    """Write the hashes of a bundle's weight files beside them, as their maker; return that file.
+    """Write the hashes of a bundle's weight files beside them, and return the file of hashes.
+
+    It is for those who make the weights.
 
     Args:
         bundle: The name or folder of a bundle, or its folder of models.
 
     Raises:
-        InputError: No such bundle, no weight files, or one that holds something else.
+        InputError: If there is no such bundle, or it has no weight files, or one of them holds something else.
         OutputError: If the file of hashes cannot be written.
     """
     folder = Path(bundle).expanduser()

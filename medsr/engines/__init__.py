@@ -1,4 +1,4 @@
-"""Training: what MONAI's engines lack."""
+"""Training: the engines, handlers and samplers that MONAI lacks."""
 
 from ignite.distributed import get_rank as rank
 

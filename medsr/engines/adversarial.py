@@ -28,71 +28,73 @@ from medsr.losses import AdversarialLoss, adversarial_loss
 
 
 class AdversarialTrainer(Trainer):
-    """Train a super-resolution network by pixel and perceptual losses and against a discriminator.
+    """A trainer of a super-resolution network by pixel and perceptual losses and against a discriminator.
 
-    An iteration, on one batch of (LR, HR), is
+    One iteration, on one batch of (LR, HR), consists of
 
-    1. SR = network(LR), or network(LR, scale) where the batch has a scale;
+    1. SR = network(LR), or network(LR, scale) if the batch has a scale;
     2. after the warm-up, `critic_steps` steps of the discriminator on HR and SR, by the adversarial loss;
     3. one step of the network on loss_function(SR, HR) + adversarial_weight * adversarial term.
 
     The dissertation's weights are 1 (L1), 0.006 (VGG) and 0.001 (adversarial), with WGAN-GP and one critic step on the
-    same batch. A batch of which any of these losses is not finite or reaches `explosion` in size is discarded: what
-    was not yet done with it is not done (the network takes no step), it is counted and logged. The next one begins
-    with gradients of its own.
+    same batch. A batch is discarded if any of these losses is not finite or reaches `explosion` in absolute value: the
+    remaining steps of the iteration are skipped (so the network takes no step), and the batch is counted and logged.
+    The next batch begins with new gradients.
 
     Output and events are those of MONAI's trainers: "image", "label", "pred", "loss" (all that the network minimises),
-    with "g_loss" (its adversarial term, unweighted) and "d_loss" of `GanKeys` after the warm-up; `FORWARD_COMPLETED`,
+    and after the warm-up "g_loss" (its adversarial term, unweighted) and "d_loss" of `GanKeys`; `FORWARD_COMPLETED`,
     `LOSS_COMPLETED`, `BACKWARD_COMPLETED` of the network's step and `MODEL_COMPLETED`. `StandardHandlers` saves
     `objects` and logs `terms`.
 
-    Mixed precision needs CUDA; elsewhere `amp` does nothing. Gradient penalties are computed in float32. Several
-    processes average their gradients here, whether or not `engines.parallel` has wrapped the networks; buffers (batch
-    norm) are rank 0's as an epoch starts.
+    Mixed precision needs CUDA; on other devices `amp` has no effect. Gradient penalties are computed in float32.
+    Several processes average their gradients here, whether or not `engines.parallel` has wrapped the networks; buffers
+    (batch norm) are copied from rank 0 when an epoch starts.
 
     Args:
         device: The device to train on.
-        max_epochs: Epochs.
-        train_data_loader: The loader of dictionaries.
+        max_epochs: The number of epochs.
+        train_data_loader: The loader of batches, which are dictionaries.
         network: The generator.
         optimizer: The optimiser of the network.
         loss_function: The loss function of (SR, HR), such as `WeightedLoss`.
-        discriminator: The images to scores (logits).
-        discriminator_optimizer: Its optimiser. The dissertation has Adam with 1e-5, betas (0, 0.9) for WGAN-GP.
-        adversarial: A name for `medsr.losses.adversarial_loss` ("vanilla", "ragan", "wgan", "wgan-gp"), or an object.
+        discriminator: The network that maps images to scores (logits).
+        discriminator_optimizer: The optimiser of the discriminator. The dissertation uses Adam with 1e-5 and betas
+            (0, 0.9) for WGAN-GP.
+        adversarial: The adversarial loss, as a name for `medsr.losses.adversarial_loss` ("vanilla", "ragan", "wgan",
+            "wgan-gp") or an object.
         adversarial_weight: The weight of the adversarial term.
         critic_steps: The number of steps of the discriminator in each iteration.
-        warm_up: The iterations, counted from the start of the run, before adversarial training begins.
-        discriminator_scheduler: Stepped after every iteration of adversarial training; the network's own scheduler
-            is `StandardHandlers`' affair.
-        explosion: The size of a loss from which its batch is discarded.
-        epoch_length: The iterations an epoch; all batches by default.
-        non_blocking: See MONAI's trainers, as all that follow.
-        prepare_batch: Batch to (LR, HR, positional arguments, named arguments) of the network.
-        iteration_update: The function, in place of the above.
-        inferer: Calls the network.
+        warm_up: The number of iterations, counted from the start of the run, before adversarial training begins.
+        discriminator_scheduler: The scheduler of the discriminator's learning rate, stepped after every iteration of
+            adversarial training; `StandardHandlers` steps the network's own scheduler.
+        explosion: The absolute value of a loss from which its batch is discarded.
+        epoch_length: The number of iterations per epoch; all batches by default.
+        non_blocking: Whether copies to the device are asynchronous; for this and the following see MONAI's trainers.
+        prepare_batch: The function from a batch to (LR, HR, positional arguments, named arguments) of the network.
+        iteration_update: The function that replaces the iteration described above.
+        inferer: The inferer that calls the network.
         postprocessing: The postprocessing of outputs.
         key_train_metric: The key metric of outputs.
         additional_metrics: The additional metrics of outputs.
         metric_cmp_fn: The comparison of the key metric.
-        train_handlers: Such as `StandardHandlers`.
-        amp: Mixed precision.
-        event_names: Further ones.
-        event_to_attr: The attributes of these.
-        decollate: Batches into items, after the iteration.
-        optim_set_to_none: Forget gradients instead of setting them to zero.
+        train_handlers: The handlers, such as `StandardHandlers`.
+        amp: Whether to use mixed precision.
+        event_names: The names of further events.
+        event_to_attr: The attributes of the state for these events.
+        decollate: Whether to split batches into items after the iteration.
+        optim_set_to_none: Whether to drop gradients instead of setting them to zero.
         to_kwargs: The arguments for `prepare_batch`.
         amp_kwargs: The arguments for `torch.autocast`.
 
     Attributes:
-        terms: Last values of the adversarial terms by name, for logs: "d_loss", "d_real" and "d_fake" (mean scores),
-            "d_penalty", "g_adversarial", "discarded".
-        objects: What checkpoints save besides network, optimizer and scheduler.
-        discarded: Batches so far, `discarded.count`.
+        terms: The last values of the adversarial terms by name, for logs: "d_loss", "d_real" and "d_fake" (mean
+            scores), "d_penalty", "g_adversarial", "discarded".
+        objects: The objects that checkpoints save besides the network, optimizer and scheduler.
+        discarded: The check for exploding losses; `discarded.count` is the number of discarded batches so far.
 
     Raises:
-        InputError: Fewer than one critic step, a negative warm-up or weight, an explosion at 0.
-        MedsrError: An unknown adversarial loss.
+        InputError: If there is less than one critic step, a negative warm-up or weight, or `explosion` is not positive.
+        MedsrError: If the adversarial loss is unknown.
     """
 
     def __init__(
@@ -131,10 +133,10 @@ class AdversarialTrainer(Trainer):
     ) -> None:
         if critic_steps < 1 or warm_up < 0 or not adversarial_weight >= 0:
             raise InputError(
-                "adversarial training needs critic_steps >= 1, warm_up >= 0 and adversarial_weight >= 0; got "
+                "adversarial training needs critic_steps >= 1, warm_up >= 0 and adversarial_weight >= 0, got "
                 f"{critic_steps}, {warm_up} and {adversarial_weight}"
             )
-        # Handlers are attached by the constructor of the base class, and look at these.
+        # The constructor of the base class attaches the handlers, which need these attributes.
         self.network, self.optimizer, self.loss_function = network, optimizer, loss_function
         self.discriminator, self.discriminator_optimizer = discriminator, discriminator_optimizer
         self.discriminator_scheduler = discriminator_scheduler
@@ -169,11 +171,11 @@ class AdversarialTrainer(Trainer):
             to_kwargs=to_kwargs,
             amp_kwargs=amp_kwargs,
         )
-        self.add_event_handler(Events.EPOCH_STARTED, self._share)  # after a checkpoint was loaded, too
+        self.add_event_handler(Events.EPOCH_STARTED, self._share)  # so that a loaded checkpoint is shared too
 
     @property
     def objects(self) -> dict[str, Any]:
-        """What checkpoints save besides network, optimizer and scheduler."""
+        """The objects that checkpoints save besides the network, optimizer and scheduler."""
         found: dict[str, Any] = {
             "discriminator": self.discriminator,
             "discriminator_optimizer": self.discriminator_optimizer,
@@ -186,7 +188,7 @@ class AdversarialTrainer(Trainer):
         return found
 
     def run(self) -> None:  # type: ignore[override]
-        """Train; a run that is called again goes on."""
+        """Train, or continue a run that was stopped."""
         self.scaler: Any = self.generator_scaler if self.amp else None
         Workflow.run(self)
 
@@ -198,7 +200,7 @@ class AdversarialTrainer(Trainer):
         return torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs)
 
     def _iteration(self, engine: Any, batchdata: Any) -> dict[str, Any]:
-        """Return one iteration; see the class.
+        """Run one iteration and return its output; see the class.
 
         Raises:
             ValueError: If there is no batch.
@@ -234,7 +236,7 @@ class AdversarialTrainer(Trainer):
         return engine.state.output
 
     def _train_discriminator(self, hr: torch.Tensor, sr: torch.Tensor, output: dict[str, Any]) -> bool:
-        """Return the critic's steps; False if one exploded."""
+        """Do the discriminator's steps, and return whether no loss exploded."""
         critic = unwrapped(self.discriminator).train()
         for _ in range(self.critic_steps):
             with self._autocast():
@@ -273,7 +275,7 @@ class AdversarialTrainer(Trainer):
         scaler: GradScaler,
         event: Any = None,
     ) -> None:
-        """Return one step of an optimiser, on gradients averaged over the processes."""
+        """Do one step of an optimiser, on gradients averaged over the processes."""
         optimizer.zero_grad(set_to_none=self.optim_set_to_none)
         scaler.scale(loss).backward()
         average_gradients(network.parameters())
@@ -289,7 +291,7 @@ def _number(value: torch.Tensor) -> float:
 
 @contextmanager
 def _without_gradients(network: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a network without being kept for its parameters."""
+    """Let gradients pass through a network without storing them for its parameters."""
     trained = [p for p in network.parameters() if p.requires_grad]
     for p in trained:
         p.requires_grad_(False)

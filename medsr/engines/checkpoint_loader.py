@@ -9,13 +9,14 @@ from medsr.weights import load_weights
 
 
 class StrictCheckpointLoader:
-    """Load weights when an engine starts, like MONAI's `CheckpointLoader`, but refuse unusable ones in one line.
+    """A handler that loads weights when an engine starts, and refuses unusable files with one-line errors.
 
-    The hash recorded beside the file is checked, nothing in it is executed, every key must fit.
+    Unlike MONAI's `CheckpointLoader` it checks the hash recorded beside the file, executes nothing in the file, and
+    requires every key to fit.
 
     Args:
         load_path: The file of weights.
-        network: The network to fill.
+        network: The network that receives the weights.
     """
 
     def __init__(self, load_path: str, network: nn.Module) -> None:
@@ -23,13 +24,13 @@ class StrictCheckpointLoader:
         self.network = network
 
     def attach(self, engine: Engine) -> None:
-        """Register on the evaluator."""
+        """Register the handler with an engine."""
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Load.
+        """Load the weights into the network.
 
         Raises:
-            InputError: A missing, changed, damaged or misfitting file.
+            InputError: If the file is missing, changed or damaged, or does not fit the network.
         """
         load_weights(self.network, self.load_path)

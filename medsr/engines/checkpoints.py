@@ -23,33 +23,33 @@ from medsr.files.locks import FolderLock
 logger = logging.getLogger(__name__)
 
 MODEL, BEST = "model.pt", "best.pt"
-_KEPT = 2  # checkpoints; the last one, and one to fall back on
-# A LambdaLR computes its rate from the step. Its other attributes are configuration, which may have changed:
-# a longer `max_epochs` stretches the schedule.
+_KEPT = 2  # the last checkpoint, and one to fall back on
+# A LambdaLR computes its rate from the step. Only its counters are restored, because its other attributes are
+# configuration that may have changed: a longer `max_epochs` stretches the schedule.
 _COUNTERS = ("last_epoch", "_step_count", "_last_lr", "base_lrs")
 
 
 class Checkpoints:
-    """Save everything a run needs after every epoch, and continue from it when the run is started again.
+    """A handler that saves everything a run needs after every epoch, and continues a run that is started again.
 
-    Together with `SeedPerEpoch` and `WeightedEpochSampler` a continued run equals a straight one. The
+    Together with `SeedPerEpoch` and `WeightedEpochSampler` it makes a continued run equal an uninterrupted one. The
     directory holds the last two checkpoints; `model.pt`, the network after the last epoch; and with a
     validator `best.pt`, the network of the epoch in which its key metric was best. Both networks are flat
     state dicts of tensors, ready to be copied to a bundle's `models/model.pt`. Files appear complete or not
-    at all. Under torchrun rank 0 writes and all ranks read. One training at a time has the directory.
+    at all. Under torchrun rank 0 writes and all ranks read. Only one training at a time can use the directory.
 
-    What is saved is gathered by ignite's `Checkpoint`. Files are written and removed here: its `DiskSaver` removes the
-    oldest checkpoint before the new one is written, and a killed process leaves files that nobody recognises.
+    Ignite's `Checkpoint` gathers the state, but files are written and removed here: ignite's `DiskSaver` removes the
+    oldest checkpoint before the new one is written, and a killed process leaves unfinished files.
 
-    Register it on the trainer after the `ValidationHandler`, so that a checkpoint knows its epoch's metric.
+    Register it with the trainer after the `ValidationHandler`, so that a checkpoint contains its epoch's metric.
 
     Args:
-        directory: Where checkpoints are written.
-        objects: What to save besides the trainer's own state: network, optimizer, scheduler; any others that have
-            `state_dict` and `load_state_dict`. `AdversarialTrainer` adds its own.
-        resume: Continue from the newest checkpoint in the directory, if there is one.
+        directory: The directory of the checkpoints.
+        objects: The objects to save besides the trainer's own state: the network, the optimizer, the scheduler, and
+            any others that have `state_dict` and `load_state_dict`. `AdversarialTrainer` adds its own.
+        resume: Whether to continue from the newest checkpoint in the directory, if there is one.
         map_location: The device on which a checkpoint is loaded.
-        validator: Evaluator with a key metric (by MONAI's convention larger is better, unless its
+        validator: The evaluator with a key metric (by MONAI's convention larger is better, unless its
             `metric_cmp_fn` says otherwise).
     """
 
@@ -73,7 +73,7 @@ class Checkpoints:
         )
 
     def attach(self, engine: Engine) -> None:
-        """Register on the trainer, and on the validator; what a trainer names in its `objects` is saved too."""
+        """Register the handler with the trainer and the validator; the trainer's own `objects` are saved too."""
         self.objects.update(getattr(engine, "objects", {}))
         saved = {**self.objects, "trainer": engine}
         if self.validator is not None:
@@ -89,7 +89,7 @@ class Checkpoints:
             self.validator.add_event_handler(Events.COMPLETED, self.save_best)
 
     def checkpoints(self) -> list[Path]:
-        """Return all checkpoints in the directory, the one of the latest epoch first."""
+        """Return all checkpoints in the directory, that of the latest epoch first."""
         epochs = {
             int(match[1]): path
             for path in self.directory.glob("checkpoint_epoch=*.pt")
@@ -98,28 +98,28 @@ class Checkpoints:
         return [epochs[epoch] for epoch in sorted(epochs, reverse=True)]
 
     def newest(self) -> Path | None:
-        """Return the checkpoint of the latest epoch."""
+        """Return the checkpoint of the latest epoch, or None."""
         return next(iter(self.checkpoints()), None)
 
     def start(self, engine: Engine) -> None:
-        """Take the directory, and continue from what is in it.
+        """Lock the directory, and continue from the newest checkpoint in it.
 
         Raises:
-            OutputError: Another training has it, or it cannot be written.
-            InputError: See `load`.
+            OutputError: If another training uses the directory, or it cannot be written.
+            InputError: If a checkpoint cannot be used; see `load`.
         """
         if idist.get_rank() == 0:
             self._lock.acquire()
         self.load(engine)
 
     def end(self, engine: Engine, error: BaseException | None = None) -> None:
-        """Let others have the directory; an error goes on."""
+        """Release the directory, and raise the error that ended the run, if there is one."""
         self._lock.release()
         if error is not None:
             raise error
 
     def save(self, engine: Engine) -> None:
-        """Write `model.pt`; remove checkpoints that are too old."""
+        """Write `model.pt`, and remove old checkpoints."""
         self._save_network(MODEL)
         if idist.get_rank() == 0:
             for old in self.checkpoints()[_KEPT:]:
@@ -144,8 +144,8 @@ class Checkpoints:
         """Continue from the newest checkpoint, if there is one.
 
         Raises:
-            InputError: If it cannot be read, does not fit the network, or is past `max_epochs`; or it is there
-                although the run was told not to resume.
+            InputError: If the checkpoint cannot be read, does not fit the network, or is past `max_epochs`; or if it
+                exists although the run must not resume.
         """
         path = self.newest()
         if path is None:
@@ -176,13 +176,13 @@ class Checkpoints:
         try:
             content = torch.load(path, map_location=self.map_location, weights_only=True)
             absent = sorted({*self.objects, "trainer"} - set(content))
-        except Exception as error:  # whatever a damaged file makes of the unpickler
+        except Exception as error:  # a damaged file can make the unpickler raise anything
             older = self.checkpoints()[1:]
             then = f"the run then continues from {older[0].name}" if older else "the run then starts anew"
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"{path} cannot be read ({reason}); delete it, {then}") from error
         if absent:
-            raise InputError(f"{path} lacks {', '.join(absent)}; it is not of this run, use another ckpt_dir")
+            raise InputError(f"{path} lacks {', '.join(absent)}; it is of another kind of run, use another ckpt_dir")
         return content
 
     def _set_epoch(self, engine: Engine, trainer: Mapping[str, Any], path: Path) -> None:
@@ -193,7 +193,7 @@ class Checkpoints:
             raise InputError(f"{path} is past epoch {last}; raise max_epochs, or choose another ckpt_dir")
         if length != saved_length:
             logger.warning(
-                "%s has %d iterations an epoch, this run %d: it continues, but not as a straight run would",
+                "%s has %d iterations per epoch, this run has %d: it continues, but differs from an uninterrupted run",
                 path,
                 saved_length,
                 length,
@@ -209,9 +209,11 @@ class _BestMetric:
         self._evaluator: Any = evaluator
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best metric and its epoch for a checkpoint."""
         state = self._evaluator.state
         return {"metric": float(state.best_metric), "epoch": int(state.best_metric_epoch)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the best metric and its epoch from a checkpoint."""
         kept = self._evaluator.state
         kept.best_metric, kept.best_metric_epoch = state["metric"], state["epoch"]

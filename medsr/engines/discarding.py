@@ -1,4 +1,4 @@
-"""Batches whose losses explode are left out of training, counted and named (Zhu 2022, section 4.3.3)."""
+"""Batches with exploding losses, which are left out of training, counted and logged (Zhu 2022, section 4.3.3)."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from medsr.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-EXPLOSION = 1e8  # of the dissertation
+EXPLOSION = 1e8  # the dissertation's value
 
 
 class DiscardedBatches:
-    """Tell which losses are unusable, and count their batches; a part of a run's checkpoints.
+    """The check for unusable losses, with a count of their batches that is part of a run's checkpoints.
 
     Args:
-        explosion: The size of a loss from which its batch is discarded.
+        explosion: The absolute value of a loss from which its batch is discarded.
 
     Raises:
-        InputError: A size that is not positive.
+        InputError: If `explosion` is not positive.
     """
 
     def __init__(self, explosion: float = EXPLOSION) -> None:
         if not explosion > 0:
-            raise InputError(f"a loss explodes at a positive number, got {explosion}")
+            raise InputError(f"explosion must be a positive number such as {EXPLOSION:g}, got {explosion}")
         self.explosion = float(explosion)
         self.count = 0
 
     def exploded(self, loss: torch.Tensor) -> bool:
-        """Return whether a loss is not finite or too large, in any process."""
+        """Return whether a loss is not finite or too large in any process."""
         size = abs(float(loss.detach()))
-        return any_process(not size < self.explosion)  # NaN is not smaller
+        return any_process(not size < self.explosion)  # also true of NaN
 
     def say(self, iteration: int, losses: Mapping[str, float]) -> None:
         """Count a batch, and log why it is discarded."""
         self.count += 1
         logger.warning(
-            "iteration %d: %s; a loss is not finite or reaches %g, the batch is discarded (%d so far)",
+            "iteration %d: %s; a loss is not finite or reaches %g, so the batch is discarded (%d so far)",
             iteration,
             ", ".join(f"{name} {value:g}" for name, value in losses.items()),
             self.explosion,
@@ -48,9 +48,9 @@ class DiscardedBatches:
         )
 
     def state_dict(self) -> dict[str, int]:
-        """For `Checkpoints`."""
+        """Return the count for a checkpoint; see `Checkpoints`."""
         return {"count": self.count}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """For `Checkpoints`."""
+        """Restore the count from a checkpoint; see `Checkpoints`."""
         self.count = int(state["count"])

@@ -1,6 +1,6 @@
-"""Training by several processes, started by torchrun: on several GPUs, or on CPUs without any.
+"""Training by several processes, started by torchrun, on several GPUs or on CPUs.
 
-What the processes tell each other goes through `ignite.distributed`. Its `auto_model` is not used: it would choose
+The processes communicate through `ignite.distributed`. Its `auto_model` is not used, because it would choose
 DataParallel where one process sees several GPUs.
 """
 
@@ -17,7 +17,7 @@ from medsr.errors import InputError
 
 
 def start_processes() -> None:
-    """Join the other processes: by NCCL where there is CUDA, else by gloo. Put it first into `initialize`.
+    """Join the other processes by NCCL where there is CUDA, else by gloo; call it first in `initialize`.
 
     Raises:
         InputError: If the program was not started by torchrun.
@@ -27,7 +27,7 @@ def start_processes() -> None:
 
 
 def stop_processes() -> None:
-    """Leave the group, for `finalize`: a process that ends inside it may abort."""
+    """Leave the group of processes; call it in `finalize`, because a process that ends inside the group may abort."""
     idist.finalize()
 
 
@@ -39,7 +39,7 @@ def local_device() -> torch.device:
     """
     local = os.environ.get("LOCAL_RANK")
     if local is None:
-        raise InputError("training by several processes is started by torchrun, which sets LOCAL_RANK; use it")
+        raise InputError("training by several processes needs LOCAL_RANK, which is not set; start it by torchrun")
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if int(local) >= torch.cuda.device_count():
@@ -51,13 +51,13 @@ def local_device() -> torch.device:
 
 
 def parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return the network on the device, its gradients averaged over the processes."""
+    """Return the network on the device, wrapped so that its gradients are averaged over the processes."""
     ids = [device] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(network.to(device), device_ids=ids)
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """Return the network itself, where `parallel` (or MONAI) has wrapped it."""
+    """Return the network itself if `parallel` (or MONAI) has wrapped it."""
     wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     return network.module if isinstance(network, wrappers) else network
 
@@ -69,10 +69,10 @@ def share_state(network: nn.Module) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over the processes; one that a process lacks counts as zero there.
+    """Average gradients over the processes; a gradient that a process lacks counts as zero.
 
-    What DistributedDataParallel does behind the scenes, for steps that it cannot follow: several passes before one
-    backward pass, gradients of gradients, and steps that are left out.
+    It replaces DistributedDataParallel for steps that the latter does not support: several forward passes before one
+    backward pass, gradients of gradients, and skipped steps.
     """
     if idist.backend() is None:
         return
@@ -84,5 +84,5 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def any_process(flag: bool) -> bool:
-    """Return whether it is so in any process."""
+    """Return whether the flag is true in any process."""
     return bool(idist.all_reduce(float(flag), op="MAX"))

@@ -1,4 +1,4 @@
-"""Fix the statistics of batch normalisation for the last part of a training."""
+"""Batch normalisation with fixed statistics, for the last part of a training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def frozen_batch_norm(network: nn.Module, frozen: bool = True) -> nn.Module:
-    """Have a network's batch norms use their running statistics in training too; their factors are trained on.
+    """Make a network's batch norms use their running statistics in training too; their factors are still trained.
 
-    With the statistics of small batches of patches the intensity of an image depends on what it is batched with, which
-    costs fidelity (Lim et al. 2017, section 3.1, drop the layers for it); batches of one scale each differ all the
-    more. Training with what inference will use lets the network get used to it.
+    With the statistics of small batches of patches, the intensity of an image depends on the other images of its
+    batch, which costs fidelity (Lim et al. 2017, section 3.1, remove the layers for this reason). Batches of one scale
+    each differ even more. The network adapts if it is trained with the statistics that inference uses.
 
     Args:
-        network: Changed in place.
-        frozen: False leaves it as it is.
+        network: The network, which is changed in place.
+        frozen: Whether to fix the statistics; False leaves the network as it is.
 
     Returns:
-        The network. What it is called on decides: trainers that call `train()` on it may.
+        The network. Its statistics stay fixed even if a trainer calls `train()` on it.
     """
     if frozen:
         network.register_forward_pre_hook(_fix_statistics)

@@ -14,12 +14,12 @@ from medsr.errors import InputError
 
 
 def parameter_groups(network: nn.Module, lr: float, bias_lr_factor: float = 1.0) -> list[dict[str, Any]]:
-    """Optimiser groups in which biases learn at their own rate (Pham et al. section 3.2: factor 0.1).
+    """Return optimiser groups in which biases learn at their own rate (Pham et al. section 3.2: factor 0.1).
 
     Args:
-        network: Its trainable parameters are grouped.
-        lr: Learning rate of the weights.
-        bias_lr_factor: Multiplier for parameters whose name ends in "bias".
+        network: The network whose trainable parameters are grouped.
+        lr: The learning rate of the weights.
+        bias_lr_factor: The factor on the learning rate for parameters whose name ends in "bias".
     """
     weights: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
@@ -33,31 +33,36 @@ def parameter_groups(network: nn.Module, lr: float, bias_lr_factor: float = 1.0)
 def milestone_schedule(
     optimizer: torch.optim.Optimizer, milestones: Sequence[int] = (), gamma: float = 0.5
 ) -> LambdaLR:
-    """A learning rate that is multiplied by `gamma` after each of the steps in `milestones`; constant without any."""
+    """Return a schedule that multiplies the learning rate by `gamma` after each step in `milestones`."""
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= milestone for milestone in milestones))
 
 
 class GradientClipping:
-    """Rescale gradients before the optimiser step.
+    """A handler that clips gradients before the optimiser step.
 
     Args:
-        optimizer: Its step is preceded by the clipping.
-        threshold: Norm gamma, of all gradients together, above which they are changed; None or 0 for never.
-        mode: "norm" rescales to norm gamma (what equation 9 of Pham et al. must mean); "pham" divides by
-            gamma, as it is printed, which enlarges gradients where gamma is below 1.
+        optimizer: The optimiser whose gradients are clipped.
+        threshold: The norm gamma of all gradients together above which they are rescaled; None or 0 for never.
+        mode: The rule: "norm" rescales to norm gamma (what equation 9 of Pham et al. must mean); "pham" divides by
+            gamma, as the equation is printed, which enlarges gradients if gamma is below 1.
+
+    Raises:
+        InputError: If the mode is unknown, or the threshold is negative.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, threshold: float | None, mode: str = "norm") -> None:
         if mode not in ("norm", "pham"):
-            raise InputError(f"the mode of gradient clipping is 'norm' or 'pham', got {mode!r}")
+            raise InputError(f"the mode of gradient clipping must be 'norm' or 'pham', got {mode!r}")
         if threshold is not None and not threshold >= 0:
-            raise InputError(f"the threshold of gradient clipping is a norm, or null for none, got {threshold}")
+            raise InputError(
+                f"the threshold of gradient clipping must be at least 0, or null for no clipping, got {threshold}"
+            )
         self.threshold = threshold
         self.mode = mode
         self.optimizer = optimizer
 
     def attach(self, engine: Engine) -> None:
-        """Hook the optimiser for the duration of the program."""
+        """Register the clipping with the optimiser for the rest of the program."""
         if self.threshold:
             self.optimizer.register_step_pre_hook(self.clip)
 

@@ -1,4 +1,4 @@
-"""Draw one scale for each batch, for networks of any scale, from the seed, the epoch and the number of the batch."""
+"""Samplers and datasets for networks of any scale: the scale of a batch follows from seed, epoch and batch number."""
 
 from __future__ import annotations
 
@@ -20,40 +20,42 @@ from medsr.transforms import ArbitraryScaleTraining
 
 
 def scale_range(low: float | str, high: float | str, step: float | str = "1/10") -> list[str]:
-    """Return the scales of an interval, as exact fractions: `scale_range(1.1, 4)` are the published 1.1, 1.2, ..., 4.0.
+    """Return the scales of an interval as exact fractions: `scale_range(1.1, 4)` gives the published 1.1, ..., 4.0.
 
-    An interval is drawn from at a stated fineness, because a scale p/q ties a patch to every p-th HR voxel and takes p
-    predictions per axis: arbitrary real numbers would have no common lattice.
+    The interval has a step, because a scale p/q ties a patch to every p-th HR voxel and takes p predictions per axis:
+    arbitrary real numbers would have no common lattice.
 
     Args:
         low: The smallest scale, at least 1.
-        high: The largest scale; included where the steps meet it.
+        high: The largest scale, which is included if the steps meet it.
         step: The step between scales.
 
     Raises:
-        InputError: No scale between the two, or a step that is not positive.
+        InputError: If `low` is below 1 or above `high`, or the step is not positive.
     """
     first, last, by = (Fraction(str(value)) for value in (low, high, step))
     if by <= 0 or first > last or first < 1:
-        raise InputError(f"scales are from a low of at least 1 to a high by a positive step, got {low}, {high}, {step}")
+        raise InputError(f"a range of scales needs 1 <= low <= high and a step above 0, got {low}, {high} and {step}")
     return [str(first + i * by) for i in range(int((last - first) / by) + 1)]
 
 
 class ScaleSampler(WeightedEpochSampler):
-    """Draw items by their weights, and one scale for each batch: yield pairs of an index and the text of a scale.
+    """A sampler that draws items by their weights and one scale per batch, as pairs of an index and a scale's text.
 
-    For a data loader of `batch_size` over a `ScaledDataset`. The scale of a batch depends on the seed, the epoch and
-    the number of the batch, so that a resumed run equals a straight one; under torchrun all processes have the same.
+    It serves a data loader of `batch_size` over a `ScaledDataset`. The scale of a batch depends on the seed, the epoch
+    and the number of the batch, so that a resumed run equals an uninterrupted one; under torchrun all processes have
+    the same scale.
 
     Args:
-        data: The dataset's items; their "weight" entry is used, 1 where absent.
-        samples: The items drawn per epoch, over all ranks.
+        data: The dataset's items, with their weights in the entry "weight"; 1 where it is absent.
+        samples: The number of items drawn per epoch, over all ranks.
         batch_size: The batch size of the data loader.
         scales: The scales to draw from, with equal frequency.
         seed: The seed of the draws.
 
     Raises:
-        InputError: Nothing to draw, no scale, or one below 1.
+        InputError: If there is nothing to draw, or no scale, or the batch size is below 1.
+        GridError: If a scale is below 1.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class ScaleSampler(WeightedEpochSampler):
         return self.scales[int(draw)]
 
     def __iter__(self) -> Iterator[Any]:
-        """Items of this rank in this epoch, each with the scale of its batch."""
+        """Yield the indices of this rank's items in this epoch, each with the scale of its batch."""
         for place, index in enumerate(super().__iter__()):
             yield index, self.scale_of(place // self.batch_size)
 
@@ -84,13 +86,14 @@ class ScaleSampler(WeightedEpochSampler):
 class ScaledDataset(Dataset):
     """The items of a datalist, each at the scale that `ScaleSampler` asks for.
 
-    What does not depend on chance or scale is computed once and kept in memory, as by MONAI's `CacheDataset`.
+    Transforms that depend neither on chance nor on the scale run once, and their results are kept in memory, as by
+    MONAI's `CacheDataset`.
 
     Args:
         data: The items.
-        transform: What makes patches of them.
-        num_workers: Threads that fill the cache.
-        progress: Show a bar meanwhile.
+        transform: The transform that makes patches of them.
+        num_workers: The number of threads that fill the cache.
+        progress: Whether to show a progress bar while the cache is filled.
     """
 
     def __init__(
@@ -108,11 +111,11 @@ class ScaledDataset(Dataset):
         self._at_scale = Compose(transform.at_scale)
 
     def __len__(self) -> int:
-        """Items."""
+        """Return the number of items."""
         return len(self.data)
 
     def __getitem__(self, index: tuple[int, str]) -> Any:
-        """Return the item of an (index, scale)."""
+        """Return the item of an index at a scale; `index` is the pair of both."""
         number, scale = index
         return self._at_scale({**self._cached[number], self.transform.scale_key: scale})
 
@@ -121,8 +124,8 @@ def each_scale(items: Sequence[Mapping[str, Any]], scales: Iterable[ScaleLike]) 
     """Return every item at every scale, for validation.
 
     Raises:
-        InputError: No list of scales, or an empty one.
-        GridError: A scale below 1.
+        InputError: If `scales` is not a list, or is empty.
+        GridError: If a scale is below 1.
     """
     exact = _exact(scales)
     return [{**item, "scale": scale} for item in items for scale in exact]
@@ -143,19 +146,21 @@ def prepare_batch_of_scale(
     non_blocking: bool = False,
     **kwargs: Any,
 ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
-    """Return a batch's images on the device, and its scale where it has one: `prepare_batch` of MONAI's engines.
+    """Return a batch's images on the device, and its scale if it has one, as `prepare_batch` of MONAI's engines.
 
     Args:
-        batchdata: "image", "label", and "scale": one text an item, all the same.
-        device: The device to move images to.
-        non_blocking: Do not wait for it.
+        batchdata: The batch, with "image", "label" and, for networks of any scale, "scale": one text per item, all
+            equal.
+        device: The device to move the images to.
+        non_blocking: Whether the copy to the device is asynchronous.
         kwargs: The arguments of `Tensor.to`.
 
     Returns:
-        LR, HR, positional arguments of the network: the scale (a fraction, or one an axis), or none; named ones: none.
+        The LR images, the HR images, the positional arguments of the network (the scale as a fraction or one fraction
+        per axis, or none), and the named arguments (none).
 
     Raises:
-        InputError: Items of several scales.
+        InputError: If the items have different scales.
     """
     lr, hr = default_prepare_batch({key: batchdata[key] for key in ("image", "label")}, device, non_blocking, **kwargs)
     scales = batchdata.get("scale")
@@ -163,6 +168,8 @@ def prepare_batch_of_scale(
         return lr, hr, (), {}
     different = {scales} if isinstance(scales, str) else {str(scale) for scale in scales}
     if len(different) != 1:
-        raise InputError(f"the items of a batch have one scale, got {', '.join(sorted(different))}")
+        raise InputError(
+            f"the items of a batch must have one scale, got {', '.join(sorted(different))}; use batches of one item"
+        )
     exact = scale_from_text(different.pop())
     return lr, hr, (exact if len(exact) > 1 else exact[0],), {}

@@ -1,4 +1,4 @@
-"""Seed the random streams from the seed and the epoch alone."""
+"""The handler that seeds all random generators from the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ignite.engine import Engine, Events
 
 
 class SeedPerEpoch:
-    """Seed every random stream from (seed, epoch) as an epoch starts, so a resumed run equals a straight one.
+    """A handler that seeds all random generators from (seed, epoch) when an epoch starts.
 
-    Under torchrun the rank enters too, or all ranks would draw the same crops.
+    A resumed run then equals an uninterrupted one. Under torchrun the seed also depends on the rank, because otherwise
+    all ranks would draw the same crops.
 
     Args:
         transform: The training transform; its random transforms are seeded.
@@ -25,7 +26,7 @@ class SeedPerEpoch:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Register on the trainer."""
+        """Register the handler with the trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:

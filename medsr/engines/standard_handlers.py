@@ -19,13 +19,13 @@ from medsr.errors import InputError
 
 
 class LogFolder:
-    """A summary writer of TensorBoard that makes its folder with the first value: a run that fails before leaves none.
+    """A summary writer of TensorBoard that makes its folder with the first value, so that failed runs leave none.
 
     Args:
         folder: The folder of the log.
 
     Raises:
-        InputError: TensorBoard is not installed.
+        InputError: If TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,28 +44,28 @@ class LogFolder:
         self._writer.add_scalar(*arguments, **options)
 
     def flush(self) -> None:
-        """Have on the disk what was logged."""
+        """Write the logged values to the disk."""
         self._writer.flush()
 
 
 class StandardHandlers:
-    """The handlers of a training run, in the order they need: supervised, or by `AdversarialTrainer`.
+    """The handlers of a training run in the necessary order, for supervised training and `AdversarialTrainer`.
 
     Args:
         network: The network that is trained.
-        optimizer: Its state goes into the checkpoints.
-        scheduler: Stepped after every iteration.
-        validator: Evaluator with a key metric, run every `val_interval` epochs and after the last one.
-        loss: One whose attribute `last` holds the values of its terms by name has them logged too, and so has a
-            trainer with `terms`.
-        directory: The directory of checkpoints, `model.pt`, `best.pt`, and `tensorboard` below it.
+        optimizer: The optimiser, whose state is saved in the checkpoints.
+        scheduler: The scheduler of the learning rate, stepped after every iteration.
+        validator: The evaluator with a key metric, run every `val_interval` epochs and after the last one.
+        directory: The directory of the checkpoints, `model.pt` and `best.pt`, with `tensorboard` below it.
+        loss: The loss; if it has an attribute `last` with the values of its terms by name, they are logged too, as are
+            those of a trainer with `terms`.
         transform: The training transform, seeded every epoch.
         seed: The seed of the run.
-        resume: Continue from the newest checkpoint.
-        val_interval: Epochs between validations.
-        time_budget_minutes: Stop after the last epoch that fits; None for no limit.
-        initial_weights: The file to fill the network from before the first epoch; a checkpoint that is continued from
-            comes after it. None trains from the network's own initialisation.
+        resume: Whether to continue from the newest checkpoint.
+        val_interval: The number of epochs between validations.
+        time_budget_minutes: The time budget in minutes; the run stops after the last epoch that fits. None: no limit.
+        initial_weights: The file of weights to load before the first epoch; a checkpoint to continue from is loaded
+            after it. None trains from the network's own initialisation.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class StandardHandlers:
         self.log_dir = Path(directory) / "tensorboard"
 
     def attach(self, engine: Engine) -> None:
-        """Register on the trainer; the progress bar and the log on rank 0 only."""
+        """Register all handlers with the trainer; the progress bar and the log only on rank 0."""
         for handler in self.handlers:
             handler.attach(engine)
         if idist.get_rank() == 0:

@@ -1,4 +1,4 @@
-"""Run an engine so that a user's mistake ends in one line, not in a traceback."""
+"""One-line messages instead of tracebacks for the mistakes of users in runs of engines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from medsr.errors import MedsrError
 
-_IGNITE = "ignite.engine.engine"  # its engines log to children of this logger, one for each class
+_IGNITE = "ignite.engine.engine"  # ignite's engines log to children of this logger, one for each class
 
 
 def user_error(error: BaseException | None) -> MedsrError | None:
-    """Return the `MedsrError` that an exception was caused by, if one was."""
+    """Return the `MedsrError` that caused an exception, or None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, MedsrError):
@@ -28,7 +28,7 @@ def user_error(error: BaseException | None) -> MedsrError | None:
 
 
 def run(engine: Engine) -> None:
-    """Run an engine; exit with status 1 and one line on standard error if the input is at fault."""
+    """Run an engine, and exit with status 1 and one line on standard error if the input is at fault."""
     try:
         with _quiet_about_user_errors(engine):
             engine.run()
@@ -41,11 +41,10 @@ def run(engine: Engine) -> None:
 
 
 def report_user_errors() -> None:
-    """Have every uncaught exception that is the fault of the input end the program in one line.
+    """Make every uncaught exception that is the fault of the input end the program with one line.
 
-    For the `initialize` section of a config: building datasets and loading networks happens before `run`,
-    where MONAI wraps errors in its own. Errors of the program itself keep their traceback; the exit status is
-    1 in any case.
+    It is for the `initialize` section of a config: datasets are built and networks are loaded before `run`, where
+    MONAI wraps errors in its own. Errors of the program itself keep their traceback; the exit status is 1 in any case.
     """
     if sys.excepthook is not _excepthook:
         sys.excepthook = _excepthook
@@ -60,7 +59,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, traceback: Trac
 
 
 def _end_progress_bars() -> None:
-    """Close bars that the engine left open: they end on no line of their own, and write again at exit."""
+    """Close progress bars that the engine left open, because they do not end their line and write again at exit."""
     for bar in list(getattr(tqdm, "_instances", [])):
         bar.close()
 
@@ -71,8 +70,8 @@ def _line(error: MedsrError) -> str:
 
 @contextmanager
 def _quiet_about_user_errors(engine: Engine) -> Iterator[None]:
-    """Ignite logs each exception before raising it; those that are reported in one line need no second."""
-    names = [name for name in logging.root.manager.loggerDict if name.startswith(_IGNITE)]  # validators' too
+    """Suppress ignite's log of user errors, which are reported in one line anyway."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_IGNITE)]  # also of validators
     loggers = {id(log): log for log in (engine.logger, *map(logging.getLogger, names))}
     for log in loggers.values():
         log.addFilter(_without_user_errors)

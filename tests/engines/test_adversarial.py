@@ -317,7 +317,7 @@ def test_checkpoint_of_another_kind_of_run_is_refused(tmp_path: Path) -> None:
     checkpoint = torch.load(tmp_path / "checkpoint_epoch=1.pt", weights_only=True)
     del checkpoint["discriminator"]
     torch.save(checkpoint, tmp_path / "checkpoint_epoch=1.pt")
-    with pytest.raises(InputError, match="lacks discriminator; it is not of this run"):
+    with pytest.raises(InputError, match="lacks discriminator; it is of another kind of run"):
         Task(tmp_path, epochs=2).run()
 
 
@@ -342,7 +342,7 @@ def test_every_term_is_logged(tmp_path: Path) -> None:
         ({"critic_steps": 0}, "critic_steps >= 1"),
         ({"warm_up": -1}, "warm_up >= 0"),
         ({"adversarial_weight": -1}, "adversarial_weight >= 0"),
-        ({"explosion": 0}, "explodes at a positive number, got 0"),
+        ({"explosion": 0}, "explosion must be a positive number such as .*, got 0"),
     ],
 )
 def test_settings_that_cannot_be(options: dict[str, Any], message: str) -> None:

@@ -216,7 +216,7 @@ def test_other_length_of_an_epoch_is_said(tmp_path: Path, caplog: pytest.LogCapt
     Run(tmp_path, length=2).start(2)
     with caplog.at_level(logging.WARNING):
         run = Run(tmp_path, length=5).start()
-    assert "2 iterations an epoch, this run 5" in caplog.text
+    assert "2 iterations per epoch, this run has 5" in caplog.text
     assert run.epochs == [3]
     assert run.engine.state.iteration == 15
 

@@ -88,7 +88,7 @@ def test_handlers_of_the_last_epoch_still_run() -> None:
 
 @pytest.mark.parametrize("minutes", [-1, float("nan")])
 def test_impossible_budget(minutes: float) -> None:
-    with pytest.raises(InputError, match="a time budget is a number of minutes, or null"):
+    with pytest.raises(InputError, match="a time budget must be at least 0 minutes, or null"):
         TimeBudget(minutes)
 
 

@@ -74,8 +74,8 @@ def test_monai_tells_it_the_epoch() -> None:
 @pytest.mark.parametrize(
     ("items", "samples", "message"),
     [
-        ([], 4, "got 0 items, 4 samples"),
-        (ITEMS, 0, "got 4 items, 0 samples"),
+        ([], 4, "got 0 items and 4 samples"),
+        (ITEMS, 0, "got 4 items and 0 samples"),
         ([{"weight": -1}, {"weight": 2}], 4, "must not be negative"),
         ([{"weight": 0}], 4, "nor all zero"),
         ([{"weight": float("nan")}], 4, "must not be negative"),

@@ -40,7 +40,7 @@ def test_published_scales() -> None:
     assert [Fraction(s) for s in SCALES] == [Fraction(k, 10) for k in range(11, 41)]
     assert scale_range("3/2", 2, "1/4") == ["3/2", "7/4", "2"]
     for wrong in ((4, 1.1), (0.9, 2), (1, 2, 0)):
-        with pytest.raises(InputError, match="at least 1"):
+        with pytest.raises(InputError, match="1 <= low <= high and a step above 0"):
             scale_range(*wrong)
 
 

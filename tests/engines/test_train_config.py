@@ -84,7 +84,7 @@ def test_two_processes(tiny_dataset: Path, tmp_path: Path) -> None:
 
 def test_several_processes_need_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(InputError, match="started by torchrun"):
+    with pytest.raises(InputError, match="start it by torchrun"):
         local_device()
 
 
