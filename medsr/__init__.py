@@ -1,6 +1,6 @@
 """medsr: published super-resolution methods for medical images, as MONAI bundles.
 
-Subpackages and `medsr.upscale` are loaded on first use, so that ``import medsr`` costs no import of torch.
+Subpackages and `medsr.upscale` are loaded on first use, so that `import medsr` does not load torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The demonstration behind `make demo`: a real brain made coarse, enlarged by the shipped bundle, compared.
+"""The demonstration behind `make demo`: reduce a real brain, enlarge it by the default bundle, and compare.
 
     python -m medsr.demo prepare --output demo_output
     python -m monai.bundle run ... --dataset_dir demo_output/lr --output_dir demo_output/sr
@@ -32,15 +32,15 @@ _MARGIN = 6  # voxels kept around the brain
 
 
 def mni152() -> tuple[np.ndarray, Grid]:
-    """Return the MNI152 T1 template at 1 mm, brain only, cropped to it: (X, Y, Z) float32 and its grid.
+    """Return the brain of the MNI152 T1 template at 1 mm, cropped, as (X, Y, Z) float32, and its grid.
 
     Raises:
-        MedsrError: Nilearn is not installed.
+        MedsrError: If nilearn is not installed.
     """
     try:
         from nilearn.datasets import load_mni152_template
     except ImportError:
-        raise MedsrError("the demo's brain comes from nilearn: pip install 'medsr[demo]'") from None
+        raise MedsrError("the demo needs nilearn, which is not installed; run: pip install 'medsr[demo]'") from None
     image = load_mni152_template(resolution=1)
     data = np.asarray(image.dataobj, dtype=np.float32)
     inside = np.argwhere(data > 0.05 * data.max())
@@ -52,7 +52,17 @@ def mni152() -> tuple[np.ndarray, Grid]:
 
 
 def prepare(output: Path) -> int:
-    """Write `hr/` (the template) and `lr/` (blurred and halved by the bundle's degradation)."""
+    """Write the template into `hr/`, and its image blurred and halved by the bundle's degradation into `lr/`.
+
+    Args:
+        output: The folder of the demonstration.
+
+    Returns:
+        The exit status 0.
+
+    Raises:
+        MedsrError: If nilearn is not installed, or a file cannot be written.
+    """
     data, grid = mni152()
     hr = MetaTensor(torch.as_tensor(data)[None], affine=torch.as_tensor(grid.affine))
     pair = SimulateLowResolutiond(degradation="gaussian-blur", scale=2)({"label": hr})
@@ -64,7 +74,17 @@ def prepare(output: Path) -> int:
 
 
 def report(output: Path) -> int:
-    """Compare the bundle's result and cubic-spline interpolation with the HR image; write table and picture."""
+    """Compare the bundle's result and cubic-spline interpolation with the HR image; write a table and a picture.
+
+    Args:
+        output: The folder of the demonstration.
+
+    Returns:
+        The exit status 0.
+
+    Raises:
+        MedsrError: If a file cannot be read or written, or the SR grid is not the HR grid.
+    """
     volumes = {}
     for name, file in (("LR", f"lr/{_CASE}.nii.gz"), ("SR", f"sr/{_CASE}_sr.nii.gz"), ("HR", f"hr/{_CASE}.nii.gz")):
         volume = read_volume(output / file)
@@ -107,10 +127,10 @@ def report(output: Path) -> int:
 
 
 def main() -> int:
-    """Command line."""
+    """Run one step of the demonstration; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m medsr.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("step", choices=("prepare", "report"))
-    parser.add_argument("--output", type=Path, default=Path("demo_output"))
+    parser.add_argument("step", choices=("prepare", "report"), help="step to run")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder (default: %(default)s)")
     arguments = parser.parse_args()
     try:
         return prepare(arguments.output) if arguments.step == "prepare" else report(arguments.output)

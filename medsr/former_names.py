@@ -1,4 +1,4 @@
-"""Names that modules and arguments had before, for configs and scripts which still say them: no files stay behind."""
+"""Former names of modules and arguments, which configs and scripts may still use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Only those that a bundle's config, a user's script or a test outside this repository may have named.
+# Only names that a bundle's config, a user's script or a test outside this repository may use.
 FORMER = {
     "medsr.bundles": "medsr.bundle",
     "medsr.data.collection": "medsr.datasets.selection",
@@ -26,7 +26,7 @@ FORMER = {
 
 
 class FormerNames(MetaPathFinder, Loader):
-    """Let a former name import the module that took its place."""
+    """A finder that lets a former name import the module that took its place."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -35,7 +35,7 @@ class FormerNames(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in FORMER else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the present module in the place of the one that was asked for."""
+        """Put the present module in the place of the former one."""
         sys.modules[module.__name__] = import_module(FORMER[module.__name__])
 
 
@@ -46,10 +46,10 @@ def install() -> None:
 
 
 def former_arguments(**present: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take arguments by the names that they had before.
+    """Return a decorator that lets a function take arguments by their former names.
 
     Args:
-        present: Former name -> present one.
+        present: The present name of each argument, by its former name.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -25,7 +25,7 @@ RULES = """
 
 
 class SuperResolutionApp(Application):
-    """Load a study, select its series, enlarge them and write the derived series."""
+    """An application that loads a study, selects its series, enlarges them and writes the derived series."""
 
     def compose(self) -> None:
         """Connect the operators."""

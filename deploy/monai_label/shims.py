@@ -1,4 +1,4 @@
-"""Two work-arounds without which MONAI Label 0.8.5 does not start beside current libraries.
+"""Two work-arounds that MONAI Label 0.8.5 needs to start with current libraries.
 
 `install.sh` puts this file, and a `.pth` file that imports it, into the server's environment. The hooks cost nothing
 until their modules are imported. Processes that the server starts (`/train`) have them too.
@@ -18,7 +18,7 @@ _declared = []  # torch drops the operators of a library to which no reference i
 
 
 class TorchvisionOperators(MetaPathFinder):
-    """Declare two operators when torchvision is about to be imported.
+    """A finder that declares two operators when torchvision is about to be imported.
 
     MONAI Label imports `torchvision.utils` but uses none of its operators. The torchvision of a package index is built
     for one torch build (CUDA). Beside another build (CPU) its library does not load, and the import fails because the
@@ -39,7 +39,7 @@ class TorchvisionOperators(MetaPathFinder):
 
 
 class StorageClasses(MetaPathFinder, Loader):
-    """Give pydicom-seg 0.4.1 the module of pydicom 2 from which it imports one name.
+    """A finder that gives pydicom-seg 0.4.1 the module of pydicom 2 from which it imports one name.
 
     MONAI Label imports pydicom-seg when it starts, and medsr needs pydicom 3.
     """
@@ -56,7 +56,12 @@ class StorageClasses(MetaPathFinder, Loader):
 
 
 def install(torchvision: bool) -> None:
-    """Install the hooks; for torchvision only if it is needed, because operators cannot be declared twice."""
+    """Install the hooks.
+
+    Args:
+        torchvision: Whether to install the hook for torchvision too. Operators cannot be declared twice, so it must not
+            be installed where torchvision itself declares them.
+    """
     sys.meta_path.append(StorageClasses())
     if torchvision:
         sys.meta_path.insert(0, TorchvisionOperators())

@@ -21,10 +21,10 @@ COMMANDS = (upscale, bundles, networks, weights, data, compare, label_app, dicom
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others."""
+    """A parser that reports an error in one line, like the commands do."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
+        """Print the error in one line, and exit with status 2."""
         self.exit(2, f"medsr: error: {message} (see {self.prog} --help)\n")
 
 
@@ -43,7 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 something failed, 2 the request is at fault."""
+    """Run the command line.
+
+    Args:
+        argv: The words after the name of the command; those of this process by default.
+
+    Returns:
+        The exit status: 0 if all was done, 1 if something failed, 2 if the request is at fault, 130 after Ctrl-C.
+    """
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(format="medsr: %(levelname)s: %(message)s", level=logging.WARNING)
     with warnings.catch_warnings(), _terminating_cleanly():
@@ -64,18 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _mistake(error: Exception) -> MedsrError | None:
-    """Return the user's mistake behind an exception, if there is one."""
+    """Return the user's mistake behind an exception, or None if there is none."""
     if isinstance(error, MedsrError):
         return error
-    from medsr.engines import user_error  # loads torch, which a wrong argument need not wait for
+    from medsr.engines import user_error  # imported here because it loads torch, which takes seconds
 
     return user_error(error)
 
 
 @contextmanager
 def _terminating_cleanly() -> Iterator[None]:
-    """Let a termination signal leave through `finally`, so that no temporary file stays behind."""
-    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+    """Let a termination signal run the `finally` blocks, so that no temporary file stays behind."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
     previous = signal.signal(signal.SIGTERM, _terminated)
@@ -86,4 +93,9 @@ def _terminating_cleanly() -> Iterator[None]:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
+    """Exit with the status that shells give to a process that a signal has ended.
+
+    Raises:
+        SystemExit: In every case.
+    """
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""`python -m medsr.cli`, where the console script is not on the path."""
+"""The command line as `python -m medsr.cli`, for environments whose console script is not on the path."""
 
 import sys
 

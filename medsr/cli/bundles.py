@@ -1,4 +1,4 @@
-"""`medsr bundles`: what is installed."""
+"""`medsr bundles`: list the installed bundles."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from medsr.errors import InputError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand."""
+    """Add `medsr bundles` to the command line."""
     parser = subparsers.add_parser("bundles", help="list installed bundles")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand."""
+    """Print the installed bundles.
+
+    Raises:
+        InputError: If no bundle is installed.
+    """
     rows = [bundle.summary() for bundle in list_bundles()]
     if not rows:
         raise InputError("no bundle is installed; set MEDSR_BUNDLES to a folder of bundles")

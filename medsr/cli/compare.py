@@ -1,4 +1,4 @@
-"""`medsr compare`: tables of several evaluations as one, with paired tests against one of the methods."""
+"""`medsr compare`: compare the methods of several evaluations by paired tests against one of them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from medsr.errors import InputError
 if TYPE_CHECKING:
     from medsr.metrics import Row
 
-_OTHERS = ("bicubic", "cubic spline", "interpolation", "HR")  # rows beside an evaluated method, not renamed
+_OTHERS = ("bicubic", "cubic spline", "interpolation", "HR")  # reference rows of every table, which keep their names
 
 
 def register(subparsers: Any) -> None:
-    """Add the subcommand."""
+    """Add `medsr compare` to the command line."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "compare",
         help="compare evaluations case by case",
-        description="Put tables of evaluations (metrics.csv, segmentation.csv) together and compare their methods "
-        "case by case: mean, gain over one of them, worst case, Wilcoxon signed-rank test. NAME=TABLE renames the "
-        "evaluated method of a table.",
+        description="Join the tables of evaluations (metrics.csv, segmentation.csv) and compare their methods case by "
+        "case: mean, gain over one of them, worst case, Wilcoxon signed-rank test. NAME=TABLE renames the evaluated "
+        "method of a table.",
     )
     parser.add_argument("tables", nargs="+", metavar="[NAME=]TABLE", help="CSV files that evaluations wrote")
-    parser.add_argument("--baseline", metavar="METHOD", help="whom the others are compared with (the first method)")
-    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="columns to show (psnr ssim, or dice)")
-    parser.add_argument("--json", metavar="FILE", help="write the summary, unrounded")
+    parser.add_argument("--baseline", metavar="METHOD", help="method to compare with (default: the first)")
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help="columns to show (default: psnr, ssim and dice)")
+    parser.add_argument("--json", metavar="FILE", help="also write the unrounded summary to this file")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand."""
+    """Print the comparison of the methods.
+
+    Raises:
+        InputError: If a table cannot be read, or a metric or the baseline is not in the tables.
+    """
     from medsr.metrics import format_table, summarise, write_json
     from medsr.metrics.report import directions
 
@@ -40,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = arguments.metrics or [m for m in ("psnr", "ssim", "dice") if m in metrics]
     unknown = [metric for metric in shown if metric not in metrics]
     if unknown:
-        raise InputError(f"no table has a column {unknown[0]!r}; there are {', '.join(metrics)}")
+        raise InputError(f"no table has a column {unknown[0]!r}; choose from {', '.join(metrics)}")
     baseline = arguments.baseline or rows[0].method
     groups = summarise(rows, baseline, directions(metrics))
     print(format_table(groups, shown))
@@ -50,10 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(table: str) -> list[Row]:
-    """Return the rows of a table, its evaluated method under another name if one is given.
+    """Return the rows of a table.
+
+    Args:
+        table: The path of the table; NAME=PATH renames its evaluated method.
 
     Raises:
-        InputError: No such table, an empty one, or a name for a table with several evaluated methods.
+        InputError: If there is no such table, it is empty, or it is to be renamed and has not one evaluated method.
     """
     from medsr.metrics import Row, read_csv
 
@@ -62,8 +69,9 @@ def read(table: str) -> list[Row]:
         name, path = "", table
     rows = read_csv(path)
     if not rows:
-        raise InputError(f"{path} has no rows")
+        raise InputError(f"{path}: expected rows of an evaluation, got none; run the evaluation again")
     evaluated = sorted({row.method for row in rows} - set(_OTHERS))
     if name and len(evaluated) != 1:
-        raise InputError(f"{path} has the methods {', '.join(evaluated) or 'none'}: which is {name!r}? Give no name")
+        found = ", ".join(evaluated) or "none"
+        raise InputError(f"{path}: expected one evaluated method to call {name!r}, got {found}; leave {name}= out")
     return [Row(r.case, r.scale, name if name and r.method == evaluated[0] else r.method, r.values) for r in rows]

@@ -1,4 +1,4 @@
-"""`medsr label-app`: the app folder that a MONAI Label server starts."""
+"""`medsr label-app`: write the app folder that a MONAI Label server starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAIN = "main.py"
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand."""
+    """Add `medsr label-app` to the command line."""
     parser = subparsers.add_parser(
         "label-app",
         help="write an app for MONAI Label",
@@ -25,12 +25,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand."""
+    """Write the app, and print how to start it.
+
+    Raises:
+        OutputError: If the folder holds another app, or cannot be written.
+    """
     folder = Path(arguments.output).expanduser()
     content = (files("medsr.label") / "template" / _MAIN).read_text(encoding="utf-8")
     main = folder / _MAIN
     if main.exists() and main.read_text(encoding="utf-8", errors="replace") != content:
-        raise OutputError(f"{main} is another app's; choose another folder, or remove it")
+        raise OutputError(f"{main} is another app's; choose another folder, or remove this file")
     write_text(main, content)
     print(f"{folder} is ready; in MONAI Label's environment:")
     print(f"  monailabel start_server --host 127.0.0.1 --app {shlex.quote(str(folder))} --studies IMAGES")

@@ -1,4 +1,4 @@
-"""`medsr upscale`: images in, SR images out."""
+"""`medsr upscale`: enlarge images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from medsr.bundle.settings import SETTINGS
 from medsr.errors import MedsrError
 from medsr.upscaling import Progress
 
-if TYPE_CHECKING:  # imported where needed: they load torch, which `medsr --help` need not wait for
+if TYPE_CHECKING:  # imported late at run time because it loads torch, which takes seconds
     from medsr.upscaling import Case, Upscaler
 
-# Settings by what the command line calls them, with its default; None leaves a setting to the bundle.
+# The option and the default of each setting on the command line; None leaves a setting to the bundle.
 _OPTIONS: dict[str, tuple[str, str | None]] = {
     "device": ("--device", "auto"),
     "precision": ("--precision", "float32"),
@@ -37,7 +37,7 @@ _SWITCHES = {
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand."""
+    """Add `medsr upscale` to the command line."""
     parser = subparsers.add_parser(
         "upscale",
         help="enlarge images",
@@ -48,18 +48,18 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         nargs="+",
         type=Path,
         metavar="IN",
-        help="image, folder of images or of slices (PNG, TIFF), DICOM folder/zip, .txt list",
+        help="image, folder of images or of slices (PNG, TIFF), DICOM folder or zip, or .txt list of these",
     )
     parser.add_argument("--series", metavar="UID", help="SeriesInstanceUID, where DICOM inputs hold several series")
     parser.add_argument(
         "--contrasts",
         nargs="+",
         metavar="NAME",
-        help="channels of the bundle's network, as words in the names of files: T1ce T1w T2w FLAIR",
+        help="channels of the bundle's network, as words in the file names: T1ce T1w T2w FLAIR",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder, or a file name for one input")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, help="name or folder of a bundle (default: %(default)s)")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of your own training, instead of the bundle's")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of your own, instead of the bundle's")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--scale", nargs="+", type=_number, help="one number, or one per array axis: 2 or 1 1 2.5")
     wanted.add_argument("--spacing", nargs="+", type=_number, help="target voxel size in mm: 1 or 1 1 1")
@@ -74,12 +74,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--format", dest="output_ext", default=".nii.gz", help=f"{SETTINGS['output_ext'].help} (default: %(default)s)"
     )
     parser.add_argument("--no-preview", dest="preview", action="store_false", help="write no PNG")
-    parser.add_argument("--skip-existing", action="store_true", help="leave results alone that were made as asked now")
+    parser.add_argument("--skip-existing", action="store_true", help="keep results that were made by the same request")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand: 0 if every image was enlarged, 1 if some failed."""
+    """Enlarge the images; return 0 if every image was enlarged, 1 if some failed."""
     from medsr.bundle.loaded import checked_settings
     from medsr.upscaling import plan_outputs, run_plan
 
@@ -109,30 +109,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Terminal(Progress):
-    """Shows the progress: what was written on standard output, everything else on standard error."""
+    """The progress on a terminal: names of results on standard output, everything else on standard error."""
 
     bar: tqdm[Case]
 
     def made_otherwise(self, count: int) -> None:
+        """Print how many results are made again."""
         print(f"medsr: {count} existing result(s) were made otherwise, and are made again", file=sys.stderr)
 
     def track(self, upscaler: Upscaler, cases: Sequence[Case]) -> Iterable[Case]:
+        """Print the bundle and the device, and return the cases in a progress bar."""
         print(f"medsr: {upscaler.bundle.name} on {upscaler.device}: {len(cases)} image(s)", file=sys.stderr)
         self.bar = tqdm(cases, unit="image", disable=None)
         return self.bar
 
     def case(self, image: Path) -> None:
+        """Show the name of the image in the progress bar."""
         self.bar.set_postfix_str(image.name)
 
     def saved(self, results: Sequence[Path]) -> None:
+        """Print the names of the results."""
         tqdm.write("\n".join(map(str, results)))
 
     def failed(self, image: Path, what: str) -> None:
+        """Print an error, with the name of the image unless the error holds it."""
         where = "" if str(image) in what else f"{image}: "
         tqdm.write(f"medsr: error: {where}{what}", file=sys.stderr)
 
 
 def _number(text: str) -> float:
+    """Return the number that a text holds.
+
+    Raises:
+        argparse.ArgumentTypeError: If the text is not a number.
+    """
     try:
         return float(text)
     except ValueError:
@@ -141,6 +151,11 @@ def _number(text: str) -> float:
 
 
 def _switch(text: str) -> bool:
+    """Return the value of a switch.
+
+    Raises:
+        argparse.ArgumentTypeError: If the text is neither true nor false.
+    """
     try:
         return bool(SETTINGS["ensemble"].parse("it", text))
     except MedsrError:

@@ -1,4 +1,4 @@
-"""`medsr weights`: which weight files there are, whether they are intact, and how they get to where they belong."""
+"""`medsr weights`: list, verify, import and record weight files."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ from pathlib import Path
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the subcommand."""
+    """Add `medsr weights list`, `verify`, `import` and `record` to the command line."""
     parser = subparsers.add_parser(
         "weights",
         help="list, verify and import weight files",
-        description="Weight files of bundles, and public ones that losses and metrics use. Nothing is downloaded.",
+        description="Manage the weight files of bundles, and the public ones that losses and metrics use. Nothing is "
+        "downloaded.",
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="every file known: what for, terms, source, hash, where it is")
+    listing = actions.add_parser("list", help="list every known file: purpose, terms, source, hash, location")
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=run_list)
-    verifying = actions.add_parser("verify", help="compare hashes; status 1 if a file is not what it should be")
-    verifying.add_argument("names", nargs="*", metavar="NAME", help="as listed; these must be present (default: all)")
+    verifying = actions.add_parser("verify", help="compare hashes; status 1 if a file does not match")
+    verifying.add_argument(
+        "names", nargs="*", metavar="NAME", help="files by their listed names, which must be present (default: all)"
+    )
     verifying.set_defaults(run=run_verify)
-    importing = actions.add_parser("import", help="put files where medsr looks for them, by their hashes")
-    importing.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    importing = actions.add_parser("import", help="recognise files by their hashes, and copy them to their places")
+    importing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="weight files to import")
     importing.add_argument(
-        "--from-directory", type=Path, metavar="DIR", help="all known ones of its .pt and .pth files"
+        "--from-directory", type=Path, metavar="DIR", help="import all known .pt and .pth files of this folder"
     )
     importing.set_defaults(run=run_import)
-    recording = actions.add_parser("record", help="record the hashes of a bundle's models, as their maker")
+    recording = actions.add_parser("record", help="record the hashes of a bundle's models, for makers of bundles")
     recording.add_argument("bundle", metavar="BUNDLE", help="name or folder of a bundle, or its folder of models")
     recording.set_defaults(run=run_record)
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """Print every known file; only files that are present are hashed."""
-    from medsr.bundle.weight_files import known_weight_files  # loads torch, which `medsr --help` need not wait for
+    """Print every known file with its state."""
+    from medsr.bundle.weight_files import known_weight_files  # imported here because it loads torch
 
     rows = [file.summary() for file in known_weight_files()]
     if arguments.json:
@@ -50,7 +53,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    """Compare hashes; a line for each file."""
+    """Compare hashes, and print a line for each file; return 1 if a file does not match, else 0."""
     from medsr.bundle.weight_files import known_weight_files
 
     faults = 0
@@ -67,7 +70,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def run_import(arguments: argparse.Namespace) -> int:
-    """Copy files to where they belong."""
+    """Copy files to their places, and print these."""
     from medsr.bundle.weight_files import recognise
 
     folder = arguments.from_directory
@@ -76,12 +79,12 @@ def run_import(arguments: argparse.Namespace) -> int:
         file.place(path)
         print(f"{file.name}: {file.target}")
     if found.others:
-        print(f"medsr: {found.others} other file(s) of {folder} passed over", file=sys.stderr)
+        print(f"medsr: ignored {found.others} other file(s) of {folder}", file=sys.stderr)
     return 0
 
 
 def run_record(arguments: argparse.Namespace) -> int:
-    """Write the hashes of a bundle's models."""
+    """Write the hashes of a bundle's models, and print the name of the file of hashes."""
     from medsr.bundle.weight_files import write_bundle_hashes
 
     print(write_bundle_hashes(arguments.bundle))

@@ -1,6 +1,6 @@
-"""The Python interface: one image in, the same kind of image out; or many files in, many files out.
+"""The Python interface: enlarge one image to an image of the same kind, or many files to many files.
 
-What loads torch is imported on first use.
+Modules that load torch are imported on first use.
 """
 
 from typing import TYPE_CHECKING

@@ -24,9 +24,9 @@ class Report:
     """The report on the cases of a plan.
 
     Attributes:
-        done: How many were enlarged now.
-        skipped: The images whose results were there.
-        failed: What was wrong with the others, by the (first) image of the case.
+        done: The number of cases that were enlarged.
+        skipped: The images whose results existed already.
+        failed: The reasons why other cases failed, by the (first) image of the case.
     """
 
     done: int = 0
@@ -45,15 +45,15 @@ def run_plan(
 ) -> Report:
     """Enlarge the cases of a plan one after another, the contrasts of a case together.
 
-    The fault of one case does not stop the others. Where the plan has several cases, the report is written into the
-    folder of the results too, as `medsr_upscale.json`.
+    A case that fails does not stop the others. If the plan has several cases, the report is also written into the
+    folder of the results, as `medsr_upscale.json`.
 
     Args:
-        plan: What is to be enlarged, from `plan_outputs`.
+        plan: The plan of `plan_outputs`.
         bundle: The name of an installed bundle, or a bundle's folder.
-        skip_existing: Leave results alone that were made as asked now.
-        stop_at_errors: Raise the first error as it came instead of reporting it.
-        progress: Hears of every step.
+        skip_existing: Whether to keep results that were made by the same request.
+        stop_at_errors: Whether to raise the first error instead of reporting it.
+        progress: The object that is told about every step.
         settings: The settings of `Upscaler`: `scale` or `spacing`, `device`, and entries of the bundle's
             `inference.json`.
 
@@ -61,9 +61,9 @@ def run_plan(
         The report.
 
     Raises:
-        GridError: Neither or both of `scale` and `spacing`.
-        InputError: An unknown bundle, unusable weights or device.
-        Exception: A defect of the program, where there is but one case to do.
+        GridError: If neither or both of `scale` and `spacing` are given.
+        InputError: If the bundle is unknown, or the weights or the device are unusable.
+        Exception: If the program has a defect and there is only one case to do.
     """
     progress = progress or Progress()
     settings = {**settings, **plan.settings}
@@ -82,10 +82,10 @@ def run_plan(
 
 
 def _todo(cases: Iterable[Case], bundle: str | PathLike[str], settings: Mapping[str, Any]) -> list[Case]:
-    """Return the cases without results that were made as asked now."""
+    """Return the cases without results of the same request."""
     found = find_bundle(bundle)
     request = {"scale": None, "spacing": None, **checked_settings(found, settings)}
-    asked = {**found.inference, **request}  # what is not asked for is as the bundle has it
+    asked = {**found.inference, **request}  # the bundle has the values that the request leaves out
     making = Making.asked(
         found.metadata,
         request.get("weights") or found.weights,
@@ -103,7 +103,7 @@ def _todo(cases: Iterable[Case], bundle: str | PathLike[str], settings: Mapping[
 
 
 def _enlarge(upscaler: Upscaler, cases: Sequence[Case], stop_at_errors: bool, progress: Progress) -> dict[str, str]:
-    """Enlarge case after case; return what failed and why."""
+    """Enlarge the cases one after another, and return the reasons of failures by the (first) image."""
     failures: dict[str, str] = {}
     for case in progress.track(upscaler, cases):
         image = case[0].image.path

@@ -22,8 +22,8 @@ class Job(NamedTuple):
 
     Attributes:
         image: The image.
-        stem: What the bundle is told to name its results by.
-        paths: Where they will be.
+        stem: The stem from which the bundle makes the names of the results.
+        paths: The paths of the results.
     """
 
     image: InputImage
@@ -31,7 +31,7 @@ class Job(NamedTuple):
     paths: OutputPaths
 
 
-Case = tuple[Job, ...]  # an image, or the contrasts that the network takes together, in its order
+Case = tuple[Job, ...]  # one image, or the contrasts that the network takes together, in the network's order
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Plan:
     """The images to enlarge, and the places of their results.
 
     Attributes:
-        cases: Their jobs.
+        cases: The jobs of the cases.
         directory: The folder of the results.
-        settings: The entries of the bundle's `inference.json` that make it read and write so.
+        settings: The entries of the bundle's `inference.json` that the plan needs.
     """
 
     cases: tuple[Case, ...]
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Place:
-    """Folder, format and names of the results; `name` is that of the only one, where the user chose it."""
+    """The folder, format and names of the results; `name` is the name of a single result if the user chose it."""
 
     directory: Path
     extension: str
@@ -60,11 +60,11 @@ class _Place:
 
     @property
     def postfix(self) -> str:
-        """What the bundle appends to a stem: BIDS names are its affair."""
+        """The postfix that the bundle adds to a stem; the bundle itself makes BIDS names."""
         return "sr" if self.bids else ""
 
     def job(self, image: InputImage) -> Job:
-        """Name the results of one image."""
+        """Return the job of one image, with the names of its results."""
         stem = self.name or (image.stem if self.bids else f"{image.stem}_sr")
         return Job(image, stem, case_paths(self.directory, image.path, stem, self.postfix, self.extension, self.bids))
 
@@ -78,12 +78,12 @@ def plan_outputs(
     series: str | None = None,
     contrasts: Sequence[str] | None = None,
 ) -> Plan:
-    """Find the images behind the inputs, name their results, and refuse what would be an error after the work.
+    """Find the images behind the inputs, name their results, and refuse errors that would show only after the work.
 
     Args:
         inputs: The image files, folders, archives or lists; see `medsr.data.input_images.find_images`.
-        output: A folder, or for one image the name of its result, whose ending is then the format.
-        extension: Format of the results in a folder: ".nii.gz", ".nii", ".nrrd", ".mha", "dicom" or "png".
+        output: A folder, or for one image the name of its result, whose suffix then gives the format.
+        extension: The format of the results in a folder: ".nii.gz", ".nii", ".nrrd", ".mha", "dicom" or "png".
         bids: Whether results have the names of BIDS derivatives.
         series: The SeriesInstanceUID to read where an input holds several.
         contrasts: The channels of the bundle's network, as words in the names of files.
@@ -92,8 +92,8 @@ def plan_outputs(
         The plan; the folder of the results exists.
 
     Raises:
-        InputError: No images; options that contradict each other; a format that the inputs cannot have; a result
-            that would replace an input; two results of one name.
+        InputError: If there are no images, options contradict each other, the inputs cannot have the format, a result
+            would replace an input, or two results would have the same name.
         OutputError: If the folder cannot be written.
     """
     images = find_images(inputs, series=series)
@@ -115,7 +115,11 @@ def plan_outputs(
 
 
 def _place(output: Path, extension: str, bids: bool, images: Sequence[InputImage]) -> _Place:
-    """Tell a folder from the name of a result, and check that the format suits every input."""
+    """Return the place of the results, after a check that the format suits every input.
+
+    Raises:
+        InputError: If the output fits neither a folder nor one result, or the format does not suit an input.
+    """
     stem, suffix = split_suffix(output)
     if suffix in EXTENSIONS and not output.is_dir():
         if len(images) > 1:
@@ -134,13 +138,18 @@ def _place(output: Path, extension: str, bids: bool, images: Sequence[InputImage
 
 
 def _check_outputs(place: _Place, jobs: Sequence[Job]) -> None:
-    """Refuse results that would replace an input or one another, and a folder that cannot be written."""
+    """Refuse results that would replace an input or one another, and a folder that cannot be written.
+
+    Raises:
+        InputError: If a result would replace an input or another result.
+        OutputError: If the folder cannot be written.
+    """
     inputs = {image.path.resolve() for image, _, _ in jobs}
     taken: dict[Path, Path] = {}
     for image, _, paths in jobs:
         other = taken.setdefault(paths.image, image.path)
         if other != image.path:
-            raise InputError(f"{image.path} and {other} would both become {paths.image}; run them apart")
+            raise InputError(f"{image.path} and {other} would both become {paths.image}; enlarge them separately")
         refuse_to_replace(paths, image.path, place.extension)
         replaced = [path for path in paths if path.resolve() in inputs]
         if replaced:

@@ -6,26 +6,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a watcher may be defined without waiting for torch
+if TYPE_CHECKING:  # these modules load torch, which a subclass does not need
     from medsr.upscaling.planning import Case
     from medsr.upscaling.upscaler import Upscaler
 
 
 class Progress:
-    """Show nothing; a subclass overrides the messages that it wants to show."""
+    """A progress that shows nothing; subclasses override the methods whose messages they show."""
 
     def made_otherwise(self, count: int) -> None:
-        """Hear how many results are there, but were not made as asked now, and are made again."""
+        """Show how many results exist that another request made, and that are made again."""
 
     def track(self, upscaler: Upscaler, cases: Sequence[Case]) -> Iterable[Case]:
-        """Return the cases to work through, such as in a progress bar; the bundle is ready."""
+        """Return the cases to work through, for instance in a progress bar; the bundle is loaded."""
         return cases
 
     def case(self, image: Path) -> None:
-        """Hear which case comes next, by its (first) image."""
+        """Show which case comes next, by its (first) image."""
 
     def saved(self, results: Sequence[Path]) -> None:
-        """Hear what was written of a case."""
+        """Show the results that were written for a case."""
 
     def failed(self, image: Path, what: str) -> None:
-        """Hear what was wrong with a case."""
+        """Show why a case failed."""

@@ -20,23 +20,23 @@ from medsr.errors import GridError, InputError
 from medsr.geometry import Grid, ScaleLike
 from medsr.runtime import choose_device, keep_freed_memory
 
-_IMAGE = "the image"  # what messages call one that has no file
-_ALIGNED = 2  # NIfTI code for a space that nothing is known about
+_IMAGE = "the image"  # the name in messages of an image without a file
+_ALIGNED = 2  # the NIfTI code for an unspecified space
 
 
 class Upscaler:
-    """A bundle ready to enlarge images; build it once for many.
+    """A loaded bundle that enlarges any number of images.
 
     Args:
         bundle: The name of an installed bundle, or a bundle's folder.
         scale: The enlargement, one number or one per array axis.
         spacing: The target voxel size in mm, one number or one per array axis, instead of `scale`.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        device: The device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         settings: Further entries of the bundle's `inference.json` to replace.
 
     Raises:
-        GridError: Neither or both of `scale` and `spacing`.
-        InputError: An unknown bundle, unusable weights or device.
+        GridError: If neither or both of `scale` and `spacing` are given.
+        InputError: If the bundle is unknown, or the weights or the device are unusable.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class Upscaler:
         **settings: Any,
     ) -> None:
         if (scale is None) == (spacing is None):
-            raise GridError("give either a scale (2, or one per axis) or a target spacing in mm")
+            got = "neither" if scale is None else "both"
+            raise GridError(f"give either a scale (2, or one per axis) or a target spacing in mm, got {got}")
         keep_freed_memory()
         self.bundle = find_bundle(bundle)
         self.device = choose_device(device)
@@ -67,7 +68,8 @@ class Upscaler:
             return _as_nifti(result, image.header if isinstance(image, nib.Nifti1Image) else None)
         if isinstance(image, sitk.Image):
             if image.GetDimension() != 3:
-                raise InputError(f"expected a 3D image, got {image.GetDimension()}D of size {image.GetSize()}")
+                size = f"{image.GetDimension()}D of size {image.GetSize()}"
+                raise InputError(f"expected a 3D image, got {size}; pass one volume")
             result = self._run(*from_sitk(image))
             return to_sitk(result.as_tensor().numpy()[0], result.affine.numpy())
         if isinstance(image, MetaTensor):
@@ -78,19 +80,39 @@ class Upscaler:
         )
 
     def save(self, image: str | PathLike[str], stem: str) -> Path:
-        """Enlarge a file and write the result, its record and preview where the bundle's settings say."""
+        """Enlarge a file, and write the result, its record and its preview as the settings say.
+
+        Args:
+            image: The path of the image.
+            stem: The stem of the names of the results.
+
+        Returns:
+            The path of the result.
+        """
         return Path(self.loaded.run({"image": str(image), "stem": stem}, save=True)["saved"])
 
     def save_contrasts(self, images: Sequence[str | PathLike[str]], stems: Sequence[str]) -> list[Path]:
-        """Enlarge the contrasts of one case, channels of one image in this order, as `save`; a result for each."""
+        """Enlarge the contrasts of one case, and write a result for each as `save` does.
+
+        Args:
+            images: The paths of the contrasts, in the order of the network's channels.
+            stems: The stem of the names of the results for each contrast.
+
+        Returns:
+            The paths of the results.
+        """
         item = {"image": [str(image) for image in images], "stem": list(stems)}
         return [Path(saved) for saved in self.loaded.run(item, save=True)["saved"]]
 
     def _run(self, array: np.ndarray, affine: np.ndarray) -> MetaTensor:
-        """Enlarge (X, Y, Z) or (C, X, Y, Z)."""
+        """Enlarge an array (X, Y, Z) or (C, X, Y, Z) with its affine.
+
+        Raises:
+            InputError: If the array has another number of axes, or cannot be used.
+        """
         channels = array if array.ndim == 4 else array[None]
         if channels.ndim != 4:
-            raise InputError(f"expected an image (X, Y, Z) or (1, X, Y, Z), got size {array.shape}")
+            raise InputError(f"expected an image (X, Y, Z) or (1, X, Y, Z), got size {array.shape}; reshape it")
         check_dtype(channels.dtype, _IMAGE)
         grid = Grid(channels.shape[1:], affine)
         values = torch.as_tensor(to_float32(channels, _IMAGE, []))
@@ -138,7 +160,12 @@ def upscale(
 
 
 def _as_nifti(result: MetaTensor, header: Any | None) -> nib.Nifti1Image:
-    """Return a NIfTI image that says as much about its space as the header of the input."""
+    """Return a NIfTI image whose header says as much about its space as that of the input.
+
+    Args:
+        result: The SR image, (1, X, Y, Z).
+        header: The NIfTI header of the input, or None if it has none.
+    """
     affine = result.affine.numpy()
     image = nib.Nifti1Image(result.as_tensor().numpy()[0], affine, None if header is None else header.copy())
     image.set_data_dtype(np.float32)

@@ -1,4 +1,4 @@
-"""Weight files: which there are, where they lie, and that they are what they should be. Nothing is downloaded."""
+"""Weight files: which are known, where they are kept, and checks of their hashes. Nothing is downloaded."""
 
 from medsr.files.hashes import file_sha256
 from medsr.weights.catalogue import EXTERNAL, ExternalFile

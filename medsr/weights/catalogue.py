@@ -1,4 +1,4 @@
-"""Weight files of others that losses, metrics and networks can use, and that this package may not pass on."""
+"""Weight files of other publishers that losses, metrics and networks can use, and that medsr may not redistribute."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class ExternalFile:
 
     Attributes:
         name: The name by which code asks for it.
-        file: Its name; it ends with the first eight digits of its hash, as torchvision names files.
-        purpose: What for.
-        terms: The licence of the weights, and of the images behind them.
-        source: Where it is published.
-        size: The bytes.
+        file: The file name, which ends with the first eight digits of the hash, as torchvision names files.
+        purpose: What the file is used for.
+        terms: The licence of the weights, and of the images that they were trained on.
+        source: The URL at which the file is published.
+        size: The size in bytes.
         sha256: The SHA-256 of the whole file.
     """
 
@@ -28,8 +28,8 @@ class ExternalFile:
     sha256: str
 
 
-# Sizes and hashes are those that several independent public projects state for these files; the first eight digits are
-# in the publishers' own file names.
+# The sizes and hashes are those that several independent public projects state for these files. The first eight digits
+# of each hash are part of the publisher's own file name.
 _IMAGENET = "trained on ImageNet, whose images are for non-commercial research"
 _TORCHVISION = "https://download.pytorch.org/models"
 EXTERNAL = {

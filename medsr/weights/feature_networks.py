@@ -1,4 +1,4 @@
-"""Networks of others with their public weights, as judges for losses and metrics."""
+"""Public networks with their public weights, whose features losses and metrics compare."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from medsr.weights.store import find
 
 
 def vgg19_features(path: str | Path | None = None, normalise: bool = True, colour: bool = False) -> VGG19Features:
-    """VGG-19 trained on ImageNet, in evaluation mode and frozen, for `medsr.losses.PerceptualLoss`.
+    """Return VGG-19 trained on ImageNet, in evaluation mode and frozen, for `medsr.losses.PerceptualLoss`.
 
     Args:
-        path: Torchvision's file, or one's own of the same keys; by default the imported or cached one.
-        normalise: See `VGG19Features`.
-        colour: See `VGG19Features`.
+        path: The file of torchvision, or another one with the same keys; the imported or cached one by default.
+        normalise: The argument of `VGG19Features`.
+        colour: The argument of `VGG19Features`.
 
     Raises:
-        InputError: If there is no such file, with where to get it; or it does not fit.
+        InputError: If there is no such file (the message says where to get it), or it does not fit.
     """
     network = VGG19Features(normalise, colour)
     load_weights(network, _path("vgg19-imagenet", path))
@@ -29,13 +29,16 @@ def vgg19_features(path: str | Path | None = None, normalise: bool = True, colou
 
 
 def inception_features(path: str | Path | None = None) -> InceptionFeatures:
-    """Return the Inception of 2015, in evaluation mode and frozen, for `medsr.metrics.PooledFeatures(..., "Mixed_7c")`.
+    """Return the Inception network of 2015, frozen, for `medsr.metrics.PooledFeatures(..., "Mixed_7c")`.
 
     Args:
-        path: Pytorch-fid's file; by default the imported or cached one.
+        path: The file of pytorch-fid; the imported or cached one by default.
+
+    Returns:
+        The network in evaluation mode.
 
     Raises:
-        InputError: If there is no such file, with where to get it; or it does not fit.
+        InputError: If there is no such file (the message says where to get it), or it does not fit.
     """
     network = InceptionFeatures()
     load_weights(network, _path("inception-fid", path))
@@ -43,10 +46,14 @@ def inception_features(path: str | Path | None = None) -> InceptionFeatures:
 
 
 def _path(name: str, given: str | Path | None) -> Path:
-    """Return the file given, or the one of the catalogue."""
+    """Return the given file, or the one of the catalogue if none is given.
+
+    Raises:
+        InputError: If there is no such file.
+    """
     if given is None:
         return find(name)
     path = Path(given).expanduser()
     if not path.is_file():
-        raise InputError(f"{path} is missing: check the path, or fetch {EXTERNAL[name].source}")
+        raise InputError(f"{path} is missing; check the path, or download {EXTERNAL[name].source}")
     return path

@@ -1,4 +1,4 @@
-"""The file of hashes beside weight files, which `sha256sum --check` reads too."""
+"""The file of hashes beside weight files, in the format of `sha256sum --check`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
 
 
 def read_hashes(folder: str | Path) -> dict[str, str]:
-    """Return the file names and hashes that stand in a folder's file of hashes; none where there is no such file.
+    """Return the hashes in a folder's file of hashes by file name, or an empty dict if there is no such file.
 
     Raises:
-        InputError: If it is no file of hashes.
+        InputError: If the file cannot be read, or is not a file of hashes.
     """
     path = Path(folder) / HASH_FILE
     try:
@@ -26,7 +26,7 @@ def read_hashes(folder: str | Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {error}; copy it again") from None
     hashes = {}
     for line in lines:
         match = _LINE.fullmatch(line)
@@ -37,10 +37,10 @@ def read_hashes(folder: str | Path) -> dict[str, str]:
 
 
 def check_hash(path: str | Path) -> bool:
-    """Compare a weight file with the hash that stands beside it.
+    """Compare a weight file with the hash that is recorded beside it.
 
     Returns:
-        True if they agree, False if there is no hash of it: weights of a user's own.
+        True if they agree, False if no hash is recorded, as for weights of a user's own.
 
     Raises:
         InputError: If they differ, or the file cannot be read.
@@ -52,24 +52,24 @@ def check_hash(path: str | Path) -> bool:
     came = file_sha256(path)
     if came != expected:
         raise InputError(
-            f"{path} has SHA-256 {came[:16]}..., expected {expected[:16]}... by {HASH_FILE}: copy it again; if it is a "
-            f"network of your own, record that by: medsr weights record {path.parent}"
+            f"{path} has SHA-256 {came[:16]}..., expected {expected[:16]}... by {HASH_FILE}; copy it again, or if it "
+            f"is a network of your own, run: medsr weights record {path.parent}"
         )
     return True
 
 
 def write_hashes(folder: str | Path, files: Iterable[Path]) -> Path:
-    """Write the file of hashes of a folder, in place of an older one; it is as public as the weights.
+    """Write the file of hashes of a folder, readable for everyone, in place of an older one.
 
     Args:
         folder: The folder of the files.
-        files: The files to hash, all in the folder.
+        files: The files to hash, all of them in the folder.
 
     Returns:
         The file of hashes.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     path = Path(folder) / HASH_FILE
     write_text(path, "".join(f"{file_sha256(file)}  {file.name}\n" for file in sorted(files)), mode=0o644)

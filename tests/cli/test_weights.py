@@ -127,7 +127,7 @@ def test_import_from_a_directory(medsr_command: Command, download: Path, tmp_pat
     (download.parent / "other.pth").write_bytes(b"something")
     done = medsr_command("weights", "import", "--from-directory", download.parent)
     assert done.status == 0
-    assert "1 other file(s)" in done.err
+    assert "ignored 1 other file(s)" in done.err
     assert [path.name for path in (tmp_path / "weights").iterdir()] == [download.name]
     download.unlink()
     one_line(medsr_command("weights", "import", "--from-directory", download.parent), 2, "got 1 other(s)")

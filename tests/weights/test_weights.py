@@ -77,7 +77,7 @@ def test_missing_file_says_all(tmp_path: Path) -> None:
     assert "\n" not in message
     for part in (EXTERNAL[NAME].source, EXTERNAL[NAME].sha256, str(tmp_path / "weights"), "medsr weights import"):
         assert part in message
-    with pytest.raises(InputError, match="no weight file is called 'vgg'; known are vgg19-imagenet"):
+    with pytest.raises(InputError, match="no weight file is called 'vgg'; choose from vgg19-imagenet"):
         find("vgg")
 
 
