@@ -226,6 +226,27 @@ def _read_extension(value: Any) -> str:
     return word
 
 
+def _read_training_precision(value: Any) -> str:
+    word = _read_text(value)
+    return word if word == "auto" else _read_precision(word)
+
+
+def _read_layout(value: Any) -> str:
+    if (word := _read_text(value)) not in ("auto", "contiguous", "channels_last"):
+        raise ValueError(value)
+    return word
+
+
+def _read_threads(value: Any) -> int | str:
+    return "auto" if value == "auto" else _read_whole(value, 1)
+
+
+def _read_decay(value: Any) -> Any:
+    if not 0 < (found := _read_number(value)) < 1:
+        raise ValueError(value)
+    return found
+
+
 _PER_AXIS = "one number or three positive numbers (one per array axis"
 _PATH = text("a path")
 _PLANE = Setting("axial, coronal or sagittal", _read_plane, "anatomical plane of the slices that a 2D network sees")
@@ -238,6 +259,9 @@ SETTINGS: dict[str, Setting] = {
     "slice_plane": _PLANE,
     "device": Setting("the name of a device", _read_device, "auto, cpu, cuda, cuda:1, mps"),
     "precision": Setting("float32, bfloat16 or float16", _read_precision, "float32, bfloat16 or float16"),
+    "layout": Setting("auto, contiguous or channels_last", _read_layout, "memory layout of a training"),
+    "threads": Setting("auto or a whole number of at least 1", _read_threads, "CPU threads of a training", True),
+    "ema": Setting("a number between 0 and 1", _read_decay, "decay of a moving average of the weights", True),
     "memory_mb": whole(1, help="MiB for activations"),
     "tile_size": whole_per_axis(
         1, help="voxels of the network's input per tile, one number or one per axis, instead of planning", optional=True
@@ -270,6 +294,9 @@ SETTINGS: dict[str, Setting] = {
     "initial_weights": text("a path", optional=True),
 }
 
+# The precision of a training, if the config says "auto", which measures it when the training starts.
+_TRAINING_PRECISION = Setting("auto, float32, bfloat16 or float16", _read_training_precision)
+
 # The numbers of training and evaluation that are impossible below a bound, wherever they stand in a config.
 BOUNDED: dict[str, Setting] = {
     **dict.fromkeys(
@@ -299,6 +326,8 @@ def setting_for(path: Sequence[str], default: Any) -> Setting | None:
     """
     shared = len(path) == 1 or (len(path) == 2 and path[0] == "inferer")
     found = (SETTINGS.get(path[-1]) if shared else None) or BOUNDED.get(path[-1])
+    if found is SETTINGS["precision"] and default == "auto":
+        found = _TRAINING_PRECISION
     if found is not None:
         return replace(found, optional=found.optional or default is None)
     if isinstance(default, bool):

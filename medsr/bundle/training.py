@@ -14,6 +14,8 @@ from torch import nn
 
 from medsr.engines import (
     AdversarialTrainer,
+    ChosenForward,
+    GradientClipping,
     ScaleSampler,
     StandardHandlers,
     WeightedEpochSampler,
@@ -83,7 +85,13 @@ class _StandardRun:
         val_interval: The number of epochs between validations.
         time_budget_minutes: The time budget in minutes; the run stops after the last epoch that fits. None: no limit.
         initial_weights: The file of weights to load before the first epoch; None for none.
-        trainer: The further arguments of the trainer: device, max_epochs, loss_function, inferer, amp.
+        ema: The decay of a moving average of the weights, which is then validated and saved; None for none.
+        precision: The precision of the network's steps; "auto" measures which is fastest, see `ChosenForward`.
+        layout: The memory layout of the network's steps: "contiguous", "channels_last" or "auto".
+        threads: The number of CPU threads, or "auto"; None leaves it as it is.
+        inferer: The inferer that calls the network.
+        amp: Whether to use MONAI's mixed precision, in place of `precision` and `layout`.
+        trainer: The further arguments of the trainer: device, max_epochs, loss_function.
     """
 
     def __init__(
@@ -101,8 +109,23 @@ class _StandardRun:
         val_interval: int = 1,
         time_budget_minutes: float | None = None,
         initial_weights: str | None = None,
+        ema: float | None = None,
+        precision: str = "float32",
+        layout: str = "contiguous",
+        threads: int | str | None = None,
+        inferer: Inferer | None = None,
+        amp: bool = False,
         **trainer: Any,
     ) -> None:
+        forward = ChosenForward(
+            network,
+            inferer,
+            "float32" if amp else precision,
+            "contiguous" if amp else layout,
+            threads,
+            before_step=[h.clip for h in train_handlers if isinstance(h, GradientClipping) and h.threshold],
+            scaling=isinstance(self, SupervisedTrainer),
+        )
         standard = StandardHandlers(
             network,
             optimizer,
@@ -116,6 +139,8 @@ class _StandardRun:
             val_interval=val_interval,
             time_budget_minutes=time_budget_minutes,
             initial_weights=initial_weights,
+            ema=ema,
+            forward=forward,
         )
         super().__init__(
             network=network,  # type: ignore[call-arg]  # an argument of the trainer that subclasses inherit too
@@ -123,6 +148,8 @@ class _StandardRun:
             train_data_loader=train_data_loader,
             train_handlers=[*train_handlers, standard],
             prepare_batch=prepare_batch_of_scale,
+            inferer=forward,
+            amp=amp,
             **trainer,
         )
 

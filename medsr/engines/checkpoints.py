@@ -23,6 +23,7 @@ from medsr.files.locks import FolderLock
 logger = logging.getLogger(__name__)
 
 MODEL, BEST = "model.pt", "best.pt"
+_NEWER = {"choice"}  # the objects that checkpoints of older versions lack, and that a run can do without
 _KEPT = 2  # the last checkpoint, and one to fall back on
 # A LambdaLR computes its rate from the step. Only its counters are restored, because its other attributes are
 # configuration that may have changed: a longer `max_epochs` stretches the schedule.
@@ -40,6 +41,8 @@ class Checkpoints:
 
     Ignite's `Checkpoint` gathers the state, but files are written and removed here: ignite's `DiskSaver` removes the
     oldest checkpoint before the new one is written, and a killed process leaves unfinished files.
+
+    If "ema" is among the objects (`AveragedWeights.model`), both networks have the averaged weights.
 
     Register it with the trainer after the `ValidationHandler`, so that a checkpoint contains its epoch's metric.
 
@@ -132,8 +135,9 @@ class Checkpoints:
             self._save_network(BEST)
 
     def _save_network(self, name: str) -> None:
-        state = unwrapped(self.objects["network"]).state_dict()
-        self._write({key: value.detach().cpu() for key, value in state.items()}, name)
+        network = self.objects["ema"].module if "ema" in self.objects else self.objects["network"]
+        state = unwrapped(network).state_dict()
+        self._write({key: value.detach().cpu().contiguous() for key, value in state.items()}, name)
 
     def _write(self, state: Mapping[str, Any], name: str, metadata: Any = None) -> None:
         if idist.get_rank() == 0:
@@ -157,6 +161,8 @@ class Checkpoints:
             )
         content = self._read(path)
         for name, value in self.objects.items():
+            if name not in content:
+                continue
             state = content[name]
             if isinstance(value, LambdaLR):
                 state = {**value.state_dict(), **{key: state[key] for key in _COUNTERS if key in state}}
@@ -175,7 +181,7 @@ class Checkpoints:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             content = torch.load(path, map_location=self.map_location, weights_only=True)
-            absent = sorted({*self.objects, "trainer"} - set(content))
+            absent = sorted({*self.objects, "trainer"} - _NEWER - set(content))
         except Exception as error:  # a damaged file can make the unpickler raise anything
             older = self.checkpoints()[1:]
             then = f"the run then continues from {older[0].name}" if older else "the run then starts anew"

@@ -11,8 +11,10 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import LrScheduleHandler, TensorBoardStatsHandler, ValidationHandler
 
+from medsr.engines.averaging import AveragedWeights
 from medsr.engines.checkpoint_loader import StrictCheckpointLoader
 from medsr.engines.checkpoints import Checkpoints
+from medsr.engines.chosen import ChosenForward
 from medsr.engines.seeding import SeedPerEpoch
 from medsr.engines.time_budget import TimeBudget
 from medsr.errors import InputError
@@ -66,6 +68,9 @@ class StandardHandlers:
         time_budget_minutes: The time budget in minutes; the run stops after the last epoch that fits. None: no limit.
         initial_weights: The file of weights to load before the first epoch; a checkpoint to continue from is loaded
             after it. None trains from the network's own initialisation.
+        ema: The decay of a moving average of the weights, see `AveragedWeights`, which is then validated and saved as
+            `model.pt` and `best.pt`. None or 0 for none.
+        forward: The inferer that runs the network in the precision and layout of the run; checkpoints hold its choice.
     """
 
     def __init__(
@@ -82,14 +87,24 @@ class StandardHandlers:
         val_interval: int = 1,
         time_budget_minutes: float | None = None,
         initial_weights: str | Path | None = None,
+        ema: float | None = None,
+        forward: ChosenForward | None = None,
     ) -> None:
-        objects = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+        objects: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+        averaged = AveragedWeights(network, ema) if ema else None
+        if averaged is not None:
+            objects["ema"], validator.network = averaged.model, averaged.network
+        if forward is not None:
+            objects["choice"] = forward
+            forward.copies += () if averaged is None else (averaged.network,)
         self.handlers: list[Any] = [
             *([] if initial_weights is None else [StrictCheckpointLoader(str(initial_weights), network)]),
             SeedPerEpoch(transform, seed),
+            *([] if averaged is None else [averaged]),
             LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
             ValidationHandler(val_interval, validator, epoch_level=True),
             Checkpoints(directory, objects, resume, validator=validator),
+            *([] if forward is None else [forward]),
             TimeBudget(time_budget_minutes),
         ]
         self.loss = loss

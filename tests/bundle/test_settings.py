@@ -98,6 +98,15 @@ def test_kinds_of_a_bundles_own_entries() -> None:
     assert setting_for(["degradation"], "bicubic").parse("d", {"name": "x"}) == {"name": "x"}  # type: ignore[union-attr]
     assert setting_for(["val_limit"], None).parse("val_limit", None) is None  # type: ignore[union-attr]
     assert setting_for(["loss"], {"_target_": "x"}) is None
+    assert setting_for(["precision"], "auto").parse("precision", "auto") == "auto"  # type: ignore[union-attr]
+    assert setting_for(["threads"], None).parse("threads", "2") == 2  # type: ignore[union-attr]
+    assert setting_for(["ema"], None).parse("ema", "0.999") == 0.999  # type: ignore[union-attr]
+    with pytest.raises(MedsrError, match="a precision is one of float32, bfloat16, float16, got 'auto'"):
+        setting_for(["precision"], "float32").parse("precision", "auto")  # type: ignore[union-attr]
+    with pytest.raises(MedsrError, match="expected auto, contiguous or channels_last for layout, got 'nhwc'"):
+        setting_for(["layout"], "auto").parse("layout", "nhwc")  # type: ignore[union-attr]
+    with pytest.raises(MedsrError, match="expected a number between 0 and 1 for ema, got 1"):
+        setting_for(["ema"], None).parse("ema", 1)  # type: ignore[union-attr]
     with pytest.raises(MedsrError, match="expected a whole number of at least 1 for max_epochs, got None"):
         setting_for(["max_epochs"], 3).parse("max_epochs", None)  # type: ignore[union-attr]
 

@@ -139,6 +139,7 @@ class Bundle:
         config = self.config("train")
         small = {"max_epochs": 2, "samples_per_epoch": 3, "steps_per_epoch": 3, "batch_size": 1}
         small |= {"val_interval": 1, "val_limit": 1}
+        small |= {"precision": "float32", "layout": "contiguous"}  # what "auto" chooses depends on the machine's load
         options = {key: value for key, value in small.items() if key in config}
         return {**options, **self.extras.get("train", {})}
 

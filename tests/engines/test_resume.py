@@ -54,7 +54,7 @@ def test_resumed_run_equals_straight_run(tmp_path: Path, workflow: Workflow, num
     workflow(tmp_path / "resumed", **settings).run()
 
     straight, resumed = (load(tmp_path / run / "checkpoint_epoch=4.pt") for run in ("straight", "resumed"))
-    assert {"network", "optimizer", "scheduler", "trainer", "best"} == set(straight)
+    assert {"network", "optimizer", "scheduler", "choice", "trainer", "best"} == set(straight)
     assert_equal(straight, resumed)  # weights, moments, learning rate, step: no difference at all
     for name in ("model.pt", "best.pt"):
         assert_equal(load(tmp_path / "straight" / name), load(tmp_path / "resumed" / name))
