@@ -12,6 +12,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from medsr.data.acquisition import ACQUISITION, Acquisition
 from medsr.data.dicom.archives import is_archive
 from medsr.data.dicom.reading import is_dicom, read_dicom
 from medsr.data.folders import stack_slices
@@ -168,7 +169,7 @@ class VolumeReader(ImageReader):
             original_channel_dim="no_channel" if len(volumes) == 1 else 0,
             space="RAS",
             warnings="; ".join(notes),
-            **{PROVENANCE: provenance},
+            **{ACQUISITION: Acquisition.of(first.meta), PROVENANCE: provenance},
         )
         if len(volumes) > 1:
             meta[CHANNEL_FILES] = [str(path) for path in img]

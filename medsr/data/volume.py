@@ -37,7 +37,8 @@ class Volume:
         meta: Where it came from. Always: ``filename``, ``format`` ("nifti", "mgh", "nrrd", "metaimage",
             "dicom", "picture"), ``original_dtype``, ``sform_code``, ``qform_code`` (0 where the format has none, and 0
             for a qform that describes another grid than ``affine``), ``units`` (the header's word, "mm"),
-            ``series_uid`` ("" unless DICOM) and ``warnings`` (list of one-line strings).
+            ``series_uid`` ("" unless DICOM) and ``warnings`` (list of one-line strings). Of DICOM, and of NIfTI with
+            a sidecar, also ``acquisition``, an `Acquisition`.
         headers: Data sets without pixels of a DICOM series, in the order of the volume; none for other formats.
     """
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from medsr.data.acquisition import ACQUISITION
+from medsr.data.dicom.acquisition import acquisition_of
 from medsr.data.dicom.archives import is_archive, unpacked
 from medsr.data.dicom.errors import header_errors, quiet_pydicom
 from medsr.data.dicom.pixels import read_pixels
@@ -96,6 +98,7 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
             modality=stack.series.modality,
             photometric=first.photometric,
             warnings=stack.warnings,
+            **{ACQUISITION: acquisition_of(stack.ordered_headers, data.shape, affine)},
         )
     return Volume(data, affine, meta, stack.ordered_headers)
 

@@ -14,6 +14,7 @@ import numpy as np
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.openers import ImageOpener
 
+from medsr.data.acquisition import ACQUISITION, read_sidecar
 from medsr.data.volume import (
     SAME_GRID_MM,
     Volume,
@@ -82,6 +83,9 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
             ) from error
     data = to_float32(array.reshape(shape, order="F"), path, warnings)
     dtype = str(np.dtype(image.get_data_dtype()).newbyteorder("="))
+    acquisition = read_sidecar(path, data.shape, affine)
+    if acquisition.facts:
+        meta[ACQUISITION] = acquisition
     return Volume(data, affine, describe(filename=str(path), original_dtype=dtype, warnings=warnings, **meta))
 
 

@@ -1,0 +1,14 @@
+"""What formed an LR image: stated by the user, taken from headers, estimated from the image, or assumed."""
+
+from medsr.formation.formation import ORIGINS, Formation
+from medsr.formation.headers import AxisFormation, formation_from_header
+from medsr.formation.parsing import AUTO, parse_formation
+
+__all__ = [
+    "AUTO",
+    "ORIGINS",
+    "AxisFormation",
+    "Formation",
+    "formation_from_header",
+    "parse_formation",
+]
