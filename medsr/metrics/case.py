@@ -1,4 +1,4 @@
-"""Measure all metrics of a protocol for one case."""
+"""The measurement of one case by all metrics of a protocol."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUSPICIOUS_SPAN = 2.0  # a target spanning more than this many data ranges was 
 
 
 class CaseMetrics:
-    """Measure all metrics of a protocol for one case.
+    """The measurement of one case by all metrics of a protocol.
 
     Args:
         protocol: A name in `medsr.metrics.PROTOCOLS`, a protocol, or the fields of a protocol as a dict.
@@ -85,7 +85,9 @@ class CaseMetrics:
             return self._measure(pred, target, mask, scale, axis)
         names = [f"channel_{k}" for k in range(count)] if contrasts is None else list(contrasts)
         if len(names) != count:
-            raise InputError(f"the image has {count} channels, got the names of {len(names)}: {', '.join(names)}")
+            raise InputError(
+                f"expected one name per channel, got {count} channels and {len(names)} names: {', '.join(names)}"
+            )
         return _joined(
             [
                 self._measure(pred[k : k + 1], target[k : k + 1], _of_channel(mask, k, pred), scale, axis)
@@ -155,7 +157,7 @@ class CaseMetrics:
         stated = pair.data_range[0].item()
         if span > _SUSPICIOUS_SPAN * stated:
             warnings.warn(
-                f'protocol "{self.protocol.name}" states a data range of {stated:.6g}, the target spans '
+                f'protocol "{self.protocol.name}" states a data range of {stated:.6g}, but the target spans '
                 f"{span:.6g}: bring the images to that range, or state their data range",
                 stacklevel=3,
             )

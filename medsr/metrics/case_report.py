@@ -1,4 +1,4 @@
-"""An ignite handler that turns an evaluation into files: one row a case, and their summary."""
+"""An ignite handler that turns an evaluation into files: one row per case, and a summary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _VERSIONS = ("torch", "monai", "numpy", "scipy", "pytorch-ignite")
 
 @dataclass(frozen=True)
 class _Measured:
-    """A row whose case is still a file; plain values, so that processes can exchange it."""
+    """A row that still names the file of its case; it has plain values, so that processes can exchange it."""
 
     file: str
     scale: Scale | None
@@ -43,30 +43,33 @@ class _Measured:
 
 
 class CaseReport:
-    """Measure every case that an evaluator (`SupervisedEvaluator`) puts out, and write the results.
+    """A handler that measures every case of an evaluator (`SupervisedEvaluator`) and writes the results.
 
-    At the end of an epoch `output_dir` holds "metrics.csv" (one row a case, scale and method) and
+    At the end of an epoch `output_dir` holds "metrics.csv" (one row per case, scale and method) and
     "summary.json" (mean, standard deviation, gain and paired Wilcoxon test against the baseline, protocol,
-    versions); a compact table is printed. Both files are replaced whole. In a distributed run the first
+    versions), and a compact table is printed. Both files are replaced as a whole. In a distributed run the first
     process writes for all.
 
-    Items are what the evaluator and its postprocessing leave, decollated or not. A key is looked up in the
-    evaluator's output (pred, label, image), then in its batch (all other keys of the dataset). Contrasts that are the
-    channels of one image are measured one by one, and their mean is the case's value; see `CaseMetrics`.
+    An item may be decollated or not. A key is looked up in the evaluator's output (pred, label, image), then in its
+    batch (all other keys of the dataset). Contrasts that are the channels of one image are measured one by one, and
+    their mean is the value of the case; see `CaseMetrics`.
 
     Args:
-        output_dir: The folder for the files, made if need be.
-        protocol: A name, a protocol, or its fields as a dict.
-        baseline: The key of the baseline's image in the item, such as "interpolated"; None compares with nothing.
-        method: The name of the evaluated method in rows and table.
-        baseline_name: The baseline's name there.
+        output_dir: The folder for the files, which is made if necessary.
+        protocol: The protocol: a name, an object, or its fields as a dict.
+        baseline: The key of the baseline's image in the item, such as "interpolated"; None for no comparison.
+        method: The name of the evaluated method in the rows and the table.
+        baseline_name: The name of the baseline in the rows and the table.
         pred_key: The key of the evaluated image, (C, *spatial).
-        label_key: The key of the truth.
-        image_key: The key whose metadata name the case.
-        mask_key: The key of a mask, where metrics are to be taken inside one.
-        scale_key: The key of the case's scale (one number or one an axis), used where an item has it.
-        modality_key: The key that names the channels of an item, joined by "+", as a datalist does.
-        quiet: Print nothing.
+        label_key: The key of the true image.
+        image_key: The key of the image whose metadata name the case.
+        mask_key: The key of a mask inside which the metrics are taken; None for no mask.
+        scale_key: The key of the case's scale (one number or one per axis), used if an item has it.
+        modality_key: The key of the names of an item's channels, joined by "+", as in a datalist.
+        quiet: Whether to print nothing.
+
+    Raises:
+        InputError: If the method and the baseline have the same name.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class CaseReport:
         quiet: bool = False,
     ) -> None:
         if baseline is not None and method == baseline_name:
-            raise InputError(f"method and baseline need two names in the table, both are {method!r}")
+            raise InputError(f"method and baseline need two names in the table, but both are {method!r}; rename one")
         self.output_dir = Path(output_dir)
         self.measure = CaseMetrics(protocol)
         self.methods = {method: pred_key} | ({} if baseline is None else {baseline_name: baseline})
@@ -97,14 +100,14 @@ class CaseReport:
         self._measured: list[_Measured] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register the handler with an evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
 
     def _start(self, _engine: Engine) -> None:
         self._measured = []
-        try:  # now, not after an hour of inference
+        try:  # so that a folder that cannot be made is an error now, not after an hour of inference
             self.output_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
@@ -134,7 +137,7 @@ class CaseReport:
             raise type(error)(f"case {file}: {error}") from None
 
     def _file(self, item: Mapping[str, Any]) -> str:
-        """Return the file (or DICOM folder) a case came from, "" if nothing says."""
+        """Return the file (or DICOM folder) that a case came from, or "" if it is unknown."""
         for key in (self.image_key, self.label_key):
             name = getattr(item.get(key), "meta", {}).get("filename_or_obj", "")
             if isinstance(name, list | tuple):  # the files of a series
@@ -187,7 +190,7 @@ def item_scale(scale: Any, ndim: int) -> Scale | None:
 
 
 def _gathered(measured: list[_Measured]) -> list[_Measured]:
-    """Return all processes' results; a case that a sampler gave to two of them, to make their shares even, once."""
+    """Return the results of all processes, without repeated cases, by which a sampler makes their shares equal."""
     if idist.get_world_size() <= 1:
         return measured
     everyone: list[Any] = [None] * idist.get_world_size()
@@ -199,7 +202,7 @@ def _gathered(measured: list[_Measured]) -> list[_Measured]:
 
 
 def _rows(measured: Sequence[_Measured]) -> list[Row]:
-    """Rows under short names; a file evaluated again at the same scale is case "name#2"."""
+    """Return rows with short case names; a file evaluated again at the same scale becomes case "name#2"."""
     seen: dict[tuple[str, Scale | None, str], int] = {}
     rows = []
     for name, m in zip(case_names([m.file for m in measured]), measured, strict=True):
@@ -209,7 +212,7 @@ def _rows(measured: Sequence[_Measured]) -> list[Row]:
 
 
 def print_anywhere(text: str) -> None:
-    """Print even where the terminal cannot: the table's ± must not fail a run whose files are written."""
+    """Print a text even if the terminal cannot encode it, so that the table's ± does not fail a finished run."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding))
 

@@ -2,10 +2,10 @@
 
 d^2 = |mu_1 - mu_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)), with mean and covariance of the features of either set.
 
-It is called "fid" where the network is the Inception of 2015, and by its network's name elsewhere, so that numbers are
-not confused. With few images it is far above zero for two sets of one distribution (50 images, 64 features: about 40),
-so only sets of one size compare; as the dissertation takes it, per patient, the bias is large (some 145 slices for 2048
-features).
+It is called "fid" if the network is the Inception of 2015, and by its network's name otherwise, so that the numbers are
+not confused. With few images it is far above zero even for two sets of one distribution (50 images, 64 features: about
+40), so only sets of one size can be compared. The dissertation takes it per patient, for which the bias is large (some
+145 slices for 2048 features).
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ Array = NDArray[np.float64]
 
 
 def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: ArrayLike) -> float:
-    """Squared Fréchet distance of two Gaussians.
+    """Return the squared Fréchet distance of two Gaussians.
 
     The trace of the root of a product of covariances is the sum of the roots of the eigenvalues of R C_2 R, where
-    R R = C_1: symmetric matrices, for which singular covariances need no crutch (as scipy's `sqrtm` does).
+    R R = C_1. These matrices are symmetric, so that singular covariances need no special treatment (as they do with
+    scipy's `sqrtm`).
 
     Args:
-        mu1: (D,) mean.
-        cov1: (D, D) covariance, symmetric, without negative eigenvalues.
-        mu2: The mean of the other one.
-        cov2: The covariance of the other one.
+        mu1: The mean of the first Gaussian, (D,).
+        cov1: The covariance of the first Gaussian, (D, D), symmetric, without negative eigenvalues.
+        mu2: The mean of the second Gaussian.
+        cov2: The covariance of the second Gaussian.
 
     Raises:
-        InputError: Sizes that do not fit.
+        InputError: If the sizes do not fit.
     """
     means = [np.atleast_1d(np.asarray(m, dtype=np.float64)) for m in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(c, dtype=np.float64)) for c in (cov1, cov2)]
@@ -55,22 +56,22 @@ def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: Arra
 
 
 def frechet_distance_of_samples(first: ArrayLike, second: ArrayLike) -> float:
-    """Squared Fréchet distance of Gaussians with the means and covariances (divisor N - 1) of two sets.
+    """Return the squared Fréchet distance of Gaussians with the means and covariances (divisor N - 1) of two sets.
 
-    Covariances are not made: with A and B the centred samples over the roots of N - 1, the trace of the root is the
-    sum of the singular values of A B^T, which is quick and exact for fewer samples than features.
+    For few samples the covariances are not computed: with A and B the centred samples divided by the root of N - 1,
+    the trace of the root is the sum of the singular values of A B^T, which is fast and exact.
 
     Args:
-        first: (N, D) features.
-        second: (M, D) features.
+        first: The features of the first set, (N, D).
+        second: The features of the second set, (M, D).
 
     Raises:
-        InputError: Fewer than two samples, other numbers of features.
+        InputError: If a set has fewer than two samples, or the numbers of features differ.
     """
     sets = [np.asarray(s, dtype=np.float64) for s in (first, second)]
     if any(s.ndim != 2 or len(s) < 2 for s in sets) or sets[0].shape[1] != sets[1].shape[1]:
         raise InputError(
-            f"expected two sets of two samples or more, of as many features; got {[s.shape for s in sets]}"
+            f"expected two sets of at least two samples with equally many features, got {[s.shape for s in sets]}"
         )
     means = [s.mean(0) for s in sets]
     a, b = ((s - m) / np.sqrt(len(s) - 1) for s, m in zip(sets, means, strict=True))
@@ -81,13 +82,14 @@ def frechet_distance_of_samples(first: ArrayLike, second: ArrayLike) -> float:
 
 
 class PooledFeatures:
-    """One vector for each grey image: a tap of a feature network, averaged over its pixels.
+    """The function from a grey image to one vector: a tap of a feature network, averaged over its pixels.
 
     Args:
-        network: with `features`, such as `SegmentationUNet` ("E5", its bottleneck: an alternative to Inception that
-            needs nobody's files), `InceptionFeatures`; on one grey channel.
-        tap: The feature's name.
-        name: of the metric. By default "fid" for `InceptionFeatures` at its last pool, else "fd_" and network and tap.
+        network: A network of one grey channel with `features`, such as `InceptionFeatures` or `SegmentationUNet`
+            ("E5", its bottleneck, is an alternative to Inception that needs no third-party file).
+        tap: The name of the feature.
+        name: The name of the metric. The default is "fid" for `InceptionFeatures` at its last pool, else "fd_" with
+            the names of the network and the tap.
     """
 
     def __init__(self, network: nn.Module, tap: str = "E5", name: str | None = None) -> None:
@@ -97,7 +99,7 @@ class PooledFeatures:
         self.name = name or kind or f"fd_{_snake(type(network).__name__)}_{tap.lower()}"
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 1, H, W) about [0, 1] to (N, D)."""
+        """Return the features (N, D) of images (N, 1, H, W) with intensities about [0, 1]."""
         device = next(self.network.parameters()).device
         extract: Any = self.network.features
         with torch.no_grad():
@@ -106,15 +108,16 @@ class PooledFeatures:
 
 
 class FrechetDistance:
-    """Collect the features of SR and HR slices, subject by subject and channel by channel; then the distances.
+    """The Fréchet distances between SR and HR slices, whose features are collected by subject and channel.
 
     The dissertation (section 4.3.5 and its program) takes the distance over the slices of one patient for each
-    channel, the mean over channels, and the mean over patients. The distance over the slices of all patients together
-    is given beside it, which is what other publications call FID.
+    channel, the mean over channels, and the mean over patients. The distance over the slices of all patients together,
+    which other publications call FID, is reported too.
 
     Args:
-        features: (N, 1, H, W) to (N, D); see `PooledFeatures`. Its `name` names the result.
-        batch_size: The slices at a time.
+        features: The function from images (N, 1, H, W) to features (N, D); see `PooledFeatures`. Its `name` is that of
+            the metric.
+        batch_size: The number of slices in a batch.
     """
 
     def __init__(self, features: PooledFeatures, batch_size: int = 16) -> None:
@@ -124,29 +127,29 @@ class FrechetDistance:
 
     @property
     def name(self) -> str:
-        """Of the metric."""
+        """The name of the metric."""
         return self.features.name
 
     def add(self, subject: str, pred: torch.Tensor, target: torch.Tensor) -> None:
-        """Take slices in.
+        """Add slices of a subject.
 
         Args:
-            subject: The subject, whose they are; may come several times.
-            pred: (N, C, H, W) SR slices, about [0, 1], borders removed.
-            target: (N, C, H, W) HR slices.
+            subject: The subject of the slices; its slices may be added in several calls.
+            pred: The SR slices, (N, C, H, W), with intensities about [0, 1], without their borders.
+            target: The HR slices, of the same size.
 
         Raises:
-            InputError: Two sizes, or no slices.
+            InputError: If the sizes differ, or there are no slices.
         """
         if pred.shape != target.shape:
             raise InputError(f"expected slices of one size, got {tuple(pred.shape)} and {tuple(target.shape)}")
         self.add_features(subject, self.features_of(pred), self.features_of(target))
 
     def features_of(self, images: torch.Tensor) -> list[Array]:
-        """(N, C, H, W) to features (N, D) of each channel: those of HR slices serve several distances.
+        """Return the features (N, D) of each channel of slices (N, C, H, W); those of HR serve several distances.
 
         Raises:
-            InputError: No slices.
+            InputError: If there are no slices.
         """
         if images.ndim != 4 or len(images) < 1:
             raise InputError(f"expected slices (N, C, H, W), got {tuple(images.shape)}")
@@ -154,7 +157,7 @@ class FrechetDistance:
         return [np.concatenate([self.features(part).cpu().double().numpy() for part in parts]) for parts in channels]
 
     def add_features(self, subject: str, pred: Sequence[Array], target: Sequence[Array]) -> None:
-        """Take in what `features_of` made of slices of SR and HR."""
+        """Add the features that `features_of` returned for SR and HR slices."""
         for channel, pair in enumerate(zip(pred, target, strict=True)):
             sets = self._sets.setdefault((subject, channel), [[], []])
             for kept, found in zip(sets, pair, strict=True):
@@ -162,13 +165,13 @@ class FrechetDistance:
 
     @property
     def subjects(self) -> list[str]:
-        """In order of appearance."""
+        """The subjects in order of appearance."""
         return list(dict.fromkeys(subject for subject, _ in self._sets))
 
     def per_subject(self) -> dict[str, dict[str, float]]:
-        """Return for each subject the mean over channels under the name of the metric, channels with `_channel_0`, ...
+        """Return for each subject the mean over channels by the metric's name, and the channels by name_channel_0, ...
 
-        Subjects of a single slice have no covariance: NaN.
+        The value of a subject with a single slice is NaN, because it has no covariance.
         """
         result = {}
         for subject in self.subjects:
@@ -177,7 +180,7 @@ class FrechetDistance:
         return result
 
     def pooled(self) -> dict[str, float]:
-        """Over the slices of all subjects together: the mean over channels, and the channels."""
+        """Return the distances over the slices of all subjects together: the mean over channels, and each channel."""
         channels = sorted({channel for _, channel in self._sets})
         values = []
         for channel in channels:
@@ -186,7 +189,7 @@ class FrechetDistance:
         return self._named(values)
 
     def result(self) -> dict[str, Any]:
-        """Name, mean over subjects (of those with two slices or more), pooled value, and all of which they are made."""
+        """Return the metric's name, the mean over subjects with two slices or more, and all values behind it."""
         subjects = self.per_subject()
         usable = [values[self.name] for values in subjects.values() if not np.isnan(values[self.name])]
         return {
@@ -207,7 +210,7 @@ def _distance(first: list[Array], second: list[Array]) -> float:
 
 
 def _snake(name: str) -> str:
-    """SegmentationUNet to segmentation_unet."""
+    """Return the name of a class in lower case with underscores: segmentation_unet for SegmentationUNet."""
     return (
         "".join(f"_{c}" if c.isupper() and i and name[i - 1].islower() else c for i, c in enumerate(name))
         .lower()

@@ -1,4 +1,4 @@
-"""Fréchet distances of every version of the evaluated images: an ignite handler."""
+"""An ignite handler that reports the Fréchet distances of every version of the evaluated images."""
 
 from __future__ import annotations
 
@@ -24,23 +24,27 @@ __all__ = ["FrechetReport"]
 
 
 class FrechetReport:
-    """Compare the slices of SR and interpolated images with those of HR, as sets (Zhu 2022, section 4.3.5).
+    """A handler that compares the slices of SR and interpolated images with those of HR (Zhu 2022, section 4.3.5).
 
-    At the end `output_dir` holds "frechet.csv" (a row a subject, scale and version) and "frechet.json" (mean over
-    subjects, gain over the baseline, paired Wilcoxon test, and the distances of all subjects' slices together). The
-    metric's name says which network's features were compared; only Inception's is "fid".
+    The slices are compared as sets. At the end `output_dir` holds "frechet.csv" (one row per subject, scale and
+    version) and "frechet.json" (mean over subjects, gain over the baseline, paired Wilcoxon test, and the distances of
+    the slices of all subjects together). The metric's name says which network's features were compared; only that of
+    Inception is "fid".
 
     Args:
         output_dir: The folder for the files.
-        features: One grey image to one vector.
-        images: Versions by name: the item's key of each, (C, *spatial) about [0, 1] on the HR grid.
+        features: The function from a grey image to a vector.
+        images: The key of each version in the item, by the version's name; (C, *spatial) about [0, 1] on the HR grid.
         baseline: The name of the version that the others are compared with.
-        target_key: The HR image.
-        subject_key: Whom an item belongs to; the slices of one subject are pooled.
-        scale_key: The item's scale.
-        border: Pixels removed from every side of a slice: a number, or "scale" for ceil(scale) (the dissertation).
-        plane: The plane of slices.
-        quiet: Print nothing.
+        target_key: The key of the HR image.
+        subject_key: The key of the subject; the slices of one subject are pooled.
+        scale_key: The key of the item's scale.
+        border: The number of pixels removed from every side of a slice, or "scale" for ceil(scale) (the dissertation).
+        plane: The anatomical plane of the slices.
+        quiet: Whether to print nothing.
+
+    Raises:
+        InputError: If there are no images, the baseline is not among them, or the border is another text.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class FrechetReport:
         if not images or (baseline is not None and baseline not in images):
             raise InputError(f"{baseline!r} is none of the images {', '.join(images) or '(none)'}")
         if isinstance(border, str) and border != "scale":
-            raise InputError(f'the border is a number of pixels or "scale", got {border!r}')
+            raise InputError(f'the border must be a number of pixels or "scale", got {border!r}')
         self.output_dir = Path(output_dir)
         self.features = features
         self.images, self.baseline = dict(images), baseline
@@ -71,7 +75,7 @@ class FrechetReport:
         self._items = 0
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register the handler with an evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
@@ -84,7 +88,7 @@ class FrechetReport:
             self.measure({**given, **made})
 
     def measure(self, item: Mapping[str, Any]) -> None:
-        """Take one item's slices in."""
+        """Add the slices of one item."""
         self._items += 1
         target = item[self.target_key]
         scale = item_scale(item.get(self.scale_key), target.ndim - 1)
@@ -92,17 +96,19 @@ class FrechetReport:
         wanted = FrechetDistance(self.features).features_of(self._slices(target, target, scale))
         for name, key in self.images.items():
             if item[key].shape != target.shape:
-                raise InputError(f"{name} is of size {tuple(item[key].shape)}, HR of {tuple(target.shape)}")
+                raise InputError(
+                    f"expected {name} on the grid of HR, {tuple(target.shape)}, got {tuple(item[key].shape)}"
+                )
             distance = self._distances.setdefault((scale, name), FrechetDistance(self.features))
             distance.add_features(subject, distance.features_of(self._slices(item[key], target, scale)), wanted)
 
     def _slices(self, image: torch.Tensor, like: torch.Tensor, scale: Scale | None) -> torch.Tensor:
-        """(C, *spatial) to slices (N, C, H, W) without their borders."""
+        """Return the slices (N, C, H, W) of an image (C, *spatial) without their borders."""
         axis = None
         if image.ndim == 4:
             affine = getattr(like, "affine", None)
             if affine is None:
-                raise InputError("slices of a volume are found by its affine, which this one lacks; load it as NIfTI")
+                raise InputError("slices of a volume need its affine, which this one lacks; load it as NIfTI")
             axis = anatomical_axis(affine.cpu().numpy(), self.plane)
         if self.border == "scale":
             if scale is None:

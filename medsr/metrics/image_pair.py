@@ -1,7 +1,7 @@
-"""Prepare two images for every fidelity metric: check them, cut the border, take slices, find the data range.
+"""The preparation of two images for every fidelity metric: checks, border, slices and data range.
 
 One case is ``(C, *spatial)``, a batch ``(B, C, *spatial)``; there is one value per case. Channels belong to
-the case: a metric is taken over all of them. Everything is computed in float64, whatever comes in, so integer
+the case: a metric is taken over all of them. Everything is computed in float64, whatever the input, so integer
 images cannot wrap and float16 images do not lose the error that is being measured.
 """
 
@@ -25,12 +25,12 @@ class Pair:
     """Two checked images of equal size, ready to be compared item by item.
 
     Attributes:
-        pred: (N, C, *spatial) float64; N = cases, or cases times slices.
-        target: As `pred`.
-        mask: (N, C, *spatial) bool, or None for all voxels.
-        data_range: (N,) float64, or None where the metric needs none.
-        slices: The slices per case, None where whole images are compared.
-        single: The caller gave one case, not a batch.
+        pred: The image to measure, (N, C, *spatial), float64; N is the number of cases, or of cases times slices.
+        target: The true image, of the same form.
+        mask: The voxels that count, (N, C, *spatial), bool; None for all voxels.
+        data_range: The data range, (N,), float64; None if the metric needs none.
+        slices: The number of slices per case; None if whole images are compared.
+        single: Whether the caller gave one case, not a batch.
     """
 
     pred: Tensor
@@ -42,20 +42,20 @@ class Pair:
 
     @property
     def spatial_dims(self) -> int:
-        """2 or 3."""
+        """The number of spatial axes, 2 or 3."""
         return self.pred.ndim - 2
 
     def mean(self, voxels: Tensor) -> Tensor:
-        """(N,) mean of `voxels` (N, C, *spatial) over the mask; NaN for a slice that the mask leaves out."""
+        """Return the means (N,) of `voxels` (N, C, *spatial) over the mask; NaN for a slice outside the mask."""
         if self.mask is None:
             return voxels.flatten(1).mean(1)
         return voxels.masked_fill(~self.mask, 0).flatten(1).sum(1) / self.mask.flatten(1).sum(1)
 
     def per_case(self, values: Tensor, metric: str) -> Tensor:
-        """(N,) values to one per case (0-d for a single case), the mean over slices where there are slices.
+        """Return one value per case (0-d for a single case) from values (N,), the mean over slices if there are any.
 
         A slice without a value (NaN: outside the mask, or a ratio to an empty slice) is left out, and so is
-        an infinite one (PSNR of two equal slices) unless all are.
+        one with an infinite value (PSNR of two equal slices), unless all values are infinite.
 
         Raises:
             InputError: If a case has no value at all.
@@ -70,7 +70,7 @@ class Pair:
 
 
 def mean_of_finite(values: Tensor) -> Tensor:
-    """Mean of the finite values along the last axis; infinite if there are only infinite ones, else NaN."""
+    """Return the mean of the finite values along the last axis; without any, infinity if there is one, else NaN."""
     finite = values.isfinite()
     mean = values.masked_fill(~finite, 0).sum(-1) / finite.sum(-1)
     infinite = values.masked_fill(values.isnan(), 0).amax(-1)
@@ -91,18 +91,21 @@ def make_pair(
     """Check two images and bring them into the form in which they are compared.
 
     Args:
-        pred: (C, *spatial) or (B, C, *spatial), any real dtype.
-        target: The truth, as `pred`.
-        data_range: A number, or "target": max - min of each whole target, before border, mask and slicing.
-        border: The voxels removed on every side, one number or one per compared axis (the two in-plane axes where
-            `slice_axis` is given).
-        mask: Bool, or 0 and 1, true where voxels count: (*spatial) for a case, the images' shape, or with one
-            channel for all.
-        spatial_dims: 2 or 3; needed only for a 4D tensor, which is a volume or a batch of 2D images.
-        slice_axis: Compare a volume slice by slice along this spatial axis (0, 1 or 2).
+        pred: The image to measure, (C, *spatial) or (B, C, *spatial), of any real dtype.
+        target: The true image, of the same shape.
+        data_range: The data range, as a number, or "target" for max - min of each whole target, before border, mask
+            and slicing.
+        border: The number of voxels removed on every side, one number or one per compared axis (the two in-plane axes
+            if `slice_axis` is given).
+        mask: The mask, bool or of 0 and 1, true where voxels count: (*spatial) for a case, the images' shape, or that
+            with one channel for all.
+        spatial_dims: The number of spatial axes, 2 or 3; needed only for a 4D tensor, which is a volume or a batch of
+            2D images.
+        slice_axis: The spatial axis (0, 1 or 2) along which a volume is compared slice by slice; None for whole
+            images.
 
     Raises:
-        InputError: Shapes, values, data range, border or mask that allow no comparison.
+        InputError: If the shapes, values, data range, border or mask allow no comparison.
     """
     pred, target = _as_double(pred, "prediction"), _as_double(target, "target").to(pred.device)
     if pred.shape != target.shape:
@@ -138,7 +141,7 @@ def _as_double(image: Tensor, name: str) -> Tensor:
         raise InputError(f"the {name} must be a real torch tensor, got {kind}")
     image = image.detach()
     image = image.as_tensor() if hasattr(image, "as_tensor") else image  # a MetaTensor only costs time here
-    if image.device.type == "mps":  # knows no float64
+    if image.device.type == "mps":  # it has no float64
         image = image.cpu()
     image = image.double()
     if image.numel() == 0:
@@ -165,7 +168,7 @@ def _spatial_dims(image: Tensor, spatial_dims: int | None) -> int:
 
 
 def _data_ranges(data_range: DataRange | None, target: Tensor) -> Tensor | None:
-    """(B,) data range of each case."""
+    """Return the data range of each case, (B,)."""
     if data_range is None:
         return None
     if isinstance(data_range, str):
@@ -203,14 +206,14 @@ def _as_mask(mask: Tensor, image: Tensor, single: bool) -> Tensor:
 
 
 def _to_slices(volume: Tensor, axis: int) -> Tensor:
-    """(B, C, X, Y, Z) to (B * slices, C, a, b), the in-plane axes in their order."""
+    """Return the slices (B * slices, C, a, b) of volumes (B, C, X, Y, Z), with the in-plane axes in their order."""
     return volume.movedim(2 + axis, 1).flatten(0, 1)
 
 
 def _border_crop(border: int | Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     widths = list(border) if isinstance(border, Sequence) else [border] * len(shape)
     if len(widths) != len(shape) or any(isinstance(w, bool) or not isinstance(w, int) or w < 0 for w in widths):
-        raise InputError(f"the border must be a voxel count >= 0 or {len(shape)} of them, one an axis, got {border}")
+        raise InputError(f"the border must be a voxel count >= 0 or {len(shape)} of them, one per axis, got {border}")
     if any(2 * w >= n for w, n in zip(widths, shape, strict=True)):
         raise InputError(f"a border of {widths} voxels on every side leaves nothing of an image of {tuple(shape)}")
     return (slice(None), slice(None), *(slice(w, n - w) for w, n in zip(widths, shape, strict=True)))

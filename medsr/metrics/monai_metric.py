@@ -20,7 +20,7 @@ __all__ = ["FidelityMetric"]
 
 
 class FidelityMetric(CumulativeIterationMetric):
-    """Measure one metric of a protocol for each case, and average it over cases.
+    """The mean over cases of one metric of a protocol.
 
     In a bundle's config::
 
@@ -29,9 +29,9 @@ class FidelityMetric(CumulativeIterationMetric):
          "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
 
     Args:
-        metric: A name in `medsr.metrics.METRICS`.
-        protocol: A name, a protocol, or its fields as a dict.
-        scale: The scale of every case, where the protocol's border depends on it.
+        metric: The name of the metric, one of `medsr.metrics.METRICS`.
+        protocol: The protocol: a name, an object, or its fields as a dict.
+        scale: The scale of every case, needed if the protocol's border depends on it.
     """
 
     def __init__(
@@ -46,26 +46,26 @@ class FidelityMetric(CumulativeIterationMetric):
         self.scale = scale
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **_: Any) -> Tensor:
-        """(B, 1) values of a batch (B, C, *spatial)."""
+        """Return the values (B, 1) of a batch (B, C, *spatial)."""
         return self._compute_list(y_pred, y)
 
     def _compute_list(
         self, y_pred: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor] | None = None, **_: Any
     ) -> Tensor:
-        """(B, 1) values of cases (C, *spatial), in a list or a batch."""
+        """Return the values (B, 1) of cases (C, *spatial), in a list or a batch."""
         if y is None or len(y_pred) != len(y):
             raise InputError(
-                f"expected one target a prediction, got {len(y_pred)} predictions and "
+                f"expected one target per prediction, got {len(y_pred)} predictions and "
                 f"{'no' if y is None else len(y)} targets"
             )
         values = [self.measure(p, t, scale=self.scale)[self.metric] for p, t in zip(y_pred, y, strict=True)]
         return torch.tensor(values, device=y_pred[0].device)[:, None]
 
     def aggregate(self, reduction: str = "mean") -> Tensor:
-        """Mean of the cases with a finite value (infinite if all are), or with "none" the (cases, 1) values.
+        """Return the mean of the cases with a finite value (infinite if all are), or with "none" the (cases, 1) values.
 
         Raises:
-            InputError: If no case was measured, or another reduction.
+            InputError: If no case was measured, or the reduction is unknown.
         """
         values = self.get_buffer()
         if not isinstance(values, Tensor):
@@ -73,5 +73,5 @@ class FidelityMetric(CumulativeIterationMetric):
         if reduction == "none":
             return values
         if reduction != "mean":
-            raise InputError(f'the reduction of cases is "mean" or "none", got {reduction!r}')
+            raise InputError(f'the reduction of cases must be "mean" or "none", got {reduction!r}')
         return mean_of_finite(values.flatten())

@@ -8,18 +8,21 @@ import torch
 
 from medsr.errors import InputError
 
-_EPS = 1e-6  # of the dissertation: two empty slices agree, with a Dice of one
+_EPS = 1e-6  # the dissertation's value, by which two empty slices have a Dice of one
 
 
 class DiceCounts:
-    """Count overlaps over everything that belongs to one subject, and compute Dice from the counts.
+    """The overlaps of all images of one subject, from whose counts Dice is computed.
 
     Zhu 2022, section 5.3.2, takes the mean over slices of (2 |A and B| + e) / (|A| + |B| + e); "Dice-T" pools the
-    labels. Slices without the label on both sides then count as perfect, which a mean over slices hides: the Dice of
-    all voxels of a subject is given beside it.
+    labels. Slices without the label in both maps then count as perfect, which a mean over slices hides; therefore the
+    Dice of all voxels of a subject is reported too.
 
     Args:
         labels: The labels that are measured, without the background.
+
+    Raises:
+        InputError: If there are no labels.
     """
 
     def __init__(self, labels: Sequence[int]) -> None:
@@ -31,18 +34,18 @@ class DiceCounts:
         self.slices: list[torch.Tensor] = []
 
     def add(self, found: torch.Tensor, truth: torch.Tensor, axis: int | None = None) -> None:
-        """Count one image.
+        """Count the overlaps of one image.
 
         Args:
-            found: (*spatial) label map.
-            truth: Likewise.
-            axis: Across the slices of a volume; None for an image that is one slice.
+            found: The label map to measure, (*spatial).
+            truth: The true label map, of the same size.
+            axis: The axis across the slices of a volume; None for an image that is one slice.
 
         Raises:
-            InputError: Two sizes.
+            InputError: If the sizes differ.
         """
         if found.shape != truth.shape:
-            raise InputError(f"label maps have one size, got {tuple(found.shape)} and {tuple(truth.shape)}")
+            raise InputError(f"label maps must have one size, got {tuple(found.shape)} and {tuple(truth.shape)}")
         first, second = ((m[None] if axis is None else m.movedim(axis, 0)).flatten(1) for m in (found, truth))
         ours = torch.stack([first == label for label in self.labels])  # (labels, slices, pixels)
         theirs = torch.stack([second == label for label in self.labels])
@@ -54,7 +57,7 @@ class DiceCounts:
         self.slices.append(_dice(*pooled))
 
     def values(self) -> dict[str, float]:
-        """`dice_1` and so on, `dice` of all labels pooled; `slice_dice_1`, `slice_dice`: means over slices."""
+        """Return `dice_1` and so on, `dice` of all labels pooled, and their means over slices as `slice_dice_1`, ..."""
         whole = _dice(
             torch.cat([self.common, self.common.sum()[None]]), torch.cat([self.sizes, self.sizes.sum()[None]])
         )

@@ -1,4 +1,4 @@
-"""Named evaluation protocols: what exactly was computed, as a value that a report can carry."""
+"""Named evaluation protocols, which say exactly what was computed and are stored with a report."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Protocol:
     """The rules by which one case is measured.
 
     Attributes:
-        name: What a report calls it; change it when you change a field.
+        name: The name in reports; change it when you change a field.
         data_range: The data range of PSNR and SSIM: a number, or "target" for max - min of the whole HR case.
-        ssim: A name in `medsr.metrics.ssim.SSIM_DEFINITIONS`.
-        border: The voxels removed on every side first: a number, one an axis, or "scale" for ceil(scale).
-        slice_axis: None measures the whole case at once; an anatomical plane ("axial", "coronal", "sagittal",
-            found from the affine) or an array axis gives the mean of 2D values over the slices of a volume.
-            The border then shortens slices, it removes none. A 2D case is one slice.
-        metrics: The names in `METRICS`.
+        ssim: The definition of SSIM, a name in `medsr.metrics.ssim.SSIM_DEFINITIONS`.
+        border: The number of voxels removed on every side first: one number, one per axis, or "scale" for ceil(scale).
+        slice_axis: The axis across the slices of a volume, whose 2D values are averaged: an anatomical plane ("axial",
+            "coronal", "sagittal", found from the affine) or an array axis. The border then shortens slices, but removes
+            none. A 2D case is one slice. None measures the whole case at once.
+        metrics: The metrics, names in `METRICS`.
     """
 
     name: str
@@ -42,18 +42,18 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if isinstance(self.border, Sequence) and not isinstance(self.border, str):
-            object.__setattr__(self, "border", tuple(self.border))  # a list, where it comes from JSON
+            object.__setattr__(self, "border", tuple(self.border))  # JSON gives a list
         object.__setattr__(self, "metrics", tuple(self.metrics))
         range_ = self.data_range
         if range_ != "target" and (isinstance(range_, bool | str) or not (isfinite(range_) and range_ > 0)):
-            raise InputError(f'a protocol\'s data range is a positive number or "target", got {range_!r}')
+            raise InputError(f'a protocol\'s data range must be a positive number or "target", got {range_!r}')
         if isinstance(self.border, str) and self.border != "scale":
-            raise InputError(f'a protocol\'s border is a number, numbers or "scale", got {self.border!r}')
+            raise InputError(f'a protocol\'s border must be a number, numbers or "scale", got {self.border!r}')
         if self.slice_axis not in (None, 0, 1, 2, *PLANES) or isinstance(self.slice_axis, bool):
-            raise InputError(f"slices are along axis 0, 1, 2 or {', '.join(PLANES)}, got {self.slice_axis!r}")
+            raise InputError(f"slice_axis must be 0, 1, 2, {', '.join(PLANES)} or None, got {self.slice_axis!r}")
         unknown = [m for m in self.metrics if m not in METRICS]
         if unknown or not self.metrics:
-            raise InputError(f"a protocol's metrics are some of {', '.join(METRICS)}, got {list(self.metrics)}")
+            raise InputError(f"a protocol's metrics must be some of {', '.join(METRICS)}, got {list(self.metrics)}")
         get_definition(self.ssim)
 
     def border_voxels(self, ndim: int, scale: ScaleLike | None = None) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ class Protocol:
 
         Raises:
             InputError: If the border depends on the scale and there is none.
-            GridError: A scale that is none.
+            GridError: If the scale is invalid.
         """
         if self.border == "scale":
             if scale is None:
@@ -76,10 +76,10 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, fields_: Mapping[str, Any]) -> Protocol:
-        """Return the protocol that `to_dict` wrote, or the fields a config gives.
+        """Return the protocol with the given fields, from `to_dict` or a config.
 
         Raises:
-            InputError: A field that does not exist, is missing, or cannot be.
+            InputError: If a field is unknown, missing or invalid.
         """
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in fields_.items() if k != "ssim_definition"}
@@ -92,9 +92,9 @@ class Protocol:
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    # Whole case at once, 3D windows on volumes, in the units of the images.
+    # The whole case at once, with 3D windows on volumes, in the units of the images.
     "volume": Protocol("volume", data_range="target"),
-    # Dissertation chapters 4 and 5: slices of volumes scaled to [0, 1].
+    # Chapters 4 and 5 of the dissertation: the slices of volumes scaled to [0, 1].
     "dissertation": Protocol("dissertation", data_range=1.0, ssim="uniform7", border="scale", slice_axis="axial"),
 }
 
@@ -110,5 +110,5 @@ def get_protocol(protocol: str | Mapping[str, Any] | Protocol) -> Protocol:
     if isinstance(protocol, Mapping):
         return Protocol.from_dict(protocol)
     if protocol not in PROTOCOLS:
-        raise InputError(f"the protocol is one of {', '.join(PROTOCOLS)} or a dict of fields, got {protocol!r}")
+        raise InputError(f"the protocol must be one of {', '.join(PROTOCOLS)} or a dict of fields, got {protocol!r}")
     return PROTOCOLS[protocol]

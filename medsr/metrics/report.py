@@ -1,4 +1,4 @@
-"""Summarise the results of many cases: mean and spread per scale and method, gains, paired tests, and a table."""
+"""Summaries of the results of many cases: mean and spread per scale and method, gains, paired tests, and a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "write_json",
 ]
 
-# +1: larger is better, -1: smaller is better. Other columns are averaged but have no gain and no test.
+# +1 means that larger is better, -1 that smaller is. Other columns are averaged but have no gain and no test.
 DIRECTION: dict[str, int] = {
     "psnr": 1, "ssim": 1, "dice": 1, "mae": -1, "mse": -1, "nmse": -1, "fid": -1, "lpips": -1,
 }  # fmt: skip
@@ -39,7 +39,7 @@ MIN_PAIRS = 6  # with fewer differences than this no two-sided signed-rank test 
 
 
 def directions(metrics: Iterable[str]) -> dict[str, int]:
-    """`DIRECTION`, and that of these metrics by channel, label or slice ("psnr_T1ce", "dice_1", "slice_dice")."""
+    """Return `DIRECTION` extended by metrics of single channels, labels or slices ("psnr_T1ce", "slice_dice_1")."""
     stems = {metric: metric.removeprefix("slice_").split("_")[0] for metric in metrics}
     return {**DIRECTION, **{metric: DIRECTION[stem] for metric, stem in stems.items() if stem in DIRECTION}}
 
@@ -50,24 +50,24 @@ def summarise(
     """Aggregate rows over cases, for every scale and method in order of appearance.
 
     Args:
-        rows: One a case, scale and method. Equal rows (of tables put together) count once.
-        baseline: The method the others are compared with, case by case at the same scale.
-        direction: The direction, which metrics are better when larger (+1) or smaller (-1).
+        rows: The rows, one per case, scale and method. Equal rows (of joined tables) count once.
+        baseline: The method that the others are compared with, case by case at the same scale.
+        direction: The metrics that are better when larger (+1) or smaller (-1).
 
     Returns:
-        One dict a group: "scale" (a text such as "2x2x1.5", or None), "method", "cases", and "metrics": for
+        One dict per group: "scale" (a text such as "2x2x1.5", or None), "method", "cases", and "metrics": for
         each metric the keys
 
         - mean, sd (sample, N - 1; NaN for one case) and n: over cases with a finite value;
-        - infinite: how many cases are infinite (PSNR of equal images) and so outside mean and sd; if all are,
-          the mean is infinite;
+        - infinite: the number of cases with an infinite value (PSNR of equal images), which mean and sd leave out;
+          if all values are infinite, the mean is infinite;
         - min, max: over all cases;
         - gain, for methods other than the baseline: improvement in the metric's own unit, positive is better,
-          with mean and sd over finite gains, min and min_case over all, worse (cases that got worse) and n;
+          with mean and sd over finite gains, min and min_case over all, worse (the number of worse cases) and n;
         - wilcoxon: see `paired_wilcoxon`.
 
     Raises:
-        InputError: One case twice with different values, or a baseline that no row has.
+        InputError: If a case occurs twice with different values, or no row is of the baseline.
     """
     groups: dict[tuple[Scale | None, str], dict[str, Row]] = {}
     for row in rows:
@@ -101,16 +101,17 @@ def summarise(
 
 
 def paired_wilcoxon(values: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
-    """Two-sided Wilcoxon signed-rank test of paired values.
+    """Return the two-sided Wilcoxon signed-rank test of paired values.
 
-    Pairs with an infinite value and pairs without a difference are left out, and it is said how many. Fewer
+    Pairs with an infinite value and pairs without a difference are left out, and the note says how many. Fewer
     than `MIN_PAIRS` differences are not tested.
 
     Returns:
-        "n" (differences tested), "statistic" and "p_value" (None if not tested), "note" (text, may be empty).
+        "n" (the number of tested differences), "statistic" and "p_value" (None if not tested), "note" (a text that may
+        be empty).
 
     Raises:
-        InputError: Not as many values as references.
+        InputError: If the numbers of values and references differ.
     """
     if len(values) != len(reference):
         raise InputError(f"a paired test needs as many values as references, got {len(values)}, {len(reference)}")
@@ -140,7 +141,7 @@ def format_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str] = (
 
     Args:
         groups: The groups from `summarise`.
-        metrics: The columns, as far as there are values.
+        metrics: The metrics to show; those without values are left out.
     """
     shown = [m for m in metrics if any(m in g["metrics"] for g in groups)]
     header = ["scale", "method", "n", *(name for metric in shown for name in (metric, "gain", "worst", "p"))]
@@ -158,15 +159,15 @@ def format_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str] = (
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], alignment: Sequence[str] = ()) -> str:
-    """Return a monospaced table, a line of dashes below its header.
+    """Return a monospaced table with a line of dashes below its header.
 
     Args:
         header: The names of the columns.
-        rows: Their cells.
+        rows: The cells of each row.
         alignment: "left" or "right" for the first columns; the others are aligned to the right.
     """
     sides = [*alignment, *["right"] * (len(header) - len(alignment))]
-    # The header is a row like the others: as a header it would widen each column by two.
+    # The header is passed as a row, because tabulate would widen each column by two for a header.
     return tabulate([header, SEPARATING_LINE, *rows], tablefmt=_PLAIN, colalign=sides, disable_numparse=True)
 
 
@@ -205,13 +206,13 @@ def _one_metric(
 
 
 def _mean_sd(values: Sequence[float], empty: float) -> dict[str, float]:
-    """Mean and sample standard deviation; `empty` is the mean of no value."""
+    """Return the mean and the sample standard deviation; `empty` is the mean if there are no values."""
     mean = float(np.mean(values)) if len(values) else empty
     return {"mean": mean, "sd": float(np.std(values, ddof=1)) if len(values) > 1 else nan}
 
 
 def _cells(metric: str, summary: Mapping[str, Any] | None) -> list[str]:
-    """Texts of the four columns of a metric."""
+    """Return the texts of the four columns of a metric."""
     if summary is None:
         return ["-", "", "", ""]
     spread = "" if not _is_number(summary["sd"]) else f" ± {_number(metric, summary['sd'])}"
@@ -225,7 +226,7 @@ def _cells(metric: str, summary: Mapping[str, Any] | None) -> list[str]:
 
 
 def _remarks(metric: str, summary: Mapping[str, Any] | None, where: str) -> list[str]:
-    """Footnotes: what the table would otherwise hide."""
+    """Return footnotes with the facts that the table does not show."""
     if summary is None:
         return []
     remarks = []

@@ -26,9 +26,12 @@ class Row:
 
     Attributes:
         case: The name of the case.
-        scale: Per axis, exact; None where none was stated.
-        method: What made the image: a bundle's name, "interpolation".
-        values: The metric name to value. Infinite is a value (PSNR of equal images); NaN is none and is dropped.
+        scale: The exact scale per axis; None if it is unknown.
+        method: The method that made the image, such as a bundle's name or "interpolation".
+        values: The values by metric. Infinity is a value (PSNR of equal images); NaN is no value and is dropped.
+
+    Raises:
+        InputError: If a metric has the name of a column of the table, or a name contains a line break.
     """
 
     case: str
@@ -43,13 +46,13 @@ class Row:
         if clash:
             raise InputError(f"a metric cannot be called {clash[0]!r}: that is a column of the table itself")
         if any(set("\r\n\0") & set(text) for text in (self.case, self.method, *self.values)):
-            raise InputError(f"names of cases, methods and metrics are one line each, got {self!r}")
+            raise InputError(f"names of cases, methods and metrics must be one line each, got {self!r}")
         values = {k: float(v) for k, v in self.values.items() if not isnan(v)}
         object.__setattr__(self, "values", values)
 
 
 def write_csv(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write rows as CSV: case, scale ("2x2x1.5"), method, then one column a metric (empty: no value).
+    """Write rows as CSV: case, scale ("2x2x1.5"), method, then one column per metric (empty for no value).
 
     Raises:
         OutputError: If the file cannot be written; nothing is left behind then.
@@ -69,7 +72,7 @@ def read_csv(path: str | Path) -> list[Row]:
     """Read the rows that `write_csv` wrote.
 
     Raises:
-        InputError: No such file, or not such a table.
+        InputError: If the file cannot be read, or is not such a table.
     """
     table = list(csv.reader(io.StringIO(_read(Path(path)), newline="")))
     if not table or tuple(table[0][:3]) != _KEYS:
@@ -99,10 +102,10 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read what `write_json` wrote; null stays None, and the infinities become floats again.
+    """Read a file of `write_json`; null becomes None, and the texts of infinities become floats.
 
     Raises:
-        InputError: No such file, or not JSON.
+        InputError: If the file cannot be read, or is not JSON.
     """
     try:
         return _decoded(json.loads(_read(Path(path))))

@@ -1,4 +1,4 @@
-"""Draw segmentations over the images from which they were made."""
+"""Figures of segmentations drawn over the images from which they were made."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from medsr.files.atomic import atomic_path
 _ERROR = (0.9, 0.1, 0.1)
 _LABELS = ((0.2, 0.7, 0.3), (0.2, 0.5, 0.9), (0.95, 0.75, 0.2), (0.7, 0.4, 0.8))
 _OPACITY = 0.45
-_MARGIN = 12  # pixels around what was delineated
+_MARGIN = 12  # pixels shown around the delineation
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One version of a case.
+    """A version of a case.
 
     Attributes:
         name: The title.
-        image: (*spatial).
-        labels: (*spatial), what was found in it.
+        image: The image, (*spatial).
+        labels: The segmentation of the image, (*spatial).
     """
 
     name: str
@@ -36,13 +36,13 @@ def draw_overlays(path: Path, panels: Sequence[Panel], truth: torch.Tensor, acro
     """Draw the slice with the largest delineation: labels in colours, pixels that differ from the delineation in red.
 
     Args:
-        path: PNG, complete or not there.
-        panels: Versions of one case.
-        truth: (*spatial) delineation, drawn first over the first version.
-        across: The axis across the slices of a volume, None for an image.
+        path: The path of the PNG file, which appears complete or not at all.
+        panels: The versions of one case.
+        truth: The delineation, (*spatial), which is drawn first, over the first version.
+        across: The axis across the slices of a volume; None for an image.
 
     Returns:
-        Whether it was drawn: not without matplotlib, nor where nothing was delineated.
+        Whether the figure was drawn: False without matplotlib, or if nothing was delineated.
     """
     try:
         from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def draw_overlays(path: Path, panels: Sequence[Panel], truth: torch.Tensor, acro
     def shown(array: torch.Tensor) -> np.ndarray:
         plain = torch.as_tensor(array).detach().cpu()
         plane = plain if across is None else plain.movedim(across, 0)[index]
-        return np.flip(plane.numpy()[window].T, (0, 1))  # the patient's right to the left, front up
+        return np.flip(plane.numpy()[window].T, (0, 1))  # the patient's right on the left, the front up
 
     true = shown(truth)
     low, high = np.percentile(shown(panels[0].image), [0.5, 99.5])
@@ -88,7 +88,7 @@ def _coloured(grey: np.ndarray, labels: np.ndarray, truth: np.ndarray) -> np.nda
 
 
 def _window(mask: np.ndarray) -> tuple[slice, ...]:
-    """Return the mask's bounding box with a margin."""
+    """Return the bounding box of the mask with a margin."""
     found = [
         np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
     ]

@@ -27,26 +27,30 @@ __all__ = ["SegmentationReport"]
 
 
 class SegmentationReport:
-    """Segment every version of a case by one network, and compare with the delineation.
+    """A handler that segments every version of a case by one network and compares it with the delineation.
 
-    At the end `output_dir` holds "segmentation.csv" (a row a subject and version), "segmentation.json" (mean, standard
-    deviation, gain over the baseline, paired Wilcoxon test; and how much of the gap between the baseline and the
-    reference each version closes), and overlays of the first cases as PNG (errors in red).
+    At the end `output_dir` holds "segmentation.csv" (one row per subject and version), "segmentation.json" (mean,
+    standard deviation, gain over the baseline, paired Wilcoxon test, and the share of the gap between the baseline and
+    the reference that each version closes), and overlays of the first cases as PNG (errors in red).
 
-    Cases without a delineation are passed over; with none at all nothing is written.
+    Cases without a delineation are skipped; if no case has one, nothing is written.
 
     Args:
         output_dir: The folder for the files.
-        network: (N, C, H, W) to (N, K, H, W) logits; label k is channel k.
+        network: The network from images (N, C, H, W) to logits (N, K, H, W); label k is channel k.
         inferer: The inferer that runs it on volumes, such as `medsr.inferers.SliceInferer`.
-        images: Versions by name: the item's key of each, (C, *spatial) about [0, 1] on the grid of the delineation.
+        images: The key of each version in the item, by the version's name; (C, *spatial) about [0, 1] on the grid of
+            the delineation.
         baseline: The name of the version that the others are compared with.
-        reference: The name of the version that is the best to hope for.
-        segmentation_key: The delineation, (1, *spatial).
-        subject_key: Whom an item belongs to; the images of one subject are pooled.
-        plane: The plane of slices.
-        figures: How many cases are drawn (needs matplotlib).
-        quiet: Print nothing.
+        reference: The name of the version that is the best possible, such as HR.
+        segmentation_key: The key of the delineation, (1, *spatial).
+        subject_key: The key of the subject; the images of one subject are pooled.
+        plane: The anatomical plane of the slices.
+        figures: The number of cases that are drawn (needs matplotlib).
+        quiet: Whether to print nothing.
+
+    Raises:
+        InputError: If there are no images, or the baseline or reference is not among them.
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class SegmentationReport:
         self._drawn = 0
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register the handler with an evaluator."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
@@ -109,7 +113,7 @@ class SegmentationReport:
             draw_overlays(self.output_dir / f"segmentation_{subject}_{self._drawn}.png", panels, truth, across)
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
-        """(C, *spatial) to labels (*spatial)."""
+        """Return the labels (*spatial) of an image (C, *spatial)."""
         device = next(self.network.parameters()).device
         batch = image[None].to(device)
         if isinstance(image, MetaTensor):
@@ -144,7 +148,7 @@ class SegmentationReport:
             )
 
     def _closed(self, groups: list[dict[str, Any]]) -> dict[str, float]:
-        """How much of the gap between baseline and reference each other version closes, by mean pooled Dice."""
+        """Return the share of the gap between baseline and reference that each other version closes (mean Dice)."""
         if self.baseline is None or self.reference is None:
             return {}
         mean = {group["method"]: group["metrics"]["dice"]["mean"] for group in groups}

@@ -1,4 +1,4 @@
-"""Structural similarity (Wang et al. 2004) by named definitions: programs differ in what they call SSIM.
+"""Structural similarity (Wang et al. 2004) by named definitions, because programs differ in what they call SSIM.
 
 With local means mu, variances and covariance sigma under a moving window and data range R,
 
@@ -23,7 +23,7 @@ from medsr.metrics.image_pair import DataRange, Pair, make_pair
 
 __all__ = ["SSIM_DEFINITIONS", "SSIMDefinition", "ssim", "ssim_map"]
 
-BLOCK_VOXELS = 2**18  # voxels worked on at once: bounds the memory, and about fits a cache
+BLOCK_VOXELS = 2**18  # the voxels that are processed at once; it limits the memory and about fits a cache
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class SSIMDefinition:
     """A definition of SSIM: its window, covariance and constants.
 
     Attributes:
-        name: What a report calls it.
+        name: The name in reports.
         size: The window length in voxels along every axis, odd.
-        sigma: The standard deviation of a Gaussian window in voxels; None is a uniform window.
-        sample_covariance: Variances times N/(N - 1), N the window's voxels; else the weighted population's.
-        k1: Constant of the luminance term.
-        k2: Constant of the contrast and structure term.
+        sigma: The standard deviation of a Gaussian window in voxels; None for a uniform window.
+        sample_covariance: Whether variances are multiplied by N / (N - 1), where N is the number of voxels of the
+            window; otherwise they are weighted population variances.
+        k1: The constant K1, of the luminance term.
+        k2: The constant K2, of the contrast and structure term.
+
+    Raises:
+        InputError: If the size is even or below 3, or sigma is not positive.
     """
 
     name: str
@@ -48,15 +52,15 @@ class SSIMDefinition:
 
     def __post_init__(self) -> None:
         if self.size < 3 or self.size % 2 == 0 or (self.sigma is not None and self.sigma <= 0):
-            raise InputError(f"an SSIM window has an odd size >= 3 and sigma > 0 or None, got {self}")
+            raise InputError(f"an SSIM window must have an odd size >= 3 and sigma > 0 or None, got {self}")
 
     @property
     def radius(self) -> int:
-        """Voxels on every side of the image where the window does not fit."""
+        """The number of voxels on every side of the image where the window does not fit."""
         return self.size // 2
 
     def weights(self) -> list[float]:
-        """Return the window along one axis, sum 1."""
+        """Return the weights of the window along one axis, whose sum is 1."""
         if self.sigma is None:
             return [1 / self.size] * self.size
         x = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
@@ -66,9 +70,9 @@ class SSIMDefinition:
 
 
 SSIM_DEFINITIONS: dict[str, SSIMDefinition] = {
-    # The dissertation's: scikit-image called with its defaults.
+    # The dissertation's definition: scikit-image with its defaults.
     "uniform7": SSIMDefinition("uniform7", size=7, sigma=None, sample_covariance=True),
-    # Wang et al. 2004: Gaussian of 1.5 voxels cut at 3.5 sigma.
+    # Wang et al. 2004: a Gaussian of 1.5 voxels cut at 3.5 sigma.
     "gaussian11": SSIMDefinition("gaussian11", size=11, sigma=1.5, sample_covariance=False),
 }
 
@@ -84,23 +88,23 @@ def ssim(
     spatial_dims: int | None = None,
     slice_axis: int | None = None,
 ) -> Tensor:
-    """Structural similarity, at most 1.
+    """Return the structural similarity, at most 1.
 
     Args:
-        pred: (C, *spatial) or (B, C, *spatial).
-        target: The truth, as `pred`.
-        data_range: A number, or "target": max - min of each target, before border and mask.
-        definition: A name in `SSIM_DEFINITIONS`, or a definition.
-        border: The voxels removed on every side before windows are placed.
-        mask: The mean over the windows whose centre lies in the mask.
-        spatial_dims: 2 or 3; needed only for a 4D tensor.
-        slice_axis: The mean of 2D values over the slices of a volume along this axis.
+        pred: The image to measure, (C, *spatial) or (B, C, *spatial).
+        target: The true image, of the same shape.
+        data_range: The data range, as a number, or "target" for max - min of each target, before border and mask.
+        definition: The definition of SSIM: a name in `SSIM_DEFINITIONS`, or an object.
+        border: The number of voxels removed on every side before windows are placed.
+        mask: The mask of the window centres over which the mean is taken.
+        spatial_dims: The number of spatial axes, 2 or 3; needed only for a 4D tensor.
+        slice_axis: The spatial axis across the slices of a volume, whose 2D values are averaged.
 
     Returns:
         A 0-d tensor, or (B,) for a batch; float64.
 
     Raises:
-        InputError: Images that cannot be compared, or smaller than the window.
+        InputError: If the images cannot be compared, or are smaller than the window.
     """
     pair = make_pair(
         pred,
@@ -122,13 +126,14 @@ def ssim_map(
     definition: str | SSIMDefinition = "gaussian11",
     spatial_dims: int | None = None,
 ) -> Tensor:
-    """SSIM of every window inside the image, for figures.
+    """Return the SSIM of every window inside the image, for figures.
 
     Returns:
-        float64, shape of `pred` less 2 * radius on every spatial axis (voxel 0 is the images' voxel radius).
+        The map, float64, smaller than `pred` by 2 * radius on every spatial axis (its voxel 0 is voxel `radius` of the
+        images).
 
     Raises:
-        InputError: As for `ssim`.
+        InputError: If the images cannot be compared, or are smaller than the window.
     """
     pair = make_pair(pred, target, data_range=data_range, spatial_dims=spatial_dims)
     chosen = get_definition(definition)
@@ -147,13 +152,13 @@ def get_definition(definition: str | SSIMDefinition) -> SSIMDefinition:
     if isinstance(definition, SSIMDefinition):
         return definition
     if definition not in SSIM_DEFINITIONS:
-        raise InputError(f"the SSIM definition is one of {', '.join(SSIM_DEFINITIONS)}, got {definition!r}")
+        raise InputError(f"the SSIM definition must be one of {', '.join(SSIM_DEFINITIONS)}, got {definition!r}")
     return SSIM_DEFINITIONS[definition]
 
 
 @torch.no_grad()
 def ssim_values(pair: Pair, definition: str | SSIMDefinition) -> Tensor:
-    """(N,) SSIM of checked images; NaN where no window's centre lies in the mask.
+    """Return the SSIM of checked images, (N,); NaN if no window's centre lies in the mask.
 
     Raises:
         InputError: If an image is smaller than the window.
@@ -187,7 +192,7 @@ def _check_size(pair: Pair, definition: SSIMDefinition) -> None:
 
 
 def _blocks(shape: Sequence[int], radius: int) -> Iterator[tuple[slice, slice]]:
-    """Items and rows (first spatial axis, counted in windows) of the pieces that are worked on one by one."""
+    """Yield the items and rows (first spatial axis, counted in windows) of the pieces that are processed one by one."""
     items, windows = shape[0], shape[2] - 2 * radius
     together = max(1, BLOCK_VOXELS // prod(shape[1:]))
     rows = windows
@@ -199,7 +204,7 @@ def _blocks(shape: Sequence[int], radius: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _map(pred: Tensor, target: Tensor, data_range: Tensor, definition: SSIMDefinition) -> Tensor:
-    """(N, C, *valid) SSIM of float64 images (N, C, *spatial)."""
+    """Return the SSIM (N, C, *valid) of float64 images (N, C, *spatial)."""
     weights = definition.weights()
     mean_p, mean_t = _filter(pred, weights), _filter(target, weights)
     products = _filter(pred * target, weights)
@@ -214,9 +219,9 @@ def _map(pred: Tensor, target: Tensor, data_range: Tensor, definition: SSIMDefin
 
 
 def _filter(image: Tensor, weights: Sequence[float]) -> Tensor:
-    """Separable window over the spatial axes of (N, C, *spatial), only where it fits.
+    """Return the means of (N, C, *spatial) under a separable window, only where the window fits.
 
-    Sums of shifted views: torch's float64 convolution on a CPU is several times slower.
+    They are sums of shifted views, because torch's float64 convolution on a CPU is several times slower.
     """
     for axis in range(2, image.ndim):
         length = image.shape[axis] - len(weights) + 1

@@ -21,7 +21,7 @@ _PAIR = ("label", "image")  # HR first: the grid that slices are drawn on
 
 
 class ArbitraryScaleTraining(Compose):
-    """Make LR and HR patches of random slices of volumes at the scale of the batch, for 2D networks of any scale.
+    """The pipeline to LR and HR patches of random slices at the scale of the batch, for 2D networks of any scale.
 
     `medsr.engines.ScaledDataset` and `ScaleSampler` give each batch its scale. The results are "image", "label" and
     "scale", an exact text. An item with an LR volume as `image` (the same slices, coarser in plane) gives real pairs at
@@ -71,7 +71,7 @@ class ArbitraryScaleTraining(Compose):
 
 
 class ArbitraryScaleValidation(Compose):
-    """Make the LR and HR images of the middle slice of volumes at each item's scale, for 2D networks of any scale.
+    """The pipeline to LR and HR images of the middle slice at each item's scale, for 2D networks of any scale.
 
     Args:
         degradation: The degradation that simulates the LR images.
@@ -102,7 +102,7 @@ class ArbitraryScaleValidation(Compose):
 
 
 class _ScaleOfPair(Transform):
-    """Store the scale of a real pair in its item."""
+    """A transform that stores the scale of a real pair in its item."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if "image" not in data:
@@ -111,7 +111,7 @@ class _ScaleOfPair(Transform):
 
 
 class _PairOfScaled(Transform):
-    """Reduce an item to what a batch contains: plain tensors, and the scale as a text."""
+    """A transform that reduces an item to the entries of a batch: plain tensors, and the scale as a text."""
 
     def __init__(self) -> None:
         self.tensors = PlainTensorsd(("image", "label"))

@@ -76,7 +76,7 @@ def normalized(image: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
 
 
 class NormalizeIntensityRecordedd(MapTransform):
-    """Map `keys` to about [0, 1] and record the windows in their `meta`, so that `RestoreIntensityd` can undo it.
+    """A transform that maps `keys` to about [0, 1] and records the windows in `meta` for `RestoreIntensityd`.
 
     Several channels are contrasts with unrelated units: each channel is mapped by its own window. An image that already
     has a record is in its range (`PrepareVolumed`) and stays as it is.
@@ -149,7 +149,7 @@ class NormalizeIntensityRecordedd(MapTransform):
 
 
 class StandardizeIntensityRecordedd(MapTransform):
-    """Subtract the mean of the training set from `keys`, divide by its standard deviation, and record both.
+    """A transform that subtracts the mean of the training set, divides by its standard deviation, and records both.
 
     It follows `NormalizeIntensityRecordedd` and extends its record, so that `RestoreIntensityd` undoes both at once. It
     serves networks trained on such images (Tan et al. 2020, section 4: 0.370 and 0.117 on [0, 1]). The networks of any
@@ -197,7 +197,7 @@ class StandardizeIntensityRecordedd(MapTransform):
 
 
 class RestoreIntensityd(MapTransform):
-    """Undo `NormalizeIntensityRecordedd`: give `keys` the units that `reference` had.
+    """A transform that undoes `NormalizeIntensityRecordedd`: it gives `keys` the units that `reference` had.
 
     Args:
         keys: The keys of the images to restore, such as the prediction.

@@ -17,7 +17,7 @@ from medsr.transforms.pairs import LR_SCALE, on_grid_rule, pair_scale
 
 
 class InterpolateToReferenced(MapTransform):
-    """Interpolate LR images to the grid of their HR reference, as the input of a restore network.
+    """A transform that interpolates LR images to the grid of their HR reference, as the input of a restore network.
 
     The affines give the positions of the HR voxels on the LR grid. A real pair therefore need not be cropped to match,
     and LR images of a degradation with another alignment than the grid rule are placed correctly. The axes must be

@@ -116,7 +116,7 @@ class Lattice:
 
 
 class CheckPairScaled(Transform):
-    """Refuse a real LR/HR pair whose scale is not that of the network.
+    """A transform that refuses a real LR/HR pair whose scale is not that of the network.
 
     Args:
         scale: The scale of the network.
@@ -146,7 +146,7 @@ class CheckPairScaled(Transform):
 
 
 class PadPairedd(Transform):
-    """Mirror small images at their far edges until a patch fits: HR to the patch, an LR image by the same length.
+    """A transform that mirrors small images at their far edges until a patch fits, HR and LR by the same length.
 
     Args:
         size: The size of the patch in HR voxels along every axis.

@@ -89,7 +89,7 @@ def per_axis(size: int | Sequence[int], ndim: int) -> tuple[int, ...]:
 
 
 class RandPatchd(RandomizableTransform):
-    """Crop an HR patch at a random place, with the margin that is needed to simulate its LR image.
+    """A transform that crops a random HR patch, with the margin that is needed to simulate its LR image.
 
     The patch is drawn again (up to `tries` times) while it is nearly constant, so that networks do not learn the
     background. Around the patch a margin of `context` LR voxels is kept on every axis that is degraded, and the size is
@@ -173,7 +173,7 @@ class RandPatchd(RandomizableTransform):
 
 
 class RandPairedCropd(RandomizableTransform):
-    """Crop an LR/HR pair at the same random place, on whole LR voxels that fall on whole HR voxels.
+    """A transform that crops an LR/HR pair at one random place, on whole LR voxels that fall on whole HR voxels.
 
     For a scale p/q the LR offset is a multiple of q and the HR offset the matching multiple of p, so the pair
     stays on the grid rule. The LR patch has `size` voxels, and the HR patch has `size * scale` (a whole number).
@@ -223,7 +223,7 @@ class RandPairedCropd(RandomizableTransform):
 
 
 class CenterPairedCropd(Transform):
-    """Crop an LR/HR pair to one place in the middle, on whole LR voxels that fall on whole HR voxels.
+    """A transform that crops an LR/HR pair to its middle, on whole LR voxels that fall on whole HR voxels.
 
     It removes the margin that `RandPatchd` kept, after the LR patch has been simulated.
 

@@ -24,7 +24,7 @@ def contrast(image: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class InformativePlaces:
-    """Draw a random place, and draw again while the patch there is nearly constant.
+    """The rule of random places: a place is drawn again while the patch there is nearly constant.
 
     Attributes:
         minimum_deviation: The standard deviation below which another place is drawn.

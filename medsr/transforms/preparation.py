@@ -68,7 +68,7 @@ class Preparation:
 
 
 class PrepareVolumed(Transform):
-    """Prepare a volume as the publication of its manifest did; items without a preparation pass unchanged.
+    """A transform that prepares a volume as the publication of its manifest did; other items pass unchanged.
 
     The steps are, in this order: keep slices, normalise intensities (recorded, so that `NormalizeIntensityRecordedd`
     leaves them), crop within slices along the patient's axes, and change label values. Slices that are not kept are

@@ -75,7 +75,7 @@ def _least(scale: Fraction, size: int, context: int) -> int:
 
 
 class RandScalePatchd(RandomizableTransform):
-    """Cut a random HR patch and simulate its LR patch, at the item's scale: patches of `patch_sizes`.
+    """A transform that cuts a random HR patch of `patch_sizes` and simulates its LR patch, at the item's scale.
 
     The patch begins anywhere in the image, and its first LR voxel begins at the same edge. The LR voxels are simulated
     from the patch with a margin, so that they equal those of the whole simulated image (on that lattice), without

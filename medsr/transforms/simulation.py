@@ -19,7 +19,7 @@ from medsr.transforms.pairs import LR_SCALE
 
 
 class SimulateLowResolutiond(Transform):
-    """Simulate the LR image of an HR image, which is first cropped so that the scale divides its size.
+    """A transform that simulates the LR image of an HR image, first cropped so that the scale divides its size.
 
     Args:
         lr: The key under which the LR image is stored. An item that already has it (a real pair) stays as it is.
@@ -107,7 +107,7 @@ class SimulateLowResolutiond(Transform):
 
 
 class RandScaled(RandomizableTransform):
-    """Draw the scale of a training item from a list (multi-scale training, Pham et al. section 4).
+    """A transform that draws the scale of an item from a list (multi-scale training, Pham et al. section 4).
 
     An item that already has a scale keeps it.
 

@@ -32,10 +32,10 @@ _PAIR = ("label", "image")  # HR first: the grid that slices and patches are dra
 
 
 class LoadNormalized(Compose):
-    """Load HR images (`label`), and LR images (`image`) of items that have them, normalised to about [0, 1].
+    """The pipeline that loads HR images (`label`), and LR images (`image`) if there are any, and normalises both.
 
-    Items whose manifest describes the preparation of a publication are prepared in that way, range included. Colour
-    pictures are converted to luminance.
+    Intensities become about [0, 1]. Items whose manifest describes the preparation of a publication are prepared in
+    that way, range included. Colour pictures are converted to luminance.
 
     Args:
         method: The method of normalisation, by the LR image if there is one; see `NormalizeIntensityRecordedd`.
@@ -53,7 +53,7 @@ class LoadNormalized(Compose):
 
 
 class SliceTraining(Compose):
-    """Make LR and HR patches of random slices of volumes, for 2D networks of one scale.
+    """The pipeline to LR and HR patches of random slices of volumes, for 2D networks of one scale.
 
     Items have a volume (or picture) as `label`; LR patches are simulated from HR patches that were cut with a margin.
     An item that also has an LR volume as `image` (the same slices, coarser in plane) gives real pairs instead.
@@ -94,7 +94,7 @@ class SliceTraining(Compose):
 
 
 class SliceValidation(Compose):
-    """Make the LR and HR images of the middle slice of volumes, for 2D networks of one scale.
+    """The pipeline to LR and HR images of the middle slice of volumes, for 2D networks of one scale.
 
     Args:
         scale: The scale of the network.
@@ -122,7 +122,7 @@ class SliceValidation(Compose):
 
 
 class SliceEvaluation(Compose):
-    """Make volumes, their LR images that are coarser within slices, and the interpolation to compare with.
+    """The pipeline to volumes, their LR images that are coarser within slices, and the interpolation to compare with.
 
     If the manifest of a dataset states the slices that a publication kept, exactly these slices remain.
 
@@ -164,7 +164,7 @@ class SliceEvaluation(Compose):
 
 
 class SegmentationTraining(Compose):
-    """Make patches of random slices of volumes and their label maps, for 2D segmentation networks.
+    """The pipeline to patches of random slices of volumes and their label maps, for 2D segmentation networks.
 
     Args:
         patch_size: The size in pixels; smaller slices are mirrored at their far edges, larger slices are cropped at
@@ -203,7 +203,7 @@ class SegmentationTraining(Compose):
 
 
 class _AtLeastd(MapTransform):
-    """Mirror small images at their far edges."""
+    """A transform that mirrors small images at their far edges."""
 
     def __init__(self, keys: KeysCollection, size: int) -> None:
         super().__init__(keys)
@@ -214,7 +214,7 @@ class _AtLeastd(MapTransform):
 
 
 class PlainTensorsd(MapTransform):
-    """Keep only these keys as plain tensors without metadata, which collate fast."""
+    """A transform that keeps only these keys, as plain tensors without metadata, which collate fast."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return `keys` of `data` as tensors."""
@@ -222,7 +222,7 @@ class PlainTensorsd(MapTransform):
 
 
 class _Put(Transform):
-    """Add constant entries to items."""
+    """A transform that adds constant entries to items."""
 
     def __init__(self, **entries: Any) -> None:
         self.entries = entries

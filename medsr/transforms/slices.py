@@ -36,7 +36,7 @@ def extract_slice(volume: MetaTensor, axis: int, index: int) -> MetaTensor:
 
 
 class ExtractSliced(MapTransform):
-    """Replace volumes by one slice, at the item's index or in the middle.
+    """A transform that replaces volumes by one slice, at the item's index or in the middle.
 
     Args:
         keys: The keys of volumes (C, X, Y, Z) on one grid.
@@ -74,7 +74,9 @@ class ExtractSliced(MapTransform):
 
 
 class CropEmptySlicesd(MapTransform):
-    """Remove the slices at both ends of a volume that are constant in every channel, so that no metric counts them.
+    """A transform that removes constant slices at both ends of a volume, so that no metric counts them.
+
+    A slice is constant if every channel of it is.
 
     Args:
         keys: The keys of volumes (C, X, Y, Z) on one grid; the first volume decides.
@@ -102,7 +104,7 @@ class CropEmptySlicesd(MapTransform):
 
 
 class CropInformatived(MapTransform):
-    """Crop images to the box around all voxels brighter than the background: the "maximal informational crop".
+    """A transform that crops images to all voxels brighter than the background: the "maximal informational crop".
 
     Tan et al. 2020, section 4: half of a brain image is black, so patches and metrics are taken from the crop that
     corresponds to the brain. The publication does not say how the crop is found; here it is MONAI's foreground box.
@@ -162,7 +164,7 @@ class CropInformatived(MapTransform):
 
 
 class RandSliced(RandomizableTransform):
-    """Replace volumes on one grid by the same random slice that is not nearly empty.
+    """A transform that replaces volumes on one grid by the same random slice that is not nearly empty.
 
     Args:
         keys: The keys of volumes (C, X, Y, Z) on one grid.

@@ -13,7 +13,7 @@ from medsr.errors import InputError
 
 
 class SetSuperResolutionGridd(MapTransform):
-    """Write the SR grid into the metadata, so that no later step resamples the result to the LR grid.
+    """A transform that writes the SR grid into the metadata, so that no later step resamples to the LR grid.
 
     The inferer has given `keys` the SR affine; this transform writes the matching `spatial_shape` and
     `original_affine`, also into the `meta` of the LR image, because MONAI Label resamples a result to the grid that

@@ -19,7 +19,10 @@ _PAIR = ("image", "label")
 
 
 class _LoadInterpolated(Compose):
-    """Load HR images, and LR ones where items have them, in the LR image's window; bring LR to the HR grid."""
+    """The pipeline that loads HR and LR images, normalises them, and interpolates LR images to the HR grid.
+
+    The LR image of an item, if it has one, gives the window of both.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -32,7 +35,7 @@ class _LoadInterpolated(Compose):
 
 
 class VolumeTraining(Compose):
-    """Make interpolated and HR patches of volumes at a drawn scale (Pham et al. 2017, sections 2 and 4).
+    """The pipeline to interpolated and HR patches of volumes at a drawn scale (Pham et al. 2017, sections 2 and 4).
 
     Items hold a volume as `label`; the LR image is simulated from a patch of it with a margin, and interpolated back.
     An item that also has an LR volume as `image` gives real pairs instead.
@@ -68,7 +71,7 @@ class VolumeTraining(Compose):
 
 
 class VolumeValidation(Compose):
-    """Make the interpolated and the HR image of the centre of volumes, at one scale.
+    """The pipeline to the interpolated and the HR image of the centre of volumes, at one scale.
 
     Args:
         scale: The scale, one number or one per axis.
@@ -93,7 +96,7 @@ class VolumeValidation(Compose):
 
 
 class VolumeEvaluation(Compose):
-    """Make volumes, their LR images, and the interpolation to compare with, at the scale of each item.
+    """The pipeline to volumes, their LR images, and the interpolation to compare with, at the scale of each item.
 
     HR and LR are normalised by the window of the LR image, the only one that is known at inference.
 

@@ -94,7 +94,7 @@ def test_slices_without_error_or_mask_are_counted() -> None:
 def test_warns_where_the_units_cannot_be_the_stated_ones() -> None:
     p, t = images(1, 20, 20)
     measure = CaseMetrics(Protocol("own", data_range=1.0))
-    with pytest.warns(UserWarning, match=r'"own" states a data range of 1, the target spans'):
+    with pytest.warns(UserWarning, match=r'"own" states a data range of 1, but the target spans'):
         measure(1000 * p, 1000 * t)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -119,8 +119,8 @@ def test_warns_where_the_units_cannot_be_the_stated_ones() -> None:
         (lambda: Protocol("own", data_range=1.0, border="ceil"), "\"scale\", got 'ceil'"),
         (lambda: Protocol("own", data_range=1.0, slice_axis=3), "got 3"),
         (lambda: Protocol("own", data_range=1.0, metrics=("psnr", "fid")), r"got \['psnr', 'fid'\]"),
-        (lambda: Protocol("own", data_range=1.0, ssim="wang"), "SSIM definition is one of"),
-        (lambda: FidelityMetric("dice"), "metrics are some of"),
+        (lambda: Protocol("own", data_range=1.0, ssim="wang"), "SSIM definition must be one of"),
+        (lambda: FidelityMetric("dice"), "metrics must be some of"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(call: Any, message: str) -> None:
@@ -234,5 +234,5 @@ def test_a_contrast_without_an_error_is_left_out_of_the_mean() -> None:
 
 
 def test_names_of_contrasts_must_fit() -> None:
-    with pytest.raises(InputError, match="2 channels, got the names of 3: a, b, c"):
+    with pytest.raises(InputError, match="got 2 channels and 3 names: a, b, c"):
         CaseMetrics("volume")(*images(2, 12, 12, 12), contrasts=["a", "b", "c"])

@@ -179,7 +179,7 @@ def test_errors_say_which_case(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_reported(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="two names in the table, both are 'interpolation'"):
+    with pytest.raises(InputError, match="two names in the table, but both are 'interpolation'"):
         CaseReport(tmp_path, baseline="interpolated", method="interpolation")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot make the folder"):

@@ -220,7 +220,7 @@ NOT_FINITE[0, 0, :2] = torch.tensor([float("nan"), inf])
             lambda: mse(IMAGE, IMAGE, border=3),
             r"border of \[3, 3\] .* leaves nothing of an image of \(6, 6\)",
         ),
-        (lambda: mse(IMAGE, IMAGE, border=(1, 1, 1)), "2 of them, one an axis"),
+        (lambda: mse(IMAGE, IMAGE, border=(1, 1, 1)), "2 of them, one per axis"),
         (lambda: mse(IMAGE, IMAGE, border=-1), "voxel count >= 0"),
         (lambda: mse(IMAGE, IMAGE, border=1.5), "voxel count >= 0"),
         (lambda: mse(IMAGE, IMAGE, mask=IMAGE > 2), "mask has no voxel inside the border"),

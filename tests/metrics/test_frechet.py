@@ -63,7 +63,7 @@ def test_samples_equal_their_covariances(n: int, m: int, d: int) -> None:
 def test_sizes_are_checked() -> None:
     with pytest.raises(InputError, match="of one D"):
         frechet_distance([0, 0], np.eye(2), [0], np.eye(2))
-    with pytest.raises(InputError, match="two samples or more"):
+    with pytest.raises(InputError, match="two sets of at least two samples"):
         frechet_distance_of_samples(np.zeros((1, 3)), np.zeros((4, 3)))
 
 

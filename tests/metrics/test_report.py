@@ -91,7 +91,7 @@ def test_names_are_one_line(text: str) -> None:
         lambda: Row("a", TWO, text),
         lambda: Row("a", TWO, "sr", {text: 1}),
     ):
-        with pytest.raises(InputError, match="are one line each"):
+        with pytest.raises(InputError, match="must be one line each"):
             bad()
 
 
