@@ -1,4 +1,4 @@
-"""What networks cost for one slice, as in Zhu 2022, section 5.4.2; `python -m benchmarks.efficiency --help`.
+"""The cost of networks for one slice, as in Zhu 2022, section 5.4.2; `python -m benchmarks.efficiency --help`.
 
 Parameters, multiply-adds and frames per second at 40 x 32 -> 160 x 128 pixels, the networks timed in turns.
 """
@@ -22,7 +22,7 @@ from medsr.networks.complexity import count_parameters, multiply_adds
 from medsr.networks.registry import small
 from medsr.runtime import choose_device, keep_freed_memory
 
-SIZE = (40, 32)  # of OASIS slices, reduced by four
+SIZE = (40, 32)  # the size of OASIS slices reduced by four
 # The dissertation's tables 5.1 and 5.5, in its order.
 COMPARED = (
     *("srresnet-zhu2022", "edsr-lite-zhu2022", "edsr", "rdn-zhu2022", "rcan", "han-zhu2022", "convnet-lite-zhu2022"),
@@ -31,14 +31,15 @@ COMPARED = (
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.efficiency", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", default=list(COMPARED), help="presets (those of the tables)"
     )
-    parser.add_argument("--scale", type=int, default=4, help="of the networks (4)")
+    parser.add_argument("--scale", type=int, default=4, help="scale of the networks (4)")
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar="N", help="LR pixels (40 32)")
     parser.add_argument("--repeats", type=int, default=5, help="measured runs of every network (5)")
-    parser.add_argument("--threads", type=int, help="of the CPU (torch's default)")
+    parser.add_argument("--threads", type=int, help="threads of the CPU (torch's default)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--small", action="store_true", help="small networks: a smoke test, the figures mean nothing")
     parser.add_argument("--json", type=Path, help="write the figures, unrounded")
@@ -46,7 +47,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for every network."""
+    """Return one row per network."""
     device = choose_device(options.device)
     build = small if options.small else create
     networks = {name: build(name, scale=options.scale).eval().to(device) for name in options.names}

@@ -17,6 +17,7 @@ PARTS = ("tiling", "arithmetic", "memory", "layout")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to run")
     parser.add_argument("--features", type=int, nargs="+", help="widths of the 10-layer ReCNN (32 and 64)")
@@ -24,7 +25,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory-sizes", type=int, nargs="+", help="results whose memory is measured (64 to 192)")
     parser.add_argument("--memory-mb", type=int, help="limit for those (256)")
     parser.add_argument("--repeats", type=int, help="measured runs of everything (3)")
-    parser.add_argument("--threads", type=int, help="of the CPU (torch's default)")
+    parser.add_argument("--threads", type=int, help="threads of the CPU (torch's default)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--contiguous", action="store_true", help="tile without the channels-last layout")
     parser.add_argument("--quick", action="store_true", help="sizes of a smoke test; the figures mean nothing")
@@ -45,7 +46,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def verdicts(tables: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The bars, and whether they were reached."""
+    """Return the targets, and whether they were reached."""
     rows: list[dict[str, Any]] = []
 
     def bar(what: str, target: str, measured: float, reached: bool) -> None:
@@ -79,7 +80,7 @@ def verdicts(tables: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run, print and write the benchmark; returns the record."""
+    """Run, print and write the benchmark, and return the record."""
     options = parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)

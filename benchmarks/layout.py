@@ -1,6 +1,6 @@
-"""Memory layout and allocator: `python -m benchmarks.layout` measures one process, and is started for each setting.
+"""The memory layout and the allocator: `python -m benchmarks.layout` measures one setting in one process.
 
-The allocator cannot be set back, so each setting has processes of its own, taking turns.
+The allocator cannot be set back, so each setting has processes of its own, which take turns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LAYOUTS = ("contiguous", "channels last")
 
 
 def measure(features: int, size: int, repeats: int) -> dict[str, float]:
-    """Seconds of the inferer for `size`^3 voxels in each layout, in this process."""
+    """Return the seconds that the inferer takes for `size`^3 voxels in each layout, in this process."""
     lr = torch.rand(1, 1, *[size // SCALE] * 3)
     runs = {}
     for layout in LAYOUTS:
@@ -36,7 +36,7 @@ def measure(features: int, size: int, repeats: int) -> dict[str, float]:
 
 
 def compare(features: int, size: int, repeats: int) -> list[dict[str, Any]]:
-    """Rows of all combinations; processes with and without the tuned allocator take turns."""
+    """Return the rows of all combinations; processes with and without the tuned allocator take turns."""
     seconds: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats):
         for allocator in ALLOCATORS:

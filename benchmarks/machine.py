@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: processor, threads, versions. No host or user names."""
+"""The facts that a figure depends on besides the code: processor, threads, versions; no host or user names."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def _cpuinfo(*keys: str) -> str:
 
 
 def processor(device: torch.device) -> str:
-    """Model of the processor that computes."""
+    """Return the model of the processor that computes."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the processor computes in bfloat16; otherwise it is emulated, many times slower than float32."""
+    """Return whether the processor computes in bfloat16; otherwise torch emulates it, much slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_BFLOAT16_FLAGS & set(_cpuinfo("flags", "Features").split()))
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Everything worth keeping beside a figure."""
+    """Return the facts that are stored with a figure."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flags = set(_cpuinfo("flags", "Features").split())
     return {
@@ -62,6 +62,6 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def slug(device: torch.device) -> str:
-    """A file name for this machine: model and threads."""
+    """Return a file name for this machine, made of the model and the number of threads."""
     name = re.sub(r"[^a-z0-9]+", "-", processor(device).lower()).strip("-")
     return name if device.type == "cuda" else f"{name}-{torch.get_num_threads()}-threads"

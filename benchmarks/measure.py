@@ -1,4 +1,4 @@
-"""Fair timing: everything that is compared runs in turns, and the median counts."""
+"""Fair timing: the runs that are compared take turns, and the median counts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import nn
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU; a CPU is never ahead."""
+    """Wait until a GPU has finished; a CPU needs no waiting."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def in_turns(runs: Mapping[str, Callable[[], Any]], repeats: int, device: torch.device) -> dict[str, dict[str, float]]:
-    """Median and spread (s) of each run; all run once unmeasured, then one after the other, `repeats` times.
+    """Return the median and the spread (s) of each run; all run once unmeasured, then in turns, `repeats` times.
 
-    What slows the machine down meanwhile slows down all of them.
+    Other load on the machine therefore slows down all of them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
@@ -37,13 +37,13 @@ def in_turns(runs: Mapping[str, Callable[[], Any]], repeats: int, device: torch.
 
 
 def multiply_adds(network: nn.Module) -> int:
-    """Of the convolutions per voxel, biases left out, for networks that keep the size."""
+    """Return the multiply-adds of the convolutions per voxel, without biases, for networks that keep the size."""
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
     return sum(layer.weight.numel() for layer in layers)
 
 
 class VoxelCount:
-    """Counts the voxels that a network is run on, as a context manager."""
+    """A context manager that counts the voxels that a network is run on."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network

@@ -1,4 +1,4 @@
-"""Peak memory of an enlargement, measured in a process of its own: `python -m benchmarks.memory SIZE ...`."""
+"""The peak memory of an enlargement, measured in a process of its own: `python -m benchmarks.memory SIZE ...`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCALE = 2
 
 
 def peak_resident_mb() -> float:
-    """Largest resident size of this process so far."""
+    """Return the largest resident size of this process so far, in MiB."""
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
@@ -30,11 +30,11 @@ def peak_resident_mb() -> float:
 
 
 def measure(size: int, memory_mb: int, features: int, depth: int, channels_last: bool) -> dict[str, Any]:
-    """Memory above that before the call, in MiB, to make `size`^3 voxels."""
+    """Return the memory in MiB, above that before the call, that making `size`^3 voxels takes."""
     network = create("ReCNN", features=features, depth=depth)
     options: dict[str, Any] = {"memory_mb": memory_mb, "channels_last": channels_last}
     lr = torch.rand(1, 1, *[size // SCALE] * 3)
-    SuperResolutionInferer(SCALE, **options)(lr[..., :8, :8, :8], network)  # libraries load their code
+    SuperResolutionInferer(SCALE, **options)(lr[..., :8, :8, :8], network)  # so that libraries load their code before
     before = peak_resident_mb()
     inferer = SuperResolutionInferer(SCALE, **options)
     result = inferer.enlarge(lr, network)
@@ -51,12 +51,12 @@ def measure(size: int, memory_mb: int, features: int, depth: int, channels_last:
 
 
 def measure_apart(size: int, memory_mb: int, *options: str) -> list[dict[str, Any]]:
-    """`measure` in new processes with as many threads as this one, with the allocator as it comes and tuned.
+    """Run `measure` in new processes with as many threads as this one, with the default and the tuned allocator.
 
     Args:
-        size: voxels of the result along each axis.
-        memory_mb: the inferer's limit.
-        options: further options of the command line.
+        size: The number of voxels of the result along each axis.
+        memory_mb: The memory limit of the inferer in MiB.
+        options: The further options of the command line.
     """
     rows = []
     for allocator, option in (("as it comes", ()), ("keeps freed memory", ("--keep",))):

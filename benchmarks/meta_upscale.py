@@ -1,8 +1,7 @@
-"""The meta-upscale module against a sub-pixel layer, and against itself written down literally.
+"""A comparison of the meta-upscale module with a sub-pixel layer, and with its literal formulation.
 
-`python -m benchmarks.meta_upscale`; everything on one thread of a CPU, features of 64 channels, one output channel.
-Time is that of the process, which other programs on the machine disturb least; memory is measured in processes of their
-own, before.
+`python -m benchmarks.meta_upscale` runs on one thread of a CPU, with features of 64 channels and one output channel.
+Time is processor time, which other programs disturb least. Memory is measured before, in separate processes.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from medsr.networks.blocks.upsamplers import PixelShuffle, quickest_layout
 from tests.networks.oracles.meta_upscale import meta_upscale
 
 FEATURES = 64
-SLOWER, LARGER = 1.15, 1.25  # at most, times the sub-pixel layer at integer scales
-LITERAL_SIZE = (40, 32)  # literally, larger images take too much memory
+SLOWER, LARGER = 1.15, 1.25  # the most time and memory, relative to the sub-pixel layer at integer scales
+LITERAL_SIZE = (40, 32)  # larger images take too much memory in the literal formulation
 
 
 def ways(size: Sequence[int], scale: Fraction) -> dict[str, Callable[[], torch.Tensor]]:
-    """What is compared at a scale, on the same features."""
+    """Return the functions that are compared at a scale, on the same features."""
     torch.manual_seed(0)
     features, layer = torch.rand(1, FEATURES, *size), MetaUpscale(2, FEATURES, 1)
     runs: dict[str, Callable[[], torch.Tensor]] = {"ours": partial(layer, features, Query.whole(size, (scale,) * 2))}
@@ -47,7 +46,7 @@ def ways(size: Sequence[int], scale: Fraction) -> dict[str, Callable[[], torch.T
 
 
 def seconds(runs: dict[str, Callable[[], torch.Tensor]], repeats: int) -> dict[str, float]:
-    """Median processor time of each, in turns, after one unmeasured round."""
+    """Return the median processor time (s) of each function; they run in turns, after one unmeasured round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
@@ -59,7 +58,7 @@ def seconds(runs: dict[str, Callable[[], torch.Tensor]], repeats: int) -> dict[s
 
 
 def memory_mb(size: Sequence[int], scale: Fraction, way: str) -> float:
-    """Peak above the features, in a process of its own, which begins with what this one has loaded."""
+    """Return the peak memory above the features in MiB, measured in a fork of this process."""
     context = multiprocessing.get_context("fork")
     answer = context.SimpleQueue()
     process = context.Process(target=_put_peak, args=(answer, size, scale, way))
@@ -77,7 +76,7 @@ def _put_peak(answer: Any, size: Sequence[int], scale: Fraction, way: str) -> No
 
 
 def compare(size: Sequence[int], scale: Fraction, repeats: int, memory: dict[str, float]) -> list[dict[str, Any]]:
-    """One row a way."""
+    """Return one row per function."""
     times = seconds(ways(size, scale), repeats)
     return [
         {
@@ -95,7 +94,7 @@ def compare(size: Sequence[int], scale: Fraction, repeats: int, memory: dict[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.meta_upscale", description=__doc__)
-    parser.add_argument("--size", type=int, nargs=2, default=[412, 332], help="of the LR image (412 332)")
+    parser.add_argument("--size", type=int, nargs=2, default=[412, 332], help="size of the LR image (412 332)")
     parser.add_argument("--scales", type=Fraction, nargs="+", default=[Fraction(s) for s in ("2", "4", "2.5", "2.3")])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-literal", action="store_true", help="leave the literal version out")

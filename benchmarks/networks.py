@@ -1,7 +1,7 @@
-"""Parity and speed of all networks; `python -m benchmarks.networks --help`.
+"""The parity and the speed of all networks; `python -m benchmarks.networks --help`.
 
-Written as Markdown for the documentation, beside the table that `medsr networks --format markdown` writes. Every row
-is green, or says why it is not.
+The result is Markdown for the documentation, beside the table that `medsr networks --format markdown` writes. Every
+row is green, or says why it is not.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from medsr.networks.registry import small
 from medsr.runtime import choose_device
 from tests.networks.oracles import FORMULATIONS
 
-SLOWER = 1.1  # times the plain formulation that the clock's noise may make of the same work
-FASTER = {"SwinIR": 1.3, "RDST": 1.3}  # targets of plain / ours, where fused attention should pay
-EXACT = 1e-5  # largest difference from published outputs, relative to the largest output of 1
+SLOWER = 1.1  # the most time relative to the plain formulation, which allows for the noise of the clock
+FASTER = {"SwinIR": 1.3, "RDST": 1.3}  # the least plain / ours for networks that fused attention should speed up
+EXACT = 1e-5  # the largest difference from published outputs, relative to outputs of about 1
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these presets or classes")
     parser.add_argument("--parity", type=Path, metavar="DIR", help="folder of published state dicts and outputs")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="batch sizes that are timed (1 8)")
     parser.add_argument("--repeats", type=int, default=5, help="measured runs of everything; 0 leaves time out (5)")
-    parser.add_argument("--threads", type=int, help="of the CPU (torch's default)")
+    parser.add_argument("--threads", type=int, help="threads of the CPU (torch's default)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or auto")
     parser.add_argument("--small", action="store_true", help="small networks: a smoke test, the figures mean nothing")
     parser.add_argument("--output", type=Path, help="Markdown to write, such as docs/networks_measured.md (printed)")
@@ -48,7 +49,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def published_errors(folder: Path | None) -> dict[str, dict[str, float]]:
-    """By network name: file of published outputs, largest difference from them."""
+    """Return, by network and by file of published outputs, the largest difference from them."""
     errors: dict[str, dict[str, float]] = {}
     for stem, case in parity.CASES.items():
         if folder is not None and (folder / f"{stem}.pt").is_file():
@@ -57,7 +58,7 @@ def published_errors(folder: Path | None) -> dict[str, dict[str, float]]:
 
 
 def plain_error(name: str) -> float | None:
-    """Largest difference from the plain formulation of a small network with random weights, relative to its output."""
+    """Return the largest relative difference of a small random network from its plain formulation; None without one."""
     plain = FORMULATIONS.get(PRESETS[name].network.__name__)
     if plain is None:
         return None
@@ -74,7 +75,7 @@ def plain_error(name: str) -> float | None:
 
 
 def ways(name: str, network: nn.Module, device: torch.device) -> dict[str, Callable[[torch.Tensor], Any]]:
-    """How a network is run: as it is, with its channels last, plainly; on a GPU also with autocast and compiled."""
+    """Return the ways to run a network: as it is and plainly; on a GPU also with autocast and compiled."""
     runs: dict[str, Callable[[torch.Tensor], Any]] = {"ours": network}
     last = create(name).eval().to(device) if device.type == "cuda" else network
     if device.type == "cuda":
@@ -89,7 +90,7 @@ def ways(name: str, network: nn.Module, device: torch.device) -> dict[str, Calla
 
 
 def times(name: str, options: argparse.Namespace, device: torch.device) -> dict[str, dict[str, float]]:
-    """Median milliseconds by batch and way."""
+    """Return the median milliseconds by batch size and way."""
     torch.manual_seed(0)
     network = (small if options.small else create)(name).eval().to(device)
     spec: Any = network.spec
@@ -107,7 +108,7 @@ def times(name: str, options: argparse.Namespace, device: torch.device) -> dict[
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Green, or what is missing."""
+    """Return "green", or what is wrong."""
     problems = []
     if row["parity"] and max(row["parity"].values()) > EXACT:
         problems.append("differs from published outputs")
@@ -122,7 +123,7 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def measure(name: str, options: argparse.Namespace, errors: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Everything about one preset."""
+    """Return all facts and measurements of one preset."""
     network = PRESETS[name].network.__name__
     row = {**describe(name), "parity": {**errors.get(network, {}), **errors.get(name, {})}}
     row["plain error"] = plain_error(name)
@@ -131,7 +132,7 @@ def measure(name: str, options: argparse.Namespace, errors: dict[str, dict[str, 
 
 
 def markdown(rows: list[dict[str, Any]], command: str, about: dict[str, Any]) -> str:
-    """The document."""
+    """Return the document."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     return "\n".join(
         [
@@ -158,7 +159,7 @@ def markdown(rows: list[dict[str, Any]], command: str, about: dict[str, Any]) ->
 
 
 def measurements(row: dict[str, Any]) -> dict[str, str]:
-    """A row of the document."""
+    """Return a row of the document."""
     times = row["ms"].items()
     return {
         "network": row["name"],

@@ -1,4 +1,4 @@
-"""Public implementations against ours: their small state dicts, inputs and outputs, where a folder of them is given."""
+"""A comparison with public implementations, by their small state dicts, inputs and outputs in a folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from medsr.networks import create, load_checkpoint
 
 @dataclass(frozen=True)
 class Case:
-    """A file of the folder: the network that must reproduce it, and with which arguments.
+    """A file of the folder, with the network and the arguments that must reproduce it.
 
     Attributes:
-        network: class or preset.
-        arguments: what the file's `config` says, in our names.
-        scales: by key of the file's inputs, where the network has to be told.
-        cropped: the published program makes int(n * s) voxels, fewer than the grid rule, from the same first one.
-        margin: voxels at the border where ours differs knowingly, or which the published network does not return.
+        network: The class or preset.
+        arguments: The arguments in the file's `config`, under our names.
+        scales: The scale by key of the file's inputs, if the network must be told.
+        cropped: Whether the published program makes int(n * s) voxels, fewer than the grid rule, from the same first
+            one.
+        margin: The voxels at the border where ours differs on purpose, or that the published network does not return.
     """
 
     network: str
@@ -45,7 +46,7 @@ class FiveConvolutions(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The features that the decoder takes, finest first."""
+        """Return the features that the decoder takes, finest first."""
         features = []
         for layer in self:
             x = layer(x)
@@ -94,7 +95,7 @@ CASES: dict[str, Case] = {
 
 
 def error(folder: Path, stem: str) -> float:
-    """Largest absolute difference between our outputs and the published ones, over all inputs of a file."""
+    """Return the largest absolute difference between our outputs and the published ones, over all inputs of a file."""
     case, published = CASES[stem], torch.load(folder / f"{stem}.pt", weights_only=True)
     network = create(case.network, **case.arguments).eval()
     load_checkpoint(network, published["state_dict"])

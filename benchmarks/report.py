@@ -11,7 +11,7 @@ from medsr.metrics.report import text_table
 
 
 def text_of(value: Any) -> str:
-    """A cell: four digits are as many as a clock is worth."""
+    """Return the text of a cell; a timing justifies no more than a few digits."""
     if isinstance(value, bool):
         return "yes" if value else "NO"
     if isinstance(value, float):
@@ -20,13 +20,13 @@ def text_of(value: Any) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys, aligned, numbers to the right."""
+    """Return a table of rows with the same keys, with numbers aligned to the right."""
     sides = ["right" if isinstance(value, int | float) else "left" for value in rows[0].values()]
     return text_table(list(rows[0]), [[text_of(value) for value in row.values()] for row in rows], sides)
 
 
 def render(record: Mapping[str, Any]) -> str:
-    """The whole record for people."""
+    """Return the whole record as text for people."""
     machine = record["machine"]
     head = ", ".join(f"{key} {value}" for key, value in machine.items() if key not in ("versions", "instructions"))
     versions = ", ".join(f"{key} {value}" for key, value in machine["versions"].items())
@@ -37,7 +37,7 @@ def render(record: Mapping[str, Any]) -> str:
 
 
 def write(record: Mapping[str, Any], path: Path) -> None:
-    """JSON and, beside it, the text."""
+    """Write the record as JSON and, beside it, as text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n")
     path.with_suffix(".txt").write_text(render(record) + "\n")

@@ -1,4 +1,4 @@
-"""The inferer against the bare forward pass, against MONAI's sliding window, and against one convolution."""
+"""A comparison of the inferer with the bare forward pass, MONAI's sliding window, and one convolution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCALE = 2
 
 
 def tiling(features: int, size: int, repeats: int, device: torch.device, channels_last: bool) -> list[dict[str, Any]]:
-    """Ways to compute the same `size`^3 voxels: bare, by the inferer whole and tiled, by MONAI's windows."""
+    """Time the same `size`^3 voxels by the bare network, the inferer (whole and tiled) and MONAI's windows."""
     network = create("recnn-10l", features=features).eval().to(device)
     layout = {"memory_format": torch.channels_last_3d} if channels_last else {}
     network.to(**layout)
@@ -70,7 +70,7 @@ def tiling(features: int, size: int, repeats: int, device: torch.device, channel
 
 
 def arithmetic(features: int, size: int, repeats: int, device: torch.device, precision: str) -> list[dict[str, Any]]:
-    """GFLOP/s of the network against a single 64-channel convolution, in both memory layouts."""
+    """Return the GFLOP/s of the network and of a single 64-channel convolution, in both memory layouts."""
     dtype = getattr(torch, precision)
     forward = ForwardInferer(precision)
     runs, work = {}, {}
