@@ -15,6 +15,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
 # What a reader looks at first.
 MAIN = (
+    "medsr.outputs.naming.output_paths",
     "medsr.upscaling.upscaler.upscale",
     "medsr.bundle.catalogue.find_bundle",
     "medsr.data.readers.read_volume",

@@ -1,7 +1,8 @@
 """Write results as derivatives of the Brain Imaging Data Structure (BIDS).
 
-An SR image is a derivative, so its name carries `desc-sr`; `rec-`, which also occurs, names reconstructions of raw
-data. The JSON file beside an image is its sidecar: the entries of BIDS, with capitals, and the record's own.
+An SR image is a derivative, so its name contains `desc-sr`; `rec-`, which also occurs, names reconstructions of raw
+data. The JSON file beside an image is its sidecar. It holds the entries of BIDS, whose names begin with capitals, and
+those of the record.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from medsr.version import __version__
 VERSION = "1.10.0"  # of BIDS
 DESCRIPTION = "dataset_description.json"
 _NAME = re.compile(r"sub-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_[A-Za-z0-9]+")
-_RAW = "raw"  # under this name a derived dataset refers to its source
+_RAW = "raw"  # the name under which a derived dataset refers to its source
 
 
 def bids_stem(source: str | Path, label: str) -> str:
-    """Return the name of a derivative without extension, below the folders that its source has in its dataset.
+    """Return the path of a derivative without its extension, relative to the root of the dataset.
 
     Args:
-        source: The image with a BIDS name, such as ds/sub-01/anat/sub-01_T1w.nii.gz.
-        label: The label of `desc-`; appended to a description that the source has already.
+        source: An image with a BIDS name, such as ds/sub-01/anat/sub-01_T1w.nii.gz.
+        label: The value of `desc-`; it is appended to the description of a source that already has one.
 
     Returns:
-        Such as sub-01/anat/sub-01_desc-sr_T1w; without the folders where the source lies in no BIDS dataset.
+        A path such as sub-01/anat/sub-01_desc-sr_T1w; without folders if the source is not in a BIDS dataset.
 
     Raises:
         InputError: If the source has no BIDS name.
@@ -52,20 +53,20 @@ def bids_stem(source: str | Path, label: str) -> str:
 
 
 def dataset_root(path: str | Path) -> Path | None:
-    """Return the BIDS dataset that a file lies in: the nearest folder above it with a dataset_description.json."""
+    """Return the root of a file's BIDS dataset: the nearest parent folder with a dataset_description.json."""
     return next((folder for folder in Path(path).resolve().parents if (folder / DESCRIPTION).is_file()), None)
 
 
 def sidecar(
     source: str | Path, directory: str | Path, record: Mapping[str, Any], sources: Sequence[str | Path] = ()
 ) -> dict[str, Any]:
-    """Return what BIDS wants to know about a derived image.
+    """Return the entries of the BIDS sidecar of a derived image.
 
     Args:
-        source: Its input.
+        source: The input image.
         directory: The root of the derived dataset.
         record: The record of the run.
-        sources: All that it was made from, where its input is one contrast of several.
+        sources: All input images, if the input is one of several contrasts.
     """
     method = record["method"]
     facts: dict[str, Any] = {
@@ -80,7 +81,16 @@ def sidecar(
 
 
 def describe_dataset(source: str | Path, directory: str | Path, record: Mapping[str, Any]) -> None:
-    """Write the dataset_description.json of the derived dataset, unless there is one."""
+    """Write the dataset_description.json of the derived dataset, unless it exists.
+
+    Args:
+        source: The input image.
+        directory: The root of the derived dataset.
+        record: The record of the run.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
     directory = Path(directory)
     if (directory / DESCRIPTION).exists():
         return
@@ -103,7 +113,7 @@ def _generator(method: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _uri(source: Path, directory: Path) -> str:
-    """Return a BIDS URI of a source in a dataset, else the file's name."""
+    """Return the BIDS URI of a source that is in a dataset, else the name of its file."""
     root = dataset_root(source)
     if root is None:
         return source.name
@@ -112,7 +122,10 @@ def _uri(source: Path, directory: Path) -> str:
 
 
 def _skull_stripped(source: Path) -> bool | None:
-    """What the source's sidecar says; raw images are not; of others without a word nothing is known."""
+    """Return whether the skull was removed from an image: None if it is not known.
+
+    The sidecar of the source decides. Without an entry there, the images of a raw dataset are not stripped.
+    """
     said = _read(source.with_name(f"{split_suffix(source)[0]}.json")).get("SkullStripped")
     if isinstance(said, bool):
         return said
@@ -125,6 +138,6 @@ def _skull_stripped(source: Path) -> bool | None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # another program's file: what it does not say is not known
+    except (OSError, ValueError):  # the file is another program's, and a missing entry means "not known"
         return {}
     return content if isinstance(content, dict) else {}

@@ -16,23 +16,24 @@ from medsr.data.provenance import Provenance
 from medsr.errors import InputError
 from medsr.outputs.result import Result
 
-_CHANGING = ("created", "seconds", "tiles", "warnings", "input", "consistency")  # of a record; do not make the image
+# Entries of a record that do not determine the voxels of the result.
+_CHANGING = ("created", "seconds", "tiles", "warnings", "input", "consistency")
 
 
 def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write the image as a derived series.
 
     Args:
-        folder: The folder to appear.
+        folder: The folder to create.
         result: The result, whose source is a DICOM series.
-        record: The record of the run, to whose warnings those of the series are added.
+        record: The record of the run. The warnings of the series are appended to its warnings.
 
     Returns:
-        What the record says of the series: the UIDs of old and new, and how values are stored.
+        The record's entry for the series: the UIDs of the source and of the result, and how values are stored.
 
     Raises:
         InputError: If the source is not a DICOM series of modality MR or CT.
-        OutputError: If it cannot be written.
+        OutputError: If the series cannot be written.
     """
     headers = derivable_headers(result.source, result.meta)
     method = record["method"]
@@ -56,32 +57,34 @@ def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dic
 
 
 def derivable_headers(source: str, meta: Mapping[str, Any]) -> list[Any]:
-    """Return the headers that came with an image, if a derived series can be made of them; no file is read.
+    """Return the headers of an image after checking that a derived series can be made from them; no file is read.
 
     Args:
         source: The file, folder or archive, for the message.
-        meta: The meta data of the LR image.
+        meta: The metadata of the LR image.
 
     Raises:
-        InputError: If it is not a DICOM series of modality MR or CT.
+        InputError: If the image is not a DICOM series of modality MR or CT.
     """
     headers = [header for entry in Provenance.of(meta)[:1] for header in entry.headers]
     if not headers:
         raise InputError(f"{source or 'the image'}: {NOT_DICOM}")
     try:
         check_sources(headers)
-    except InputError as error:  # of an archive the files' own names say nothing
+    except InputError as error:  # an error in an archive names a file that the user cannot find
         raise error if source in str(error) else InputError(f"{source}: {error}") from error
     return headers
 
 
 def _seed(result: Result, headers: list[Any], record: Mapping[str, Any]) -> str:
-    """A hash of everything that makes the image: its sources, their voxels, method, weights, settings and versions.
+    """Return a hash of all that determines the image: its sources, their voxels, method, weights, settings, versions.
 
-    UIDs are hashes of it, so that a run repeated after a crash makes the series again and not another one.
+    The UIDs are hashes of it, so a run that is repeated after a crash makes the same series and not a second one.
     """
     facts = {key: value for key, value in record.items() if key not in _CHANGING}
-    facts["settings"] = {key: value for key, value in record["settings"].items() if key != "request"}  # 2 is [2, 2, 2]
+    facts["settings"] = {
+        key: value for key, value in record["settings"].items() if key != "request"
+    }  # 2 equals [2, 2, 2]
     facts["method"] = {key: record["method"][key] for key in ("bundle", "version", "weights_sha256")}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for header in headers:

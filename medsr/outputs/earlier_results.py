@@ -1,4 +1,4 @@
-"""Find the results that need not be made again, because their record states the same request."""
+"""Find results that need not be made again because their records state the same request."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from medsr.weights import file_sha256
 
 @dataclass(frozen=True)
 class Making:
-    """Everything that changes the voxels of a result on purpose, as its record states it.
+    """The options that determine the voxels of a result, as its record states them.
 
     Attributes:
-        bundle: Its name.
-        version: Its version.
+        bundle: The name of the bundle.
+        version: The version of the bundle.
         weights_sha256: The SHA-256 of the weight file.
-        scale: As asked for; one number where it is the same on every axis.
-        spacing: As asked for instead (mm).
+        scale: The requested scale; one number if it is the same on every axis.
+        spacing: The spacing (mm) that was requested instead of a scale.
         precision: The precision of the network.
-        ensemble: Whether flips were averaged.
-        back_projection: The number of iterations.
-        between_scales: What was to be done at scales that the network was not built for.
-        contrasts: How many are channels of one image; 0 for an image of its own.
-        channel: The number of this result's contrast among them.
+        ensemble: Whether the results of flipped inputs were averaged.
+        back_projection: The number of iterations of back-projection.
+        between_scales: How scales that the network was not built for are treated.
+        contrasts: The number of contrasts that are channels of one image; 0 for a single image.
+        channel: The index of this result's contrast.
     """
 
     bundle: str
@@ -48,13 +48,13 @@ class Making:
     def asked(
         cls, metadata: Mapping[str, Any], weights: str | Path, settings: Mapping[str, Any], contrasts: int = 0
     ) -> Making:
-        """Return the making that a request asks for.
+        """Return the options of a request.
 
         Args:
-            metadata: The bundle's.
+            metadata: The metadata of the bundle.
             weights: The weight file.
             settings: The entries of the bundle's `inference.json`.
-            contrasts: How many are channels of one image.
+            contrasts: The number of contrasts that are channels of one image.
         """
         return cls(
             metadata.get("name", ""),
@@ -69,7 +69,7 @@ class Making:
 
     @classmethod
     def recorded(cls, path: Path) -> Making | None:
-        """Return what a record says; None for one that is none, or is an older program's."""
+        """Return the options that a record states, None if the file is not a record or is one of an older version."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             method, settings = record["method"], record["settings"]
@@ -87,15 +87,15 @@ class Making:
 
 
 def is_made(paths: OutputPaths, making: Making, *, consistency: bool = False, channel: int | None = None) -> bool:
-    """Tell whether a result was made so, with the maps that are asked for.
+    """Return whether a result exists, was made with the requested options, and has the requested maps.
 
-    The input's content is not looked at: hashing it takes as long as enlarging a small image.
+    The content of the input is not compared, because hashing it takes as long as enlarging a small image.
 
     Args:
         paths: The paths of the result.
-        making: As asked for.
-        consistency: Whether the map of consistency must be there too; that of deviations must where flips are averaged.
-        channel: The number of the contrast that the result must be, of several.
+        making: The requested options. If flips are averaged, the map of deviations must exist too.
+        consistency: Whether the consistency map must exist too.
+        channel: The index that the result's contrast must have, if the image has several.
     """
     maps = [paths.deviation] * making.ensemble + [paths.consistency] * consistency
     if not all(path.exists() for path in (paths.image, *maps)):
@@ -105,14 +105,14 @@ def is_made(paths: OutputPaths, making: Making, *, consistency: bool = False, ch
 
 
 def _is_whole(paths: OutputPaths) -> bool:
-    """Tell whether a folder has as many images as its record says."""
+    """Return whether a folder has as many images as its record states."""
     record = json.loads(paths.record.read_text(encoding="utf-8"))
     stated = {**record.get("dicom", {}), **record.get("pictures", {})}.get("images")
     return stated == sum(1 for _ in paths.image.iterdir())
 
 
 def _plain(values: Any) -> tuple[float, ...] | None:
-    """Numbers as one where they are all the same: 2 is 2 2 2."""
+    """Return the numbers as a tuple, with one element if they are all equal: (2, 2, 2) is (2,)."""
     if values is None:
         return None
     numbers = tuple(float(Fraction(str(v))) for v in (values if isinstance(values, list | tuple) else [values]))

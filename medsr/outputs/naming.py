@@ -1,4 +1,4 @@
-"""Name the files of a result, and refuse to overwrite what is not an earlier result."""
+"""Name the files of a result, and refuse to overwrite anything that is not an earlier result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from medsr.outputs.bids import bids_stem
 from medsr.outputs.picture_result import is_picture_result
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
-FOLDERS = (DICOM, PNG)  # in place of an extension: a folder of images
+FOLDERS = (DICOM, PNG)  # formats that are a folder of images instead of one file
 FORMATS = (*EXTENSIONS, *FOLDERS)
-_OF_MAPS = ".nii.gz"  # of uncertainty and consistency maps beside a folder
+_OF_MAPS = ".nii.gz"  # the format of uncertainty and consistency maps beside a folder
 _OF_BIDS = (".nii.gz", ".nii")
 
 
 class OutputPaths(NamedTuple):
-    """Files that belong to one case; `image` is a folder where the format is "dicom" or "png"."""
+    """The files of one case; `image` is a folder if the format is "dicom" or "png"."""
 
     image: Path
     record: Path
@@ -32,20 +32,30 @@ class OutputPaths(NamedTuple):
 
 
 def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extension: str = ".nii.gz") -> OutputPaths:
-    """<stem>_<postfix> with .nii.gz, .json, .png, and _std.nii.gz and _consistency.nii.gz for the maps.
+    """Return the paths of the files of one case; no file is written.
 
     Args:
         directory: The directory of the results.
-        stem: The name of the case, without folders or with some.
-        postfix: What is appended to it; nothing if empty.
-        extension: The extension of the image and the maps; for "dicom" and "png" the image is a folder, and the maps
+        stem: The name of the case, which may contain folders.
+        postfix: The text that is appended to the name after an underscore; nothing if empty.
+        extension: The extension of the image and the maps. For "dicom" and "png" the image is a folder, and the maps
             are .nii.gz.
 
     Raises:
-        InputError: An extension that cannot be written.
+        InputError: If the extension is not one that can be written.
+
+    Examples:
+        >>> from medsr.outputs import output_paths
+        >>> paths = output_paths("out", "head")
+        >>> [path.as_posix() for path in (paths.image, paths.record, paths.preview)]
+        ['out/head_sr.nii.gz', 'out/head_sr.json', 'out/head_sr.png']
+        >>> paths.deviation.name, paths.consistency.name
+        ('head_sr_std.nii.gz', 'head_sr_consistency.nii.gz')
+        >>> output_paths("out", "head", extension="dicom").image.as_posix()
+        'out/head_sr'
     """
     if extension not in FORMATS:
-        raise InputError(f"results are written as {', '.join(FORMATS)}, got {extension!r}")
+        raise InputError(f"results are written as {', '.join(FORMATS)}, got {extension!r}; choose one of them")
     base = Path(directory) / f"{stem}_{postfix}" if postfix else Path(directory) / stem
     maps = _OF_MAPS if extension in FOLDERS else extension
     image = base if extension in FOLDERS else Path(f"{base}{extension}")
@@ -57,10 +67,18 @@ def output_paths(directory: str | Path, stem: str, postfix: str = "sr", extensio
 def case_paths(
     directory: str | Path, source: str | Path, stem: str, postfix: str, extension: str, bids: bool = False
 ) -> OutputPaths:
-    """Return the paths of `output_paths`, or those with the names of BIDS derivatives: sub-01_desc-sr_T1w.nii.gz.
+    """Return the paths of `output_paths`, or with `bids` those of a BIDS derivative (sub-01_desc-sr_T1w.nii.gz).
+
+    Args:
+        directory: The directory of the results.
+        source: The input image.
+        stem: The name of the case, which is not used with `bids`.
+        postfix: The text that is appended to the name, or with `bids` the value of `desc-`.
+        extension: The extension of the image.
+        bids: Whether the result is a BIDS derivative.
 
     Raises:
-        InputError: An extension that cannot be written, or that BIDS does not have; a source without a BIDS name.
+        InputError: If the extension cannot be written or does not exist in BIDS, or the source has no BIDS name.
     """
     if not bids:
         return output_paths(directory, stem, postfix, extension)
@@ -69,24 +87,27 @@ def case_paths(
 
 
 def check_bids_format(extension: str) -> None:
-    """Raise InputError for a format that BIDS does not have."""
+    """Raise InputError unless BIDS has the format."""
     if extension not in _OF_BIDS:
-        raise InputError(f"BIDS names are for {' and '.join(_OF_BIDS)}, got {extension!r}; leave one of the two out")
+        raise InputError(
+            f"BIDS names are for {' and '.join(_OF_BIDS)}, got {extension!r}; choose one of these formats, or leave "
+            "out the BIDS names"
+        )
 
 
 def refuse_to_replace(paths: OutputPaths, source: str | Path, extension: str = DICOM) -> None:
-    """Keep a result from taking the place of its input, of the file of facts beside it (BIDS), or of other files.
+    """Refuse a result that would replace its input, the input's sidecar (BIDS), or files that are not a result.
 
     Args:
         paths: The paths of the result.
         source: The input.
-        extension: Where the result is a folder, of which kind: of that kind an earlier result may be replaced.
+        extension: The format. If it is a folder, an earlier result of this format may be replaced.
 
     Raises:
-        InputError: If the result has the folder and the name of its input, whatever the extensions; or would be a
-            series inside the folder of its input, which then held two; or anything in a folder of slices, which its
-            preview would join.
-        OutputError: If the result is a folder, and there is one of its name that holds something else.
+        InputError: If the result has the folder and the name of its input, whatever the extensions; if it is a folder
+            inside the folder of its input, which would then hold two images; or if the input is a stack of pictures
+            and the result is in its folder, where the preview would become one of the slices.
+        OutputError: If the result is a folder, and a folder of that name holds something else.
     """
     given = Path(source)
     if is_folder(paths):
@@ -96,10 +117,10 @@ def refuse_to_replace(paths: OutputPaths, source: str | Path, extension: str = D
     result, origin = paths.image.resolve(), given.resolve()
     if given.is_dir():
         if result == origin or (origin in result.parents and (is_folder(paths) or stack_slices(given))):
-            raise InputError(f"{paths.image} would be written into its input {given.name}; give another folder")
+            raise InputError(f"{paths.image} would be written into its input {given.name}; choose another folder")
         return
     if result.parent == origin.parent and split_suffix(given)[0] == _stem_of(paths):
-        raise InputError(f"{paths.image} would be named as its input {given.name}; give another folder or name")
+        raise InputError(f"{paths.image} would be named as its input {given.name}; choose another folder or name")
 
 
 def is_folder(paths: OutputPaths) -> bool:

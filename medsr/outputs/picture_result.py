@@ -1,4 +1,4 @@
-"""Write the SR image of pictures as pictures."""
+"""Write the SR image as pictures, if its source was pictures."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from medsr.data.formats.stacks import picture_bits, write_stack
 from medsr.data.inference_items import NO_PICTURE
 from medsr.errors import InputError
 
-_ENTRY = "pictures"  # of a record
+_ENTRY = "pictures"  # the entry of a record
 
 
 def source_bits(source: str, meta: Mapping[str, Any]) -> int:
-    """Bit depth of the pictures that an image was read from, which is that of pictures made of it.
+    """Return the bit depth of the pictures that an image was read from; the result has the same depth.
 
     Args:
         source: The file or folder, for the message.
-        meta: The meta data of the LR image.
+        meta: The metadata of the LR image.
 
     Raises:
-        InputError: If the source is no 8- or 16-bit picture.
+        InputError: If the source is not an 8- or 16-bit picture.
     """
     if meta.get("format") != "picture":
         raise InputError(f"{source or 'the image'}: {NO_PICTURE}")
@@ -31,31 +31,31 @@ def source_bits(source: str, meta: Mapping[str, Any]) -> int:
 
 
 def write_pictures(folder: Path, values: Any, bits: int, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write (X, Y, Z) as one PNG a slice.
+    """Write a volume as one PNG file per slice.
 
     Args:
-        folder: The folder to appear.
-        values: The values, in real units, a numpy array.
-        bits: 8 or 16.
-        record: The record of the run, to whose warnings it is added how many values were clipped.
+        folder: The folder to create.
+        values: The values in real units, a numpy array (X, Y, Z).
+        bits: The bit depth, 8 or 16.
+        record: The record of the run. If values are clipped, their number is appended to its warnings.
 
     Returns:
-        What the record says of the pictures.
+        The record's entry for the pictures.
 
     Raises:
-        OutputError: If they cannot be written.
+        OutputError: If the pictures cannot be written.
     """
     clipped = write_stack(folder, values, bits)
     if clipped:
         record["warnings"].append(
-            f"{clipped} of {values.size} values lay outside 0 to {2**bits - 1} and were clipped to it; "
+            f"{clipped} of {values.size} values were outside the range 0 to {2**bits - 1} and were clipped; "
             "write .nii.gz to keep them"
         )
     return {"images": values.shape[2], "bits": bits, "clipped": clipped}
 
 
 def is_picture_result(folder: Path) -> bool:
-    """Return whether a folder holds nothing but what `write_pictures` writes, by the record beside it."""
+    """Return whether a folder holds only pictures that `write_pictures` wrote, and their record is beside it."""
     name = re.compile(rf"{re.escape(folder.name)}_\d{{4,}}\.png")
     if not (folder.is_dir() and all(name.fullmatch(path.name) for path in folder.iterdir())):
         return False

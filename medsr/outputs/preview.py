@@ -18,9 +18,9 @@ Image = NDArray[np.float32]
 Slicer = Callable[[int, int], Image]  # (array axis, index) -> the slice, its axes in the array's order
 
 _DISCLAIMER = "Research use only. Super-resolved detail is inferred, not measured."
-_LETTERS = ("RL", "RL", "PA")  # what lies at the left and right edge of each row
-_LARGEST = 2.7  # inches: longer side of the largest picture
-_NARROWEST = 1.9  # inches: room for a column's title
+_LETTERS = ("RL", "RL", "PA")  # the directions at the left and the right edge of each row
+_LARGEST = 2.7  # inches, the longer side of the largest picture
+_NARROWEST = 1.9  # inches, the room for a column's title
 _GAP, _HEAD, _SUPTITLE, _FOOT, _BAR = 0.07, 0.4, 0.3, 0.24, 0.6  # inches
 _DPI = 150
 
@@ -36,15 +36,15 @@ class _Column:
 
 
 def canonical_slices(image: Image | Slicer, grid: Grid, centre: NDArray[np.float64]) -> list[Image]:
-    """Return the three slices (axial, coronal, sagittal) nearest a world point, as pictures (row 0 on top).
+    """Return the axial, coronal and sagittal slice nearest to a world point, as pictures with row 0 on top.
 
-    Superior, or in axial slices anterior, is up. The patient's right is on the viewer's left; in sagittal
-    slices anterior is on the right. An oblique image is shown along its own axes, under their nearest names.
+    Superior (in axial slices anterior) is up. The patient's right is on the viewer's left; in sagittal slices anterior
+    is on the right. An oblique image is shown along its own axes, each under the name of the nearest patient axis.
 
     Args:
-        image: (X, Y, Z), or a function that makes a slice of it.
+        image: The image (X, Y, Z), or a function that makes a slice of it.
         grid: The grid of the image.
-        centre: World coordinates (mm).
+        centre: The point in world coordinates (mm).
     """
     to_world, direction = world_axes(grid.affine)
     index = grid.nearest_index(centre)
@@ -66,26 +66,26 @@ def draw_preview(
     error: tuple[Image | Slicer, Grid] | None = None,
     title: str = "",
 ) -> None:
-    """Write a PNG: a column per image, rows axial, coronal, sagittal through the first image's centre.
+    """Write a PNG file with the axial, coronal and sagittal slice through the centre of the first image.
 
-    All pictures have one scale in mm, whatever the voxels' size.
+    Every image has a column. All slices have the same scale in mm, whatever the size of the voxels.
 
     Args:
-        path: Where the picture goes; it appears complete or not at all.
-        panels: The title -> (image (X, Y, Z), or a function that makes its slices; its grid). All share one grey
-            scale, that of the last panel's slices.
-        error: An image of absolute errors, drawn on its own scale with a colour bar.
+        path: The file, which appears complete or not at all.
+        panels: A mapping from the title of a column to an image (X, Y, Z), or a function that makes its slices, and its
+            grid. All columns have the same grey scale, that of the slices of the last one.
+        error: An image of absolute errors and its grid, drawn with its own colour scale and a colour bar.
         title: The title of the whole picture.
 
     Raises:
-        MedsrError: Matplotlib is not installed.
+        MedsrError: If matplotlib is not installed.
         OutputError: If the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise MedsrError("previews need matplotlib: pip install 'medsr[plot]'") from None
+        raise MedsrError("previews need matplotlib, which is not installed; run: pip install 'medsr[plot]'") from None
     centre = next(iter(panels.values()))[1].edges().reshape(-1, 3).mean(axis=0)
     columns = [_column(name, image, grid, centre) for name, (image, grid) in panels.items()]
     low, high = np.percentile(np.concatenate([p.ravel() for p in columns[-1].pictures]), [0.5, 99.8])
@@ -111,7 +111,7 @@ def _column(
 
 
 def _lay_out(figure: Any, columns: Sequence[_Column], title: str, window: tuple[float, float]) -> None:
-    """Place every picture by its size in mm, top down, centred in its column."""
+    """Place every picture by its size in mm, from top to bottom, centred in its column."""
     sizes = np.array([column.sizes for column in columns])  # (columns, rows, 2)
     inch = _LARGEST / sizes.max()  # per mm
     width = max(_NARROWEST, sizes[..., 0].max() * inch)
@@ -139,7 +139,7 @@ def _lay_out(figure: Any, columns: Sequence[_Column], title: str, window: tuple[
                 vmin=low,
                 vmax=high,
                 aspect="auto",
-                # voxels stay visible as squares, but no pixel is skipped where the picture is the finer one
+                # "nearest" keeps voxels visible as squares, but would skip some if the picture has fewer pixels
                 interpolation="nearest" if picture.shape[1] <= size[0] * _DPI else "antialiased",
             )
             axes.set_axis_off()
@@ -160,7 +160,7 @@ def _lay_out(figure: Any, columns: Sequence[_Column], title: str, window: tuple[
 
 
 def _mark(axes: Any, letters: str) -> None:
-    """Write the patient's directions at the left and right edge."""
+    """Write the patient's directions at the left and the right edge."""
     from matplotlib.patheffects import withStroke
 
     outline = [withStroke(linewidth=1.5, foreground="black")]

@@ -22,7 +22,15 @@ _PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydico
 
 
 def input_record(source: str | Path, provenance: Provenance | None = None) -> dict[str, Any]:
-    """Return name and hash of an input: that of what was read, where it is known, and none where nothing exists."""
+    """Return the name and the hash of an input.
+
+    Args:
+        source: The input file or folder.
+        provenance: The provenance of the image, if it is known; its hash is that of the data that were read.
+
+    Returns:
+        The entries `name` and `sha256`; the hash is None if the source does not exist.
+    """
     path = Path(source)
     if provenance is not None:
         return {"name": path.name, "sha256": provenance.sha256}
@@ -41,7 +49,7 @@ def versions() -> dict[str, str]:
 
 
 def grid_record(grid: Grid) -> dict[str, Any]:
-    """Size, spacing (mm) and affine in full precision, whatever the image format keeps of it."""
+    """Return the size, the spacing (mm) and the affine of a grid in full precision, which not every format keeps."""
     return {"shape": list(grid.shape), "spacing_mm": list(grid.spacing), "affine": grid.affine.tolist()}
 
 
@@ -52,15 +60,15 @@ def trained_range_warnings(
     scale: Scale,
     intensity: tuple[float, float] | None = None,
 ) -> list[str]:
-    """Return warnings where a request lies outside the data that the bundle was trained on.
+    """Return a warning for each property of a request that is outside the range of the training data.
 
     Args:
-        trained_on: The metadata's entry: `sr_spacing_mm` (low, high), `largest_scale`, `smallest_size` (LR voxels),
-            `intensity` (low, high, normalised); what it does not state is not checked.
+        trained_on: The entry `trained_on` of the bundle's metadata: `sr_spacing_mm` (low, high), `largest_scale`,
+            `smallest_size` (LR voxels), `intensity` (low, high, normalised). Absent values are not checked.
         lr: The grid of the input.
         sr: The grid of the result.
-        scale: The scale of the request.
-        intensity: The smallest and largest value of the normalised input.
+        scale: The requested scale.
+        intensity: The smallest and the largest value of the normalised input.
     """
     warnings = []
     if "sr_spacing_mm" in trained_on:
@@ -70,38 +78,39 @@ def trained_range_warnings(
             warnings.append(f"the result's spacing {made} mm is outside the trained range of {low:g} to {high:g} mm")
     if "largest_scale" in trained_on and max(scale) > trained_on["largest_scale"]:
         warnings.append(
-            f"scale {format_scale(scale)} is above the largest trained one ({trained_on['largest_scale']:g})"
+            f"the scale {format_scale(scale)} is above the largest trained one ({trained_on['largest_scale']:g})"
         )
     if "smallest_size" in trained_on and min(lr.shape) < trained_on["smallest_size"]:
-        warnings.append(f"size {lr.shape} is below the smallest trained one ({trained_on['smallest_size']} voxels)")
+        warnings.append(f"the size {lr.shape} is below the smallest trained one ({trained_on['smallest_size']} voxels)")
     if "intensity" in trained_on and intensity is not None:
         low, high = trained_on["intensity"]
         if intensity[0] < low or intensity[1] > high:
             warnings.append(
-                f"intensities reach from {intensity[0]:.3g} to {intensity[1]:.3g} of the window they were normalised "
-                f"by; trained on {low:g} to {high:g}: a few extreme voxels, or another kind of image?"
+                f"the normalised intensities range from {intensity[0]:.3g} to {intensity[1]:.3g}, outside the trained "
+                f"range of {low:g} to {high:g}; look for a few extreme voxels, or choose weights for this kind of image"
             )
     return warnings
 
 
-OVERSHOOT = 0.5  # of the input's range, beyond it: undoing a blur that was there takes less
+# The part of the input's range by which a result may leave it; undoing a blur that is really there takes less.
+OVERSHOOT = 0.5
 
 
 def overshoot_warnings(lr: tuple[float, float], sr: tuple[float, float], degradation: str) -> list[str]:
-    """Where a result leaves the range of its input by so much that the network undoes what was not done to the image.
+    """Return a warning if a result leaves the range of its input so far that the assumed degradation must be wrong.
 
     Args:
-        lr: The smallest and largest value of the input.
-        sr: The range of the result, in the same units.
-        degradation: The name of the one that the network was trained to undo.
+        lr: The smallest and the largest value of the input.
+        sr: The smallest and the largest value of the result, in the same units.
+        degradation: The name of the degradation that the network was trained to undo.
     """
     width = lr[1] - lr[0]
     beyond = max(lr[0] - sr[0], sr[1] - lr[1]) / width if width > 0 else 0.0
     if beyond <= OVERSHOOT:
         return []
     return [
-        f"the result leaves the input's range by {beyond:.0%} of it: the image is probably sharper than the ones these "
-        f"weights were trained on ({degradation}), and ringing is to be expected; choose weights trained on others"
+        f"the result exceeds the input's range by {beyond:.0%} of that range: the image is probably sharper than the "
+        f"training images of these weights ({degradation}), so expect ringing; choose weights for sharper images"
     ]
 
 
@@ -120,21 +129,21 @@ def make_record(
     warnings: list[str],
     provenance: Provenance | None = None,
 ) -> dict[str, Any]:
-    """Everything needed to know, and to repeat, how a result was made; JSON-able.
+    """Return a record of all that is needed to understand and to repeat how a result was made, as JSON values.
 
     Args:
-        source: The input file or folder; hashed if it exists.
-        metadata: The bundle's `metadata.json`.
-        weights: The weight file; hashed if it exists.
+        source: The input file or folder; it is hashed if it exists.
+        metadata: The content of the bundle's `metadata.json`.
+        weights: The weight file; it is hashed if it exists.
         lr: The grid of the input.
         sr: The grid of the result.
-        scale: As exact fractions.
-        intensity: The recorded normalisation.
-        settings: The device, precision and other options of the inferer.
-        seconds: Time in the inferer.
+        scale: The scale of each axis, as exact fractions.
+        intensity: The offset and the scale of the normalisation.
+        settings: The device, the precision and other options of the inferer.
+        seconds: The time that the inferer took.
         tiles: The number of tiles.
         warnings: The warnings of the whole run.
-        provenance: The provenance of the source, where the image was read from it.
+        provenance: The provenance of the source, if the image was read from it.
     """
     weight_file = Path(weights) if weights else None
     return {
@@ -161,7 +170,7 @@ def make_record(
 
 
 def _weights(path: Path | None) -> dict[str, Any]:
-    """Name and hash of the weight file, and whether the hash is one that the bundle's makers recorded beside it."""
+    """Return the name and the hash of a weight file, and whether the bundle's list of hashes has the same hash."""
     exists = path is not None and path.exists()
     digest = sha256_of(path) if path and exists else None
     recorded = path is not None and digest is not None and read_hashes(path.parent).get(path.name) == digest

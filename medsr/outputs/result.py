@@ -1,4 +1,4 @@
-"""Collect what is saved of one image."""
+"""Collect everything about one image that is saved."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from medsr.transforms.intensity import OFFSET, SCALE
 
 @dataclass
 class Result:
-    """One item when it is saved: the LR image (normalised, with its window) and the SR image in real units.
+    """A result to be saved: the LR image (normalised, with its window) and the SR image in real units.
 
     Attributes:
         source: The file of the LR image.
-        lr_image: (C, X, Y, Z).
-        sr_image: (C', X, Y, Z); its channels are the first ones of the LR image.
-        run: What the inferer found out.
-        files: The files of all channels of the LR image, where it is one channel of several.
-        channel: Its number then.
+        lr_image: The LR image (C, X, Y, Z).
+        sr_image: The SR image (C', X, Y, Z); its channels are the first ones of the LR image.
+        run: The facts that the inferer reports.
+        files: The files of all channels, if this result is one channel of several.
+        channel: The index of the channel in that case.
     """
 
     source: str
@@ -37,7 +37,7 @@ class Result:
     channel: int | None = None
 
     def channels(self) -> list[Result]:
-        """Return a result of one channel for each channel of the SR image, from its own file; itself if it has one."""
+        """Return a result for each channel of the SR image, with its own file; itself if there is only one channel."""
         count = int(self.lr_image.shape[0])
         if count == 1:
             return [self]
@@ -50,23 +50,23 @@ class Result:
             if isinstance(lr.meta.get(name), list | tuple):
                 lr.meta[name] = float(lr.meta[name][k])
         if k:
-            lr.meta.pop("series_uid", None)  # of the first file
+            lr.meta.pop("series_uid", None)  # it is the UID of the first file
         run = replace(self.run, deviation=None if self.run.deviation is None else self.run.deviation[k : k + 1])
         return Result(files[k], lr, sr, run, files, k)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """Of the LR image."""
+        """The metadata of the LR image."""
         return self.lr_image.meta
 
     @property
     def window(self) -> tuple[float, float]:
-        """Offset and scale of the normalisation."""
+        """The offset and the scale of the normalisation."""
         return float(self.meta.get(OFFSET, 0.0)), float(self.meta.get(SCALE, 1.0))
 
     @cached_property
     def normalized(self) -> torch.Tensor:
-        """The LR image as the network saw it, (1, X, Y, Z)."""
+        """The normalised LR image that the network got, (1, X, Y, Z)."""
         return self.lr_image.as_tensor().cpu().float()
 
     @cached_property
@@ -82,20 +82,20 @@ class Result:
 
     @cached_property
     def lr(self) -> Grid:
-        """Grid of the LR image."""
+        """The grid of the LR image."""
         return Grid(tuple(self.lr_image.shape[1:]), self.lr_image.affine.numpy())
 
     @cached_property
     def sr(self) -> Grid:
-        """Grid of the SR image."""
+        """The grid of the SR image."""
         return Grid(tuple(self.sr_image.shape[1:]), self.sr_image.affine.numpy())
 
     def provenance_of(self, channel: int) -> Provenance | None:
-        """Return where a channel of the LR image was read from; None if that is not known."""
+        """Return the provenance of a channel of the LR image, None if it is not known."""
         entries = Provenance.of(self.meta)
         return entries[channel] if channel < len(entries) else None
 
     @property
     def series_uid(self) -> str:
-        """Of a DICOM source, else empty."""
+        """The SeriesInstanceUID of a DICOM source, else an empty string."""
         return str(self.meta.get("series_uid") or "")

@@ -1,4 +1,4 @@
-"""The last step of a bundle: the SR image, its record and its preview on disk."""
+"""Write the SR image, its record and its preview to disk, as the last step of a bundle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from medsr.interpolation import apply_matrices, resampling_matrices
 from medsr.outputs.bids import describe_dataset, sidecar
 from medsr.outputs.dicom_result import derivable_headers, write_series
 from medsr.outputs.naming import DICOM, EXTENSIONS, PNG, OutputPaths, case_paths, check_bids_format, output_paths
-from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # others look for it here
+from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # hosts import it from here
 from medsr.outputs.picture_result import source_bits, write_pictures
 from medsr.outputs.preview import Image, Slicer, draw_preview
 from medsr.outputs.record import input_record, make_record, overshoot_warnings, trained_range_warnings
@@ -41,27 +41,30 @@ _ONE_CONTRAST = "Multi-contrast results cannot be written as DICOM or PNG; use .
 
 
 class SaveImageWithRecordd(SaveImaged):
-    """Write the SR image on its own grid, with a JSON record and a PNG preview beside it.
+    """A transform that writes the SR image on its own grid, with a JSON record and a PNG preview beside it.
 
     It is a `SaveImaged` so that hosts which save results themselves (MONAI Label, MONAI Deploy) recognise and drop
-    it. Nothing is resampled. The files of a case appear complete and together, or not at all. Contrasts that are the
-    channels of one image are written one by one, each in its own units and named after its own file.
+    it. Nothing is resampled. The files of a case appear complete and together, or not at all. If an image has several
+    contrasts as channels, each is written in its own units and named after its own file.
 
     Args:
-        output_dir: The folder, created if absent.
-        bundle_root: The folder with `configs/metadata.json`, and `models` unless `weights` are named.
-        keys: SR image.
-        reference: LR image.
-        output_postfix: Appended to the case name.
-        output_ext: ".nii.gz", ".nii", ".nrrd" or ".mha" in float32 (a sheared grid needs NIfTI), "dicom" for a folder
-            with a derived series, where the LR image was DICOM, or "png" for a folder of pictures, one for each slice
-            of the third axis, where it was 8- or 16-bit pictures.
-        preview: Draw a preview (needs matplotlib).
-        consistency: Write |degrade(SR) - LR| too, on the LR grid and in the image's units: what the result gets
-            wrong about what was measured, were LR images made as the inferer's degradation says.
-        bids: The name results as BIDS derivatives, with a sidecar.
-        settings: Further facts for the record, beside the options of the inferer: device, seed.
-        weights: The file that the network was filled from; the bundle's `models/model.pt` by default.
+        output_dir: The folder of the results, created if absent.
+        bundle_root: The folder with `configs/metadata.json`, and with `models` unless `weights` is given.
+        keys: The key of the SR image.
+        reference: The key of the LR image.
+        output_postfix: The text that is appended to the name of the case.
+        output_ext: The format: ".nii.gz", ".nii", ".nrrd" or ".mha" in float32 (a sheared grid needs NIfTI); "dicom",
+            a folder with a derived series, if the LR image was DICOM; or "png", a folder with one picture for each
+            slice of the third axis, if the LR image was 8- or 16-bit pictures.
+        preview: Whether to draw a preview, which needs matplotlib.
+        consistency: Whether to write |degrade(SR) - LR| too, on the LR grid and in the image's units: how far the
+            result disagrees with the measured image under the inferer's degradation.
+        bids: Whether to name the results as BIDS derivatives and to write sidecars.
+        settings: Further entries for the record besides the options of the inferer, such as device and seed.
+        weights: The weight file of the network; by default the bundle's `models/model.pt`.
+
+    Raises:
+        InputError: If the format cannot be written, or does not exist in BIDS.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class SaveImageWithRecordd(SaveImaged):
         weights: str | Path | None = None,
     ) -> None:
         MapTransform.__init__(self, keys)
-        output_paths(output_dir, "case", output_postfix, output_ext)  # a wrong extension is told at once
+        output_paths(output_dir, "case", output_postfix, output_ext)  # reports a wrong extension at once
         if bids:
             check_bids_format(output_ext)
         self.output_dir = Path(output_dir)
@@ -94,16 +97,16 @@ class SaveImageWithRecordd(SaveImaged):
         self.weights = Path(weights) if weights else self.bundle_root / "models" / "model.pt"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the files; `data` is returned as it came, with the image's path under `saved`, or a list of them.
+        """Write the files and return a copy of `data` with the path of the image, or a list of paths, as `saved`.
 
-        All that the record says of the run comes with the item. Its entry `stem` names the results; of several
-        channels it is a list.
+        The item itself carries all facts about the run. Its entry `stem` is the name of the results; for an image with
+        several channels it is a list of names.
 
         Raises:
             InputError: If the inferer has not run on this item, the result would replace its input, two contrasts have
-                one name, a derived series is asked of what is not one DICOM series of modality MR or CT, or pictures
-                of what is no picture.
-            OutputError: If the folder or a file cannot be written; none of the case's files appears.
+                the same name, or the source does not fit the format: "dicom" needs one DICOM series of modality MR or
+                CT, and "png" needs pictures.
+            OutputError: If the folder or a file cannot be written; then none of the case's files appears.
         """
         item = dict(data)
         for key in self.key_iterator(item):
@@ -126,15 +129,17 @@ class SaveImageWithRecordd(SaveImaged):
             refuse_to_replace(paths, result.source, self.output_ext)
             named.append((paths, result))
         if len({paths.image for paths, _ in named}) < len(results):
-            raise InputError(f"two contrasts would both become {named[0][0].image}; give their files different names")
+            raise InputError(
+                f"two contrasts would both become {named[0][0].image}; give their files different names and run again"
+            )
         return named
 
     def check_source(self, lr_image: MetaTensor) -> None:
-        """Tell before the network runs what saving would refuse after it, and take what saving needs of the source.
+        """Check before the network runs that the image can be saved, and hash its source.
 
         Raises:
-            InputError: If a derived series is asked of what is not a DICOM series of modality MR or CT, or pictures of
-                what is no picture of 8 or 16 bits; or the source has changed since it was read.
+            InputError: If the format is "dicom" and the source is not a DICOM series of modality MR or CT, the format
+                is "png" and the source is not 8- or 16-bit pictures, or the source has changed since it was read.
         """
         source = lr_image.meta.get("filename_or_obj", "")
         if self.output_ext in (DICOM, PNG) and CHANNEL_FILES in lr_image.meta:
@@ -144,13 +149,13 @@ class SaveImageWithRecordd(SaveImaged):
         elif self.output_ext == PNG:
             source_bits(source, lr_image.meta)
         for entry in Provenance.of(lr_image.meta):
-            entry.sha256  # noqa: B018  # taken now: the source may change or vanish while the network runs
+            entry.sha256  # noqa: B018  # hashed now, because the source may change or vanish while the network runs
 
     def _write(self, named: Sequence[tuple[OutputPaths, Result]]) -> None:
         """Write the files of all channels together."""
         first = named[0][1]
         inputs = [input_record(file, first.provenance_of(k)) for k, file in enumerate(first.files)]
-        # the images come last: where they are, the rest is
+        # The images appear last, so that a case with an image has all its other files.
         rest = [path for p, _ in named for path in (p.preview, p.record, p.deviation, p.consistency)]
         final = [*rest, *(paths.image for paths, _ in named)]
         with staged(final) as hidden:
@@ -161,7 +166,7 @@ class SaveImageWithRecordd(SaveImaged):
             describe_dataset(result.source, self.output_dir, record)
 
     def _write_result(self, hidden: OutputPaths, result: Result, inputs: Sequence[Any]) -> dict[str, Any]:
-        """Write the files of one channel; returns the record."""
+        """Write the files of one channel and return the record."""
         record = self._record(result)
         if inputs:
             record.update(channel=result.channel, inputs=inputs)
@@ -215,7 +220,7 @@ class SaveImageWithRecordd(SaveImaged):
         )
 
     def _write_consistency(self, path: Path, result: Result) -> dict[str, Any]:
-        """Write the map; returns what the record says of it."""
+        """Write the consistency map and return the record's entry for it."""
         degradation = result.run.degradation
         off = inconsistency(result.sr_values[None], result.lr_values[None], result.run.scale, degradation)[0, 0].abs()
         write_volume(path, off.numpy(), result.lr.affine, like=result.meta)
@@ -227,10 +232,12 @@ class SaveImageWithRecordd(SaveImaged):
 
 
 def _stems(results: Sequence[Result], given: Any) -> list[str]:
-    """Name of results: as given, else those of the files; channels that have no file of their own are numbered."""
+    """Return the names of the results: those given, else those of the files; channels without a file get numbers."""
     if isinstance(given, list | tuple):
         if len(given) < len(results):
-            raise InputError(f"expected a name for each of {len(results)} contrasts, got {len(given)}")
+            raise InputError(
+                f"expected a name in 'stem' for each of {len(results)} contrasts, got {len(given)}; give one for each"
+            )
         return [str(stem) for stem in given[: len(results)]]
     own = [str(given or split_suffix(result.source)[0] or "image") for result in results]
     if len(set(own)) == len(own):
@@ -239,7 +246,7 @@ def _stems(results: Sequence[Result], given: Any) -> list[str]:
 
 
 def _preview(path: Path, result: Result) -> list[str]:
-    """Draw the preview; returns why it could not be drawn."""
+    """Draw the preview and return a warning if that is not possible."""
     try:
         _draw(path, result.lr_values, result.lr, result.sr_values, result.sr, result.run.scale)
     except OutputError:
@@ -250,7 +257,7 @@ def _preview(path: Path, result: Result) -> list[str]:
 
 
 def _draw(path: Path, lr_image: torch.Tensor, lr: Grid, sr_image: torch.Tensor, sr: Grid, scale: Scale) -> None:
-    """Return the preview of (1, X, Y, Z) images; only the slices shown are interpolated."""
+    """Draw the preview of images (1, X, Y, Z); only the slices that are shown are interpolated."""
     matrices = resampling_matrices(lr.shape, scale)
 
     def interpolated(axis: int, index: int) -> np.ndarray:
@@ -266,5 +273,5 @@ def _draw(path: Path, lr_image: torch.Tensor, lr: Grid, sr_image: torch.Tensor, 
 
 
 def _listed(text: Any) -> list[str]:
-    """Return the reader's warnings, which travel joined by semicolons."""
+    """Return the reader's warnings as a list; in `meta` they are one string with semicolons."""
     return [part for part in str(text or "").split("; ") if part]

@@ -79,7 +79,7 @@ def test_pictures_in_pictures_out(
     assert clipped, "or the test says nothing of the warning"
     assert record["pictures"] == {"images": shape[2], "bits": np.iinfo(dtype).bits, "clipped": clipped}
     (warning,) = [text for text in record["warnings"] if "clipped" in text]
-    assert warning.startswith(f"{clipped} of {values.size} values lay outside 0 to {largest}")
+    assert warning.startswith(f"{clipped} of {values.size} values were outside the range 0 to {largest}")
     assert any("1 x 1 x 1 mm" in text for text in record["warnings"])
     assert record["sr_grid"]["shape"] == list(shape)
 

@@ -44,8 +44,8 @@ def test_no_warning_inside_the_trained_range() -> None:
         ({"spacing": (2.0, 2.0, 4.0)}, "spacing 1x1x2 mm is outside"),
         ({"spacing": 6.0, "scale": 6}, "scale 6x6x6 is above the largest trained one (5)"),
         ({"shape": (20, 20, 7)}, "below the smallest trained one (8 voxels)"),
-        ({"intensity": (0.0, 40.0)}, "intensities reach from 0 to 40"),
-        ({"intensity": (-0.5, 1.0)}, "intensities reach from -0.5 to 1"),
+        ({"intensity": (0.0, 40.0)}, "normalised intensities range from 0 to 40, outside the trained range of"),
+        ({"intensity": (-0.5, 1.0)}, "normalised intensities range from -0.5 to 1, outside the trained range of"),
     ],
 )
 def test_each_limit(request_: dict[str, Any], words: str) -> None:
@@ -126,7 +126,7 @@ def test_absent_source(tmp_path: Path) -> None:
 def test_results_that_overshoot_are_warned_of() -> None:
     assert overshoot_warnings((-100.0, 300.0), (-299.0, 499.0), "bicubic") == []
     (warning,) = overshoot_warnings((-100.0, 300.0), (-100.0, 540.0), "bicubic-binomial")
-    assert "by 60% of it" in warning
+    assert "by 60% of that range" in warning
     assert "bicubic-binomial" in warning
     assert overshoot_warnings((-100.0, 300.0), (-340.0, 300.0), "bicubic")
     assert overshoot_warnings((5.0, 5.0), (0.0, 10.0), "bicubic") == []

@@ -100,7 +100,7 @@ def test_warnings_are_logged_and_recorded(
     found = json.loads((tmp_path / "head_sr.json").read_text())["warnings"]
     assert found[:2] == ["the reader said this", "and this"]
     assert "outside the trained range" in found[2]
-    assert "intensities reach" in found[3]
+    assert "the normalised intensities range from" in found[3]
     assert caplog.messages == [f"head.nii.gz: {text}" for text in found]
 
 
