@@ -111,7 +111,7 @@ def test_bundle_command(bundle: Path, tiny_bundle: Path, cases: Path, monai_bund
     (cases / "sub-2_T1w.nii.gz").unlink()
     done = run(bundle, tmp_path / "incomplete", contrasts=list(CONTRASTS))
     assert done.status == 1
-    assert f"no T1w beside {cases / 'sub-2_FLAIR.nii.gz'}; complete the case" in done.err
+    assert f"expected T1w beside {cases / 'sub-2_FLAIR.nii.gz'}, found none; complete the case" in done.err
     assert not (tmp_path / "incomplete").exists()
 
 

@@ -11,15 +11,15 @@ from medsr.errors import InputError
 
 
 def collate_images(items: Sequence[Mapping[str, Any]]) -> Any:
-    """Return a batch of items, as MONAI's own collate function does, but refuse in one line what is no batch.
+    """Return a batch of items like MONAI's `list_data_collate`, but refuse images that differ in size in one line.
 
-    For the `collate_fn` of a data loader.
+    It is meant for the `collate_fn` of a data loader.
 
     Args:
-        items: The items, with an `image` (C, *spatial) each.
+        items: The items, each with an `image` (C, *spatial).
 
     Raises:
-        InputError: Images of different sizes or numbers of channels.
+        InputError: If the images differ in size or in the number of channels.
     """
     first = items[0]["image"]
     for item in items[1:]:

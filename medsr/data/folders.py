@@ -1,4 +1,4 @@
-"""Find what a folder holds: volumes, DICOM series at any depth, or the slices of a stack of pictures."""
+"""Find the images in a folder: volumes, DICOM series at any depth, or the slices of a stack of pictures."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from medsr.files.suffixes import ANALYZE, IMAGE_SUFFIXES, PICTURE, natural_key
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return what lies in a folder and is not hidden, in natural order ("2" before "10").
+    """Return the entries of a folder that are not hidden, in natural order ("2" before "10").
 
     Raises:
-        OSError: If it cannot be listed.
+        OSError: If the folder cannot be listed.
     """
     return sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
 
 
 def stack_slices(folder: Path) -> list[Path]:
-    """Return the pictures that are one image, a stack, in natural order of their names.
+    """Return the pictures of a folder that form one image, a stack, in the natural order of their names.
 
-    A folder is a stack if it holds grey pictures, beside them no volume of any format (results lie with a preview, and
-    that is a picture), and no DICOM at any depth.
+    A folder is a stack if it holds pictures, no volume of any format beside them, and no DICOM file at any depth. In a
+    folder of results the pictures are previews, which lie beside volumes.
 
     Returns:
-        The pictures; none where the folder is no stack.
+        The pictures, or an empty list if the folder is not a stack.
 
     Raises:
         OSError: If the folder cannot be listed.
@@ -38,19 +38,19 @@ def stack_slices(folder: Path) -> list[Path]:
 
 
 def dicom_folders(folder: Path) -> list[Path]:
-    """Return the topmost folders, from `folder` down, that hold DICOM files themselves."""
+    """Return the topmost folders, beginning with `folder`, that directly contain DICOM files."""
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_key)
         if any(is_dicom_file(Path(root, name)) for name in names):
             found.append(Path(root))
-            folders.clear()  # a series may be spread over subfolders: the folder is read as a whole
+            folders.clear()  # a series may be spread over subfolders, so the folder is read as a whole
     return found
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Return whether a file is DICOM; one that cannot be read is not."""
+    """Return whether a file is DICOM, False if it cannot be read."""
     try:
         return is_dicom(path)
-    except OSError:  # whatever it is, it does not make its folder a DICOM folder; reading one is stricter
+    except OSError:  # an unreadable file does not make its folder a DICOM folder; if one is read, it raises an error
         return False

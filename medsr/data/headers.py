@@ -32,24 +32,24 @@ class Header:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Spacing per spatial axis, mm."""
+        """The spacing of each spatial axis, mm."""
         return spacing_of(self.affine)[: len(self.shape)]
 
     def same_grid(self, other: Header, tolerance: float) -> bool:
-        """Return whether two headers describe one grid, all corners within ``tolerance`` mm."""
+        """Return whether two headers describe one grid, with all corners within ``tolerance`` mm."""
         return self.shape == other.shape and bool(
             largest_corner_distance(self.affine, other.affine, (*self.shape, 1)[:3]) <= tolerance
         )
 
 
 def read_header(path: Path) -> Header:
-    """Read the header of a NIfTI, MGH or Analyze file, or of anything ITK reads.
+    """Read the header of a NIfTI, MGH or Analyze file, or of any format that ITK reads.
 
     Args:
-        path: An image file. The voxels are not read; of an uncompressed NIfTI the length is checked.
+        path: The image file. Its voxels are not read, but the length of an uncompressed NIfTI file is checked.
 
     Raises:
-        InputError: Not an image, a damaged header, or an uncompressed file that is cut short.
+        InputError: If the file is not an image, its header is damaged, or it is uncompressed and cut short.
     """
     if path.name.lower().endswith(NIFTI + MGH):
         return _nibabel_header(path)
@@ -62,7 +62,7 @@ def _nibabel_header(path: Path) -> Header:
     with LoggingOutputSuppressor():
         try:
             image: Any = nib.load(path)
-        except Exception as error:  # nibabel, gzip and struct errors all mean the same to the user
+        except Exception as error:  # nibabel, gzip and struct errors all mean a damaged file
             raise _damaged(path, error) from error
     if path.suffix.lower() == ".nii":
         needed = image.dataobj.offset + int(np.prod(image.shape)) * image.get_data_dtype().itemsize

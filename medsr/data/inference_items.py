@@ -1,4 +1,4 @@
-"""The images a bundle is asked to enlarge, as items of a MONAI dataset."""
+"""Turn the images that a bundle is to enlarge into items of a MONAI dataset."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from medsr.data.formats.stacks import check_writable
 from medsr.data.input_images import InputImage, find_images
 from medsr.errors import InputError
 
-# In place of an extension: results that are folders.
+# Formats of results that are folders; they stand in place of an extension.
 DICOM = "dicom"  # a derived series
 PNG = "png"  # pictures
 
-# What is said of inputs that cannot become them.
-NOT_DICOM = "expected a DICOM input to write DICOM, got another format; its headers cannot be made up: write .nii.gz"
+# Error messages for inputs that cannot be written in these formats.
+NOT_DICOM = (
+    "expected a DICOM input to write DICOM, got another format, which has no headers for a derived series; "
+    "write .nii.gz"
+)
 NO_PICTURE = (
-    "expected a picture or a stack of pictures to write PNG, got another format; its orientation and units would be "
-    "lost: write .nii.gz"
+    "expected a picture or a stack of pictures to write PNG, got another format, whose orientation and units would be "
+    "lost; write .nii.gz"
 )
 
 
@@ -29,21 +32,21 @@ def inference_items(
     output_ext: str = "",
     contrasts: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return one item per image below the inputs: its path as `image` and the name of its results as `stem`.
+    """Return one item per image, with its path as `image` and the name of its results as `stem`.
 
-    Where contrasts are the channels of an image, one item per case, in which both are lists; see `contrast_groups`.
+    If contrasts are the channels of an image, there is one item per case, and both are lists; see `contrast_groups`.
 
     Args:
         inputs: An image file, a folder of images, a folder of slices (pictures), a DICOM folder, a `.zip` of one, a
             `.txt` list of paths, or several of them.
-        series: The SeriesInstanceUID to read from folders and archives that hold several.
-        output_ext: The format of the results; for "dicom" and "png" the format of the inputs is checked here. Whether a
-            series can be derived is checked when an image has been read, before the network runs on it.
-        contrasts: The contrasts, in the order of the network's channels, as they stand in the names of files.
+        series: The SeriesInstanceUID to read from folders and archives that hold several series.
+        output_ext: The format of the results. For "dicom" and "png" the format of the inputs is checked here. Whether a
+            series can be derived is checked after an image has been read and before the network runs on it.
+        contrasts: The contrasts in the order of the network's channels, as they stand in the names of the files.
 
     Raises:
-        InputError: If nothing was found, a path is no image, a derived series is asked of what is not DICOM, pictures
-            are asked of what is no 8- or 16-bit picture, or see `contrast_groups`.
+        InputError: If no image is found, a path is not an image, an input does not have the format of the results
+            ("dicom" needs DICOM, "png" needs 8- or 16-bit pictures), or `contrast_groups` raises it.
     """
     images = find_images(inputs, series=series)
     if contrasts is not None:
@@ -59,10 +62,10 @@ def inference_items(
 
 
 def check_format(image: InputImage, output_ext: str) -> None:
-    """Refuse a format of results that only inputs of the same format can have.
+    """Refuse a format of results that needs inputs of the same format.
 
     Raises:
-        InputError: "dicom" for what is not DICOM, or "png" for what is no picture.
+        InputError: If the format is "dicom" and the image is not DICOM, or it is "png" and the image is not a picture.
     """
     if output_ext == DICOM and not image.is_dicom:
         raise InputError(f"{image.path}: {NOT_DICOM}")

@@ -1,4 +1,4 @@
-"""Find the images behind the files, folders and lists that a user names, and name their results."""
+"""Find the images in the files, folders and lists that a user names, and name their results."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from medsr.files.suffixes import IMAGE_SUFFIXES, PICTURE, split_suffix
 
 @dataclass(frozen=True)
 class InputImage:
-    """One image to read.
+    """An image to read.
 
     Attributes:
         path: A file, an archive of DICOM images, or a folder that holds one DICOM series or one stack of pictures.
-        stem: Case name for results, unique among the images found together.
-        is_dicom: Whether ``read_volume`` will read DICOM.
-        is_picture: Whether it will read a picture or a stack of pictures.
+        stem: The name of the case and its results, unique among the images found together.
+        is_dicom: Whether it is DICOM.
+        is_picture: Whether it is a picture or a stack of pictures.
     """
 
     path: Path
@@ -38,37 +38,43 @@ _Found = tuple[Path, Literal["volume", "dicom", "picture"]]
 def find_images(
     inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, series: str | None = None
 ) -> list[InputImage]:
-    """Find the images behind a list of inputs.
+    """Find the images in a list of inputs.
 
-    An input is an image file; a folder, whose image files are taken (not those of its subfolders) and in
-    which, at any depth, each folder with DICOM files is one image; a ``.zip`` of DICOM files, which is one image
-    where it is named itself; or a ``.txt`` file with one such path a line, relative to its own folder (empty lines
-    and lines starting with # do not count). Hidden files are passed over, and a file named twice counts once.
+    An input is one of these:
 
-    A picture (.png, .tif, .tiff) is an image where it is named itself. A folder of pictures is one image, a stack of
-    slices, if it holds neither volumes nor DICOM; beside those, pictures (the previews of results, say) do not count.
+    - an image file;
+    - a folder: its image files are read (not those of its subfolders), and each folder with DICOM files, at any depth,
+      is one image;
+    - a ``.zip`` of DICOM files, which is one image and is ignored inside a folder;
+    - a ``.txt`` file with one such path per line, relative to its own folder. Empty lines and lines that begin with #
+      are ignored.
 
-    Where a series is chosen, a folder that is named and holds DICOM files at any depth (a study) is one image.
+    Hidden files are ignored, and a file that is named twice counts once.
 
-    The result's name is the file name without suffix, or the folder's name. Where two images would
-    share one, the names of their parent folders are put before it ("sub-01_T1", "sub-02_T1").
+    A picture (.png, .tif, .tiff) that is named itself is an image. A folder of pictures is one image, a stack of
+    slices, if it holds neither volumes nor DICOM; otherwise its pictures (for example previews of results) are ignored.
+
+    If a series is chosen, a named folder that holds DICOM files at any depth (a study) is one image.
+
+    The name of the result is the file name without suffix, or the folder's name. If two images would get the same
+    name, the names of their parent folders are put before it ("sub-01_T1", "sub-02_T1").
 
     Args:
         inputs: One path or several.
         series: The SeriesInstanceUID that will be read from every input.
 
     Returns:
-        The images, inputs in their order, contents of folders in natural order ("2" before "10").
+        The images, in the order of the inputs; the content of a folder is in natural order ("2" before "10").
 
     Raises:
-        InputError: If a path does not exist or is not an image, nothing was found, or two images of one folder
+        InputError: If a path does not exist or is not an image, no image is found, or two images of one folder
             differ in the suffix only.
     """
     named = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found: dict[Path, _Found] = {}
     for name in named:
         for path, kind in _expand(Path(name).expanduser(), series):
-            found.setdefault(path.resolve(), (path, kind))  # a name and a link to it are one image
+            found.setdefault(path.resolve(), (path, kind))  # a file and a link to it are one image
     if not found:
         raise InputError("expected at least one input image, got an empty list; name a file or a folder")
     stems = _unique_stems([Path(os.path.abspath(path)) for path, _ in found.values()])
@@ -79,7 +85,7 @@ def find_images(
 
 
 def _expand(path: Path, series: str | None, depth: int = 0) -> list[_Found]:
-    """Return the images of one input."""
+    """Return the images in one input; `depth` is 1 for a line of a list."""
     if path.is_dir():
         return [(path, "dicom")] if series and dicom_folders(path) else _expand_folder(path)
     if not path.exists():
@@ -136,9 +142,9 @@ def _expand_list(path: Path, series: str | None) -> list[_Found]:
 
 
 def _unique_stems(paths: list[Path]) -> list[str]:
-    """Return a name for each image, with as many parent folders in front as it takes to tell them apart.
+    """Return a name for each image, with as many parent folders in front as are needed to make it unique.
 
-    Names that differ in case only count as equal, since some file systems cannot keep them apart.
+    Names that differ in case only count as equal, because some file systems do not distinguish them.
     """
     base = [path.name if path.is_dir() else split_suffix(path)[0] for path in paths]
     depth = [0] * len(paths)

@@ -1,4 +1,4 @@
-"""The provenance of an image: what later steps need from its files, taken while they were read."""
+"""The provenance of an image: the facts about its files that later steps need, taken while they are read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from medsr.carried import Carried
 from medsr.errors import InputError
 from medsr.files.hashes import sha256_of
 
-PROVENANCE = "provenance"  # key of `meta`: a list with an entry for each file or folder, one a channel
+PROVENANCE = "provenance"  # key of `meta`: a list with an entry for each file or folder, one per channel
 
 Stamps = dict[Path, tuple[int, int, int]]
 
 
 def stamps(path: Path) -> Stamps:
-    """Return what tells that a file has changed, for a file or all files below a folder."""
+    """Return inode, size and modification time (ns) of a file or of all files below a folder, to detect changes."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     found = {}
     for file in files:
         try:
             state = file.stat()
-        except OSError:  # it is gone, and so has no stamp
+        except OSError:  # the file has vanished, and a missing stamp says so
             continue
         found[file] = (state.st_ino, state.st_size, state.st_mtime_ns)
     return found
@@ -34,7 +34,7 @@ def stamps(path: Path) -> Stamps:
 class Provenance(Carried):
     """The source of an image, as it was when it was read.
 
-    Nobody has to go back to the files: they may change or vanish afterwards, and an archive is unpacked but once.
+    Later steps need not read the files again: these may change or vanish, and an archive is unpacked only once.
 
     Attributes:
         path: The file, folder or archive.
@@ -48,7 +48,7 @@ class Provenance(Carried):
 
     @staticmethod
     def of(meta: Mapping[str, Any]) -> list[Provenance]:
-        """Return the provenance of each channel of an image; none where it was not read by `VolumeReader`."""
+        """Return the provenance of each channel of an image, an empty list if `VolumeReader` did not read it."""
         found = meta.get(PROVENANCE) or []
         return list(found) if all(isinstance(entry, Provenance) for entry in found) else []
 
@@ -59,15 +59,15 @@ class Provenance(Carried):
         if changed is not None:
             raise InputError(
                 f"{changed}: expected the file as it was when it was read, got one that has changed or is gone; "
-                "run again when nobody writes there"
+                "run again when no program writes to it"
             )
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the source, of which it is certain that the image was read from it.
+        """The hash of the source, after a check that it has not changed since the image was read.
 
         Raises:
-            InputError: If the source has changed since.
+            InputError: If the source has changed.
         """
         self.check_unchanged()
         digest = sha256_of(self.path)

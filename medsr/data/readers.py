@@ -46,10 +46,10 @@ def read_volume(
             environment variable ``MEDSR_DICOM_SERIES`` decides.
         max_voxels: The largest number of voxels that the image may have; if it is None, the environment variable
             ``MEDSR_MAX_VOXELS`` decides, and without that the limit is 2^30.
-        luminance: Whether to take the luminance of a colour picture, which is refused otherwise.
+        luminance: Whether to read the luminance of a colour picture, which is refused otherwise.
 
     Returns:
-        The volume: float32 intensities in the units of the file, the RAS affine in mm, and where they came from.
+        The volume: float32 intensities in the units of the file, the RAS affine in mm, and facts about the file.
 
     Raises:
         InputError: If the file is missing, unreadable or not one finite 3D image; the message is one line.
@@ -95,20 +95,20 @@ def read_volume(
 
 
 class VolumeReader(ImageReader):
-    """Let ``monai.transforms.LoadImaged`` read everything that ``read_volume`` reads, with the same checks.
+    """A reader for ``monai.transforms.LoadImaged`` that reads and checks files like ``read_volume``.
 
     Use it by name: ``LoadImaged(keys="image", reader="medsr.data.readers.VolumeReader",
-    ensure_channel_first=True)`` gives a MetaTensor (1, X, Y, Z) float32 with a float64 RAS affine. Several
-    files for one key become channels and must share one grid.
+    ensure_channel_first=True)`` returns a MetaTensor (1, X, Y, Z) float32 with a float64 RAS affine. Several
+    files for one key become channels and must have the same grid.
 
-    ``LoadImage`` catches whatever ``read`` raises and then tries MONAI's own readers, which would read some
-    of the files we refuse (two DICOM series, a missing slice). Therefore ``read`` only remembers the paths,
-    and ``get_data``, which MONAI does not guard, does the work: our error reaches the user.
+    ``LoadImage`` catches all errors of ``read`` and then tries MONAI's own readers, which would read some of the files
+    that this one refuses (two DICOM series, a missing slice). Therefore ``read`` only returns the paths, and
+    ``get_data``, whose errors MONAI does not catch, reads the files.
 
     Args:
-        series: Passed to ``read_volume``.
-        max_voxels: Passed to ``read_volume``.
-        luminance: Passed to ``read_volume``.
+        series: See ``read_volume``.
+        max_voxels: See ``read_volume``.
+        luminance: See ``read_volume``.
     """
 
     def __init__(self, series: str | None = None, max_voxels: int | None = None, luminance: bool = False) -> None:
@@ -117,11 +117,11 @@ class VolumeReader(ImageReader):
         self.luminance = luminance
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Accept every name: a file that cannot be read is this reader's to refuse."""
+        """Return True for every name, because `get_data` refuses files that cannot be read."""
         return True
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Path]:
-        """Return the paths; nothing is opened yet."""
+        """Return the paths; no file is opened yet."""
         return [Path(str(name)) for name in ensure_tuple(data)]
 
     def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -129,13 +129,14 @@ class VolumeReader(ImageReader):
 
         Returns:
             The array, (X, Y, Z) for one file and (C, X, Y, Z) for several, and MONAI's metadata: ``affine``,
-            ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``, and the entries of
+            ``original_affine``, ``spatial_shape``, ``original_channel_dim``, ``space``; the entries of
             ``Volume.meta`` of the first file, with ``warnings`` joined to one string (lists of different
-            lengths cannot be collated); of several files also their paths, as ``channel_files``; and the
+            lengths cannot be collated); for several files also their paths as ``channel_files``; and the
             `Provenance` of each file.
 
         Raises:
-            InputError: As for ``read_volume``; or the files of one case are not on one grid, or a file has changed.
+            InputError: If ``read_volume`` raises it, the files of one case have different grids, or a file has changed
+                while it was read.
         """
         volumes, provenance = [], []
         for path in img:

@@ -29,7 +29,7 @@ _DTYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "
 _SHEAR_TOLERANCE = 1e-3
 
 _NIFTI_LARGEST = 32767
-_ALIGNED = 2  # NIfTI code "aligned to something": what nibabel writes when nothing is known
+_ALIGNED = 2  # NIfTI code "aligned to something", which nibabel writes if nothing is known
 _SCANNER = 1
 
 
@@ -45,26 +45,26 @@ def write_volume(
 ) -> list[str]:
     """Write one volume, complete or not at all.
 
-    NIfTI stores the sform in float32, so positions come back to about 1e-7 of their size (1e-5 mm at 200 mm).
-    The qform, which cannot hold a shear, is written beside it when it describes the same grid and is marked
-    unknown (code 0) when not. NRRD and MetaImage store float64.
+    NIfTI stores the sform in float32, so positions are exact to about 1e-7 of their size (1e-5 mm at 200 mm). The
+    qform, which cannot hold a shear, is written too. If it does not describe the same grid, its code is 0 (unknown).
+    NRRD and MetaImage store float64.
 
     Args:
-        path: The name ending in .nii, .nii.gz, .nrrd or .mha.
-        array: (X, Y, Z) real and finite.
-        affine: (4, 4), voxel index -> world, RAS, mm.
-        dtype: As stored. An integer type rounds and clips, with a warning.
-        like: ``Volume.meta`` of the image this one derives from: its sform and qform codes are carried over,
-            so that a volume in MNI or scanner space still says so.
-        overwrite: Whether a file that is already there is replaced.
-        descrip: Free text of at most 79 bytes for the NIfTI header.
+        path: The file; its name ends in .nii, .nii.gz, .nrrd or .mha.
+        array: The values (X, Y, Z), real and finite.
+        affine: The affine (4, 4) from voxel index to world coordinates, RAS, mm.
+        dtype: The data type in the file. For an integer type values are rounded and clipped, with a warning.
+        like: The ``Volume.meta`` of the image that this one derives from. Its sform and qform codes are kept, so that a
+            volume in MNI or scanner space still says so.
+        overwrite: Whether an existing file is replaced.
+        descrip: A text of at most 79 bytes for the NIfTI header.
 
     Returns:
-        Warnings, one line each: values rounded or clipped.
+        A one-line warning if values were rounded, and one if they were clipped.
 
     Raises:
-        OutputError: An unknown suffix or dtype, NaN in the result, a sheared affine for NRRD or MetaImage, or
-            the file cannot be written; nothing is left behind.
+        OutputError: If the suffix or the dtype is not supported, a value is not finite, the affine is sheared and the
+            format is NRRD or MetaImage, or the file cannot be written; no file is left behind.
     """
     path = Path(path).expanduser()
     suffix = split_suffix(path)[1].lower()
@@ -75,7 +75,7 @@ def write_volume(
         )
     matrix = np.array(np.asarray(affine), dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise OutputError(f"{path}: expected a finite 4x4 affine, got {matrix.tolist()}")
+        raise OutputError(f"{path}: expected a finite 4x4 affine, got {matrix.tolist()}; correct it")
     data, warnings = _as_stored(np.asarray(array), dtype, path)
     with atomic_path(path, overwrite=overwrite) as temporary:
         if suffix in NIFTI:
@@ -86,20 +86,25 @@ def write_volume(
 
 
 def _as_stored(array: np.ndarray, dtype: DTypeLike, path: Path) -> tuple[np.ndarray, list[str]]:
-    """Return the array in the dtype of the file, and what that cost."""
+    """Return the array in the dtype of the file, and warnings on values that were rounded or clipped."""
     target = np.dtype(dtype)
     if target.name not in _DTYPES:
-        raise OutputError(f"{path}: expected a dtype among {', '.join(_DTYPES)}, got {target.name}")
+        raise OutputError(f"{path}: expected one of the dtypes {', '.join(_DTYPES)}, got {target.name}; choose one")
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "iufb":
-        raise OutputError(f"{path}: expected a real (X, Y, Z) array, got {array.dtype} of shape {array.shape}")
+        raise OutputError(
+            f"{path}: expected a real array (X, Y, Z) with voxels, got {array.dtype} of shape {array.shape}; give one "
+            "3D volume"
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(array.size - np.isfinite(array).sum())
-        raise OutputError(f"{path}: expected finite values, got {bad} NaN or infinite ones; nothing was written")
+        raise OutputError(
+            f"{path}: expected finite values, got {bad} NaN or infinite ones; replace them (numpy.nan_to_num)"
+        )
     if target.kind == "f":
         with np.errstate(over="ignore"):
             stored = array.astype(target)
         if array.dtype.itemsize > target.itemsize and not np.isfinite(stored).all():
-            raise OutputError(f"{path}: expected values within the range of {target.name}; use float64")
+            raise OutputError(f"{path}: expected values in the range of {target.name}, got larger ones; use float64")
         return stored, []
     warnings = []
     limits = np.iinfo(target)
@@ -109,10 +114,10 @@ def _as_stored(array: np.ndarray, dtype: DTypeLike, path: Path) -> tuple[np.ndar
     outside = int(((rounded < limits.min) | (rounded > limits.max)).sum())
     if outside:
         warnings.append(
-            f"{outside} of {array.size} voxels lay outside [{limits.min}, {limits.max}] "
+            f"{outside} of {array.size} voxels were outside [{limits.min}, {limits.max}] "
             f"and were clipped to store them as {target.name}"
         )
-    # float64 holds every limit exactly; float32 would round 2147483647 up and wrap.
+    # float64 holds every limit exactly, while float32 would round 2147483647 up and wrap around.
     return np.clip(rounded.astype(np.float64), limits.min, limits.max).astype(target), warnings
 
 
@@ -137,12 +142,12 @@ def _write_nifti(
         header.set_zooms(spacing_of(affine))
         nib.save(image, temporary)
     except (nib.spatialimages.HeaderDataError, ValueError) as error:
-        raise OutputError(f"{path}: cannot be written as NIfTI: {one_line(error)}") from error
+        raise OutputError(f"{path}: cannot be written as NIfTI: {one_line(error)}; write .nrrd instead") from error
 
 
 def _codes(like: Mapping[str, Any]) -> tuple[int, int]:
     """Return the sform and qform codes for an image derived from one with this ``Volume.meta``."""
-    # Values may have been through MONAI's collation and be tensors of one element.
+    # MONAI's collation may have turned the values into tensors of one element.
     sform, qform = (int(np.ravel(np.asarray(like.get(key, 0)))[0]) for key in ("sform_code", "qform_code"))
     unknown = _SCANNER if like.get("format") == "dicom" else _ALIGNED
     sform = sform or qform or unknown
@@ -159,9 +164,12 @@ def _write_itk(temporary: Path, data: np.ndarray, affine: np.ndarray, path: Path
     image = to_sitk(data, affine)
     try:
         sitk.WriteImage(image, str(temporary), useCompression=True)
-        # ITK does not look at the result of closing the file, where a full disk can show: read it back.
+        # ITK does not check whether closing the file succeeds, which fails on a full disk, so the file is read back.
         complete = np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(temporary))).T, data)
     except RuntimeError as error:
-        raise OutputError(f"{path}: cannot be written (is the disk full?): {one_line(error)}") from error
+        raise OutputError(f"{path}: cannot be written: {one_line(error)}; check whether the disk is full") from error
     if not complete:
-        raise OutputError(f"{path}: cannot be written: the file does not hold what was put in; is the disk full?")
+        raise OutputError(
+            f"{path}: cannot be written: the file does not hold the values that were written; check whether the disk "
+            "is full"
+        )

@@ -35,7 +35,7 @@ def test_cases_by_name_in_the_order_asked_for(tmp_path: Path, caplog: pytest.Log
     assert names(items) == [["a_1_FLAIR_brain.nii.gz", "a_1_T1w_brain.nii.gz"], ["b_FLAIR.nii.gz", "b_T1w.nii"]]
     assert items[1]["stem"] == ["b_FLAIR", "b_T1w"]
     assert len(caplog.messages) == 1
-    assert "a_seg.nii.gz: passed over" in caplog.messages[0]
+    assert "a_seg.nii.gz: ignored" in caplog.messages[0]
 
 
 def test_a_contrast_is_a_whole_word_and_the_last_one(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_equal_names_in_two_folders_are_two_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "contrasts", "message"),
     [
-        (["a_T1w.nii", "a_T2w.nii", "b_T2w.nii"], ["T1w", "T2w"], "no T1w beside .*b_T2w.nii"),
-        (["a_T1w.nii"], ["T1w", "T2w", "PD"], "no T2w and no PD beside .*a_T1w.nii"),
+        (["a_T1w.nii", "a_T2w.nii", "b_T2w.nii"], ["T1w", "T2w"], "expected T1w beside .*b_T2w.nii, found none"),
+        (["a_T1w.nii"], ["T1w", "T2w", "PD"], "expected T2w and PD beside .*a_T1w.nii, found none"),
         (["a_T1w.nii", "a_T1w.nrrd", "a_T2w.nii"], ["T1w", "T2w"], "a name of its own"),
         (["a_T1w.nii"], ["T1w"], "two or more different contrasts.*got T1w"),
         (["a_T1w.nii"], ["T1w", "T1w"], "two or more different contrasts"),

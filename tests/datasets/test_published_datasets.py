@@ -291,7 +291,9 @@ def test_brats_one_contrast_and_a_missing_one(tmp_path):
     assert only["test"][0]["label"] == "HGG/Brats17_CBICA_ALN_1/Brats17_CBICA_ALN_1_t1ce.nii.gz"
     assert only["training"][0]["modality"] == "T1ce"
     (tmp_path / "HGG/Brats17_CBICA_ALN_1/Brats17_CBICA_ALN_1_flair.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"no FLAIR beside HGG/Brats17_CBICA_ALN_1/.*; complete the dataset"):
+    with pytest.raises(
+        InputError, match=r"expected FLAIR beside HGG/Brats17_CBICA_ALN_1/.*, found none; complete the dataset"
+    ):
         datalist("brats2017", tmp_path)
 
 

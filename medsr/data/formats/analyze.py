@@ -23,29 +23,30 @@ from medsr.data.volume import (
 from medsr.errors import InputError
 from medsr.geometry import centred_affine
 
-# Field `orient` of the header: what array axes 0, 1, 2 run along (world axis, sign in RAS+). The first voxel is the
-# patient's rightmost one by the format's convention; programs that wrote the left first did not say so.
+# For each value of the header's field `orient`: the world axis and the sign (RAS+) of array axes 0, 1 and 2. By the
+# format's convention the first voxel is the patient's rightmost one. Programs that wrote the left one first did not say
+# so.
 _AXES = {
     0: ((0, -1), (1, 1), (2, 1)),  # transverse
     1: ((0, -1), (2, 1), (1, 1)),  # coronal
     2: ((1, 1), (2, 1), (0, -1)),  # sagittal
 }
-_ORIENT = 252  # byte of the header
+_ORIENT = 252  # the byte of the header with the field `orient`
 _NAMES = {0: "transverse", 1: "coronal", 2: "sagittal"}
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """Both files, their header read.
+    """A pair of files whose header has been read.
 
     Attributes:
-        shape: The voxels per axis.
-        affine: (4, 4), RAS+ mm.
+        shape: The number of voxels on each axis.
+        affine: The affine (4, 4), RAS+ mm.
         voxels: The .img file.
-        dtype: The data type of its voxels.
-        offset: The bytes before them.
-        slope: SPM's scale factor; 0 where there is none.
-        orientation: How the slices lie, in words for a note.
+        dtype: The data type of the voxels.
+        offset: The number of bytes before the voxels.
+        slope: The scale factor of SPM, 0 if there is none.
+        orientation: The orientation of the slices in words, for a warning.
     """
 
     shape: tuple[int, int, int]
@@ -58,10 +59,10 @@ class _Pair:
 
 
 def analyze_grid(path: Path) -> tuple[tuple[int, int, int], np.ndarray]:
-    """Return the size and the affine (RAS+, mm) of a pair without reading a voxel.
+    """Return the size and the affine (RAS+, mm) of a pair without reading its voxels.
 
     Args:
-        path: Either file of the pair; the other one lies beside it.
+        path: Either file of the pair; the other one must be beside it.
 
     Raises:
         InputError: If a file is missing, its header is damaged, or it is a NIfTI pair.
@@ -75,17 +76,18 @@ def _open(path: Path) -> _Pair:
     for part in (header_path, image_path):
         if not part.is_file():
             raise InputError(
-                f"{path}: expected the pair {header_path.name} and {image_path.name}; {part.name} is missing"
+                f"{path}: expected the pair {header_path.name} and {image_path.name}, but {part.name} is missing; copy "
+                "it to the same folder"
             )
     raw = header_path.read_bytes()[:348]
     if raw[344:347] in (b"ni1", b"n+1"):
         raise InputError(f"{path}: expected an Analyze 7.5 pair, got a NIfTI pair; convert it to .nii.gz")
     try:
-        header = nib.AnalyzeHeader.from_fileobj(BytesIO(raw), check=False)  # checks would repair what is wrong
+        header = nib.AnalyzeHeader.from_fileobj(BytesIO(raw), check=False)  # the checks would repair wrong values
         stated, dtype = header.get_data_shape(), header.get_data_dtype()
         offset, slope = int(header["vox_offset"]), float(header["funused1"])
         zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    except Exception as error:  # whatever nibabel or numpy say of such bytes
+    except Exception as error:  # nibabel and numpy raise many kinds of errors on damaged bytes
         raise InputError(
             f"{path}: expected a readable Analyze header, got a damaged one ({one_line(error)}); copy it again"
         ) from error
@@ -94,23 +96,24 @@ def _open(path: Path) -> _Pair:
     spacing = check_spacing(zooms, path, "header (pixdim)")
     axes = _AXES.get(raw[_ORIENT], _AXES[0])
     steps = [np.eye(3)[world] * (sign * length) + 0.0 for (world, sign), length in zip(axes, spacing, strict=True)]
-    affine = centred_affine(steps, shape)  # the format has no origin: the middle is at 0
-    orientation = _NAMES.get(raw[_ORIENT], f"transverse (the header's {raw[_ORIENT]} means nothing)")
+    affine = centred_affine(steps, shape)  # the format has no origin, so the centre is placed at 0
+    orientation = _NAMES.get(raw[_ORIENT], f"transverse (the header's code {raw[_ORIENT]} is unknown)")
     return _Pair(shape, check_affine(affine, path, "header"), image_path, dtype, offset, slope, orientation)
 
 
 def read_analyze(path: Path, max_voxels: int | None = None) -> Volume:
     """Read an Analyze 7.5 pair.
 
-    The format states in which plane the slices were stored, not which end of them is left: the patient's right first
-    is its convention, and a warning says that it was taken. A scale factor that SPM put into the header is applied.
+    The header states the plane of the slices, but not which of their sides is left. By the format's convention the
+    patient's right comes first; a warning says that this is assumed. If SPM wrote a scale factor into the header, it is
+    applied.
 
     Args:
         path: Either file of the pair.
         max_voxels: See `check_size`.
 
     Raises:
-        InputError: As for `analyze_grid`, or the files are cut short or not one finite 3D volume.
+        InputError: If `analyze_grid` raises it, or the files are cut short or not one finite 3D volume.
     """
     pair = _open(path)
     check_size(pair.shape, path, max_voxels)
@@ -120,11 +123,11 @@ def read_analyze(path: Path, max_voxels: int | None = None) -> Volume:
         raise InputError(f"{path}: expected {needed} bytes in the .img file, got {stored}: cut short; copy it again")
     array = np.fromfile(pair.voxels, pair.dtype, count, offset=pair.offset).reshape(pair.shape, order="F")
     warnings = [
-        f"an Analyze header knows no left and right: {pair.orientation} slices, "
-        "the patient's right first, are taken as its convention has it"
+        f"an Analyze header does not distinguish left from right: {pair.orientation} slices with the patient's right "
+        "first are assumed, which is the convention"
     ]
     if np.isfinite(pair.slope) and pair.slope not in (0.0, 1.0):
-        warnings.append(f"SPM's scale factor {pair.slope:g} in the header is applied")
+        warnings.append(f"the header has a scale factor of SPM ({pair.slope:g}), which is applied")
         array = array * pair.slope
     original = str(pair.dtype.newbyteorder("="))
     meta = describe(filename=str(path), format="analyze", original_dtype=original, warnings=warnings)

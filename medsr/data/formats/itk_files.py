@@ -23,7 +23,7 @@ from medsr.errors import InputError
 from medsr.files.suffixes import METAIMAGE, split_suffix
 from medsr.geometry import affine_of_axes, directions_of, in_millimetres, origin_of, ras_lps, spacing_of
 
-_HEADER_BYTES = 1 << 16  # headers are text in front of the voxels, a kilobyte or so
+_HEADER_BYTES = 1 << 16  # a header is a text of about a kilobyte before the voxels
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
 _ANATOMICAL_SPACES = {"left-posterior-superior", "right-anterior-superior", "left-anterior-superior"}
 _ANATOMICAL_SPACES |= {"lps", "ras", "las"}
@@ -32,9 +32,9 @@ _ELEMENT_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "F
 
 
 def read_itk(path: Path, max_voxels: int | None = None) -> Volume:
-    """Read ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd``.
+    """Read a ``.nrrd``, ``.nhdr``, ``.mha`` or ``.mhd`` file.
 
-    SimpleITK fills in a spacing of 1 where a header has none, so the header is looked at here as well.
+    SimpleITK assumes a spacing of 1 if a header has none, so the header is checked here too.
 
     Args:
         path: The file.
@@ -51,7 +51,7 @@ def read_itk(path: Path, max_voxels: int | None = None) -> Volume:
     else:
         kind = "nrrd"
         units, factor = _check_nrrd(path, warnings)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's warnings go to stderr past Python
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints its warnings to stderr, not through Python
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -67,7 +67,7 @@ def read_itk(path: Path, max_voxels: int | None = None) -> Volume:
             f"{path}: expected a readable {split_suffix(path)[1]} image, got a damaged or incomplete one "
             f"({one_line(error)}); check or copy the file again"
         ) from error
-    array = sitk.GetArrayFromImage(image).T  # ITK's array is (Z, Y, X)
+    array = sitk.GetArrayFromImage(image).T  # the array of ITK is (Z, Y, X)
     affine = in_millimetres(check_affine(ras_affine(image, warnings), path, "header"), factor)
     meta = describe(filename=str(path), format=kind, original_dtype=str(array.dtype), units=units, warnings=warnings)
     return Volume(to_float32(array.reshape(shape, order="F"), path, warnings), affine, meta)
@@ -84,17 +84,17 @@ def _check_voxels(reader: Any, path: Path) -> None:
 
 
 def ras_affine(image: Any, warnings: list[str]) -> np.ndarray:
-    """Return the (4, 4) RAS affine of a 2D, 3D or 4D SimpleITK image (its first three axes)."""
+    """Return the RAS affine (4, 4) of the first three axes of a SimpleITK image; a 2D image adds a warning."""
     ndim = image.GetDimension()
     used = min(ndim, 3)
     steps = (np.array(image.GetDirection()).reshape(ndim, ndim) * np.array(image.GetSpacing())).T[:used, :used]
     if ndim == 2:
-        warnings.append("a 2D image: the slice thickness is unknown and taken as 1 mm")
+        warnings.append("the image is 2D: its slice thickness is unknown and assumed to be 1 mm")
     return ras_lps(affine_of_axes(list(steps), image.GetOrigin()[:used]))
 
 
 def _header_fields(path: Path, separator: str) -> tuple[dict[str, str], int]:
-    """Return the fields of a text header, keys in lower case, and the number of bytes it takes."""
+    """Return the fields of a text header, with keys in lower case, and its length in bytes."""
     try:
         with open(path, "rb") as file:
             raw = file.read(_HEADER_BYTES)
@@ -115,13 +115,16 @@ def _header_fields(path: Path, separator: str) -> tuple[dict[str, str], int]:
 
 
 def _check_metaimage(path: Path) -> None:
-    """Raises InputError when a MetaImage header has no spacing or its voxels are not all there.
+    """Refuse a MetaImage file whose header has no spacing or whose voxels are not complete.
 
-    ITK reports voxels that are cut short as "No such file or directory" and prints to stderr on the way.
+    For incomplete voxels ITK reports "No such file or directory" and prints to stderr.
+
+    Raises:
+        InputError: If the file is refused.
     """
     fields, used = _header_fields(path, "=")
     if "ndims" not in fields or "elementdatafile" not in fields:
-        raise InputError(f"{path}: expected a MetaImage header, got something else; this is not an image")
+        raise InputError(f"{path}: expected a MetaImage header, got something else; check or copy the file again")
     stated = fields.get("elementspacing", fields.get("elementsize"))
     if stated is None:
         raise InputError(f"{path}: expected ElementSpacing in the header, got none; add the voxel size in mm")
@@ -129,7 +132,7 @@ def _check_metaimage(path: Path) -> None:
     name = fields["elementdatafile"]
     data = path if name.upper() == "LOCAL" else path.parent / name
     if name.upper().startswith("LIST") or "%" in name:
-        return  # one file a slice: ITK names the one that is missing
+        return  # there is one file per slice, and ITK names one that is missing
     _check_exists(path, data.name if data == path else name)
     stored = data.stat().st_size - (used if data == path else 0)
     if fields.get("compresseddata", "False").lower() == "true":
@@ -145,17 +148,21 @@ def _check_metaimage(path: Path) -> None:
 
 
 def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
-    """Raises InputError when a NRRD header has no usable spacing; returns its length unit and that in mm."""
+    """Check that a NRRD header has a usable spacing, and return its unit of length and the length of that in mm.
+
+    Raises:
+        InputError: If the file is not NRRD, its spacing is missing or unusable, or its voxels are missing.
+    """
     fields, _ = _header_fields(path, ":")
     with open(path, "rb") as file:
         if file.read(4) != b"NRRD":
-            raise InputError(f"{path}: expected a NRRD header, got something else; this is not an image")
+            raise InputError(f"{path}: expected a NRRD header, got something else; check or copy the file again")
     if "space directions" in fields:
         vectors = re.findall(r"\(([^)]*)\)", fields["space directions"])
         spacing = [float(np.linalg.norm(_numbers(vector))) for vector in vectors]
         check_spacing(spacing, path, "header (space directions)")
     elif "spacings" in fields:
-        # NaN is NRRD's word for an axis that is not spatial; a first axis of colours is refused later anyway.
+        # In NRRD, NaN marks an axis that is not spatial. A first axis of colours is refused later anyway.
         check_spacing(_numbers(fields["spacings"]), path, "header (spacings)")
     else:
         raise InputError(
@@ -167,14 +174,15 @@ def _check_nrrd(path: Path, warnings: list[str]) -> tuple[str, float]:
     space = fields.get("space", "").lower()
     if space not in _ANATOMICAL_SPACES:
         warnings.append(
-            f"the header names {space or 'no space'}: position and orientation are taken as left-posterior-superior"
+            f"the header names {space or 'no space'}: position and orientation are assumed to be "
+            "left-posterior-superior"
         )
     units = re.findall(r'"([^"]*)"', fields.get("space units", ""))
     unit = units[0].lower() if units else "mm"
     if unit not in _UNIT_MM:
-        warnings.append(f"the header gives lengths in '{unit}': taken as mm")
+        warnings.append(f"the header gives lengths in '{unit}', which is unknown: they are assumed to be mm")
     elif _UNIT_MM[unit] != 1.0:
-        warnings.append(f"the header gives lengths in {unit}: converted to mm")
+        warnings.append(f"the header gives lengths in {unit}: they are converted to mm")
     return unit, _UNIT_MM.get(unit, 1.0)
 
 
@@ -184,7 +192,7 @@ def _check_exists(header: Path, name: str) -> None:
 
 
 def _numbers(text: str) -> list[float]:
-    """Return the numbers of a header value; what is not a number becomes NaN, which no check accepts."""
+    """Return the numbers of a header value; other words become NaN, which every check refuses."""
     values = []
     for word in text.replace(",", " ").split():
         try:
@@ -195,7 +203,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def to_sitk(data: np.ndarray, affine: np.ndarray) -> Any:
-    """Make a SimpleITK image of an array (X, Y, Z) and its RAS affine; the axes must be perpendicular."""
+    """Make a SimpleITK image from an array (X, Y, Z) and its RAS affine, whose axes must be perpendicular."""
     lps = ras_lps(affine)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose(2, 1, 0)))
     image.SetSpacing(list(spacing_of(affine)))
@@ -205,5 +213,5 @@ def to_sitk(data: np.ndarray, affine: np.ndarray) -> Any:
 
 
 def from_sitk(image: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the array (X, Y, Z) and RAS affine of a 3D SimpleITK image."""
+    """Return the array (X, Y, Z) and the RAS affine of a 3D SimpleITK image."""
     return sitk.GetArrayFromImage(image).T, ras_affine(image, [])

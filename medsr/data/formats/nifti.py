@@ -30,17 +30,17 @@ from medsr.data.volume import (
 from medsr.errors import InputError
 from medsr.geometry import in_millimetres, largest_corner_distance, spacing_of
 
-# The affine is in mm whatever the header's unit is, as ITK does it; "unknown" means mm in practice.
+# The affine is in mm whatever the header's unit is, as in ITK; "unknown" means mm in practice.
 _UNIT_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
-_GZIP_RATIO = 1032  # the most that deflate can pack
+_GZIP_RATIO = 1032  # the largest ratio of compression that deflate can reach
 
 
 def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
-    """Read ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh``.
+    """Read a ``.nii``, ``.nii.gz``, ``.mgz`` or ``.mgh`` file.
 
-    The sform is used when it is coded, else the qform, else the voxel sizes alone (nibabel's rule). scl_slope
+    The sform is used if its code is set, else the qform, else only the voxel sizes (the rule of nibabel). scl_slope
     and scl_inter are applied.
 
     Args:
@@ -55,8 +55,8 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
             image: Any = _load(path)
             header = _unfixed_header(image, path)
         except PermissionError:
-            raise  # the file may be perfectly good
-        except Exception as error:  # nibabel, gzip and struct errors all mean the same to the user
+            raise  # the file is not damaged
+        except Exception as error:  # nibabel, gzip and struct errors all mean a damaged file
             raise InputError(
                 f"{path}: expected a readable NIfTI or MGH image, got a damaged file or another format "
                 f"({one_line(error)}); check or copy the file again"
@@ -76,7 +76,7 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
             affine, meta = check_affine(image.affine, path, "MGH header"), {"format": "mgh"}
         try:
             array = np.asanyarray(image.dataobj)
-        except Exception as error:  # OSError, EOFError, zlib.error, ValueError (mmap), whatever cut it short
+        except Exception as error:  # OSError, EOFError, zlib.error, ValueError (mmap) all mean a file that is cut short
             raise InputError(
                 f"{path}: expected {int(np.prod(shape))} voxels of {image.get_data_dtype()}, "
                 f"got a file that is cut short or damaged ({one_line(error)}); copy the file again"
@@ -91,7 +91,7 @@ def read_nifti(path: Path, max_voxels: int | None = None) -> Volume:
 
 @contextmanager
 def _quiet_nibabel() -> Iterator[None]:
-    """Keep nibabel's (and numpy's) remarks on a doubtful header off the screen: they are ours to make."""
+    """Suppress the messages of nibabel and numpy on a doubtful header, because the reader has its own warnings."""
     level = nibabel_logger.level
     nibabel_logger.setLevel(logging.CRITICAL + 1)
     try:
@@ -103,13 +103,16 @@ def _quiet_nibabel() -> Iterator[None]:
 
 
 def _unfixed_header(image: Any, path: Path) -> Any:
-    """Return the header as it stands in the file: nibabel's checks turn a spacing of 0 into 1, -2 into 2."""
+    """Return the header as it stands in the file; nibabel's checks would turn a spacing of 0 into 1, and -2 into 2."""
     with ImageOpener(str(path)) as file:
         return type(image).header_class.from_fileobj(file, check=False)
 
 
 class _NoExtensions(nib.nifti1.Nifti1Extensions):
-    """Leaves header extensions unread: nothing here asks for them, and nibabel makes room for any length they claim."""
+    """A list of header extensions that stays empty.
+
+    The extensions are not needed, and nibabel would reserve memory for any length that they state.
+    """
 
     @classmethod
     def from_fileobj(cls, fileobj: Any, size: int, byteswap: bool) -> _NoExtensions:
@@ -140,7 +143,7 @@ def _load(path: Path) -> Any:
 
 
 def _check_length(path: Path, needed: int) -> None:
-    """Refuse a file that cannot hold its voxels: nibabel makes room for what the header says."""
+    """Refuse a file that is too short for its voxels, because nibabel reserves memory for what the header states."""
     stored = path.stat().st_size
     packed = path.name.lower().endswith((".gz", ".mgz"))
     if needed > stored * (_GZIP_RATIO if packed else 1):
@@ -157,7 +160,7 @@ def _stated_shape(header: Any) -> tuple[int, ...]:
 def _nifti_affine(
     header: Any, shape: tuple[int, int, int], path: Path, warnings: list[str]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the affine (mm) and the NIfTI part of ``Volume.meta``; appends to ``warnings``."""
+    """Return the affine (mm) and the NIfTI part of ``Volume.meta``; warnings are appended to ``warnings``."""
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     pixdim = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if sform_code > 0:
@@ -186,8 +189,8 @@ def _nifti_affine(
         check_spacing(pixdim, path, "header (pixdim)")
         affine = check_affine(header.get_base_affine(), path, "header (pixdim)")
         warnings.append(
-            "the header codes neither sform nor qform: spacing is known, orientation and position are not "
-            "(left-right may be swapped)"
+            "the header codes neither sform nor qform: the spacing is known, but orientation and position are not "
+            "(left and right may be swapped)"
         )
     try:
         units = str(header.get_xyzt_units()[0])
@@ -195,7 +198,7 @@ def _nifti_affine(
         units = "unknown"
     factor = _UNIT_MM.get(units, 1.0)
     if factor != 1.0:
-        warnings.append(f"the header gives lengths in {units}: converted to mm")
+        warnings.append(f"the header gives lengths in {units}: they are converted to mm")
         affine = in_millimetres(affine, factor)
     meta = {"format": "nifti", "sform_code": sform_code, "qform_code": qform_code, "units": units}
     return affine, meta
@@ -204,19 +207,18 @@ def _nifti_affine(
 def _distance_to_qform(header: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> float:
     try:
         return largest_corner_distance(affine, header.get_qform(), shape)
-    except (nib.spatialimages.HeaderDataError, ValueError):  # an invalid quaternion or a negative pixdim places nothing
+    except (nib.spatialimages.HeaderDataError, ValueError):  # an invalid quaternion or a negative pixdim
         return float("inf")
 
 
 def qform_rounding(header: Any, shape: tuple[int, ...]) -> float:
-    """Return how far in mm the rounding of a qform can move a voxel of the volume.
+    """Return the distance in mm by which the rounding of a qform can move a voxel of the volume.
 
-    NIfTI stores b, c, d of the unit quaternion in float32 and leaves a = sqrt(1 - b^2 - c^2 - d^2) to the
-    reader. An error e in a^2 is e / 2a in a, so near a half turn (a = 0) it grows to sqrt(e), 0.1 mm in a
-    head.
+    NIfTI stores b, c, d of the unit quaternion in float32, and the reader computes a = sqrt(1 - b^2 - c^2 - d^2). An
+    error e in a^2 is an error e / 2a in a, so near a half turn (a = 0) it grows to sqrt(e), which is 0.1 mm in a head.
     """
     b, c, d = (float(header[f"quatern_{letter}"]) for letter in "bcd")
-    squared = b * b + c * c + d * d  # products of damaged values overflow quietly, powers do not
+    squared = b * b + c * c + d * d  # products of damaged values overflow silently, but powers raise an error
     error = 4 * np.finfo(np.float32).eps
     turned = 2 * min(np.sqrt(error), error / (2 * np.sqrt(max(1 - squared, 1e-12))))
     extent = np.linalg.norm(np.asarray(header["pixdim"][1:4], dtype=np.float64) * shape[:3])

@@ -18,10 +18,10 @@ from medsr.geometry import ras_lps
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Pillow's modes of grey pictures. An older Pillow opens a 16-bit PNG as "I", of which no PNG has 32 bits.
+# The modes of grey pictures in Pillow. Older versions open a 16-bit PNG as "I"; no PNG has 32 bits.
 _DTYPES = {"1": "bool", "L": "uint8", "I": "int32", "F": "float32", "I;16": "uint16", "I;16B": "uint16"}
 _DTYPES["I;16L"] = "uint16"
-LUMINANCE = "the luminance of a picture in colour is taken"
+LUMINANCE = "the picture is in colour: its luminance is read"
 _DAMAGES = (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, EOFError, OverflowError)
 
 
@@ -45,14 +45,15 @@ class PictureHeader(NamedTuple):
 
 
 def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = False) -> Volume:
-    """Read a grey ``.png`` or ``.tif``: columns run to the patient's left, rows to the back, as in ITK and viewers.
+    """Read a grey ``.png`` or ``.tif`` picture as a volume of one slice.
 
-    A picture states no voxel size that could be trusted: 1 mm is taken.
+    Columns run to the patient's left and rows to the back, as in ITK and in viewers. The voxel size is 1 mm, because a
+    picture states none that can be trusted.
 
     Args:
         path: The file.
         max_voxels: See `check_size`.
-        luminance: Whether to take Y of Y'CbCr (ITU-R BT.601, 0 to 255) of a colour picture instead of refusing it.
+        luminance: Whether to read Y of Y'CbCr (ITU-R BT.601, 0 to 255) of a colour picture instead of refusing it.
 
     Returns:
         The volume (width, height, 1). Black-and-white pictures (label maps) have the values 0 and 1.
@@ -67,16 +68,16 @@ def read_picture(path: Path, max_voxels: int | None = None, luminance: bool = Fa
 
 
 def as_volume(values: np.ndarray, header: PictureHeader, path: Path, warnings: list[str]) -> Volume:
-    """Make (slices, rows, columns) a volume (columns, rows, slices) with voxels of 1 mm."""
+    """Turn values (slices, rows, columns) into a volume (columns, rows, slices) with voxels of 1 mm."""
     meta = describe(filename=str(path), format="picture", original_dtype=header.dtype, units="none", warnings=warnings)
     return Volume(to_float32(values.transpose(2, 1, 0), path, warnings), ras_lps(np.eye(4)), meta)
 
 
 def picture_header(path: Path, luminance: bool = False) -> PictureHeader:
-    """Read size and kind of a picture, and no pixels.
+    """Read the size and the data type of a picture, but not its pixels.
 
     Raises:
-        InputError: As for `read_picture`, as far as the header goes.
+        InputError: If the header is damaged, or the picture is in colour, transparent, or one of several in the file.
     """
     with _opened(path) as picture:
         colour = luminance and picture.mode == "RGB"
@@ -98,17 +99,21 @@ def picture_values(path: Path, header: PictureHeader) -> np.ndarray:
     """Read the pixels (rows, columns) of a picture whose header has been read.
 
     Raises:
-        InputError: If the file is damaged, or is no longer the one of the header.
+        InputError: If the file is damaged or has changed since its header was read.
     """
     with _opened(path) as picture:
-        if picture.size != (header.width, header.height):  # room was made, and the limit checked, for another size
+        if picture.size != (header.width, header.height):  # the limit was checked for another size
             raise InputError(f"{path}: expected {header}, got {picture.size}: the file has changed; run again")
         return np.asarray(picture.convert("L") if header.colour else picture).astype(header.dtype, copy=False)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image]:
-    """Opens a picture; whatever Pillow raises on a damaged one becomes one line."""
+    """Open a picture, and turn any error of Pillow on a damaged one into one line.
+
+    Raises:
+        InputError: If the picture is damaged or cannot be read.
+    """
     from PIL import Image
 
     try:

@@ -39,7 +39,7 @@ def test_values_and_size_of_either_file(tmp_path):
         np.testing.assert_array_equal(volume.data, VALUES)
         assert volume.data.dtype == np.float32
         assert volume.meta["original_dtype"] == "int16"
-        assert "knows no left and right: transverse" in volume.meta["warnings"][0]
+        assert "does not distinguish left from right: transverse" in volume.meta["warnings"][0]
         header = read_header(path)
         assert header.shape == SHAPE
         np.testing.assert_array_equal(header.affine, volume.affine)
@@ -56,7 +56,7 @@ def test_affine_is_that_of_nibabel_for_transverse_slices(tmp_path):
         (0, "LAS", "transverse"),
         (1, "LSA", "coronal"),
         (2, "ASL", "sagittal"),
-        (32, "LAS", "32 means nothing"),  # a header filled with blanks
+        (32, "LAS", "code 32 is unknown"),  # a header filled with blanks
     ],
 )
 def test_orientation_byte(tmp_path, orient, codes, word):
@@ -83,7 +83,7 @@ def test_byte_order_and_offset(tmp_path):
 def test_scale_factor_of_spm(tmp_path):
     volume = read_volume(patch(save(tmp_path), 112, np.float32(0.5).tobytes()))
     np.testing.assert_allclose(volume.data, VALUES * 0.5)
-    assert "scale factor 0.5" in volume.meta["warnings"][1]
+    assert "a scale factor of SPM (0.5)" in volume.meta["warnings"][1]
 
 
 def test_bad_pairs(tmp_path):
@@ -105,5 +105,5 @@ def test_bad_pairs(tmp_path):
     with pytest.raises(InputError, match="damaged"):
         read_volume(tmp_path / "broken.hdr")
     image.unlink()
-    with pytest.raises(InputError, match=r"expected the pair a\.hdr and a\.img; a\.img is missing"):
+    with pytest.raises(InputError, match=r"expected the pair a\.hdr and a\.img, but a\.img is missing"):
         read_header(tmp_path / "a.hdr")
