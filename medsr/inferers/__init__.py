@@ -3,15 +3,19 @@
 from medsr.inferers.back_projection import back_project, inconsistency
 from medsr.inferers.facts import InferenceFacts
 from medsr.inferers.forward import ForwardInferer
+from medsr.inferers.guards import Guards, Limits, measure
 from medsr.inferers.slices import SliceInferer
 from medsr.inferers.super_resolution import SuperResolution, SuperResolutionInferer
 
 __all__ = [
     "ForwardInferer",
+    "Guards",
     "InferenceFacts",
+    "Limits",
     "SliceInferer",
     "SuperResolution",
     "SuperResolutionInferer",
     "back_project",
     "inconsistency",
+    "measure",
 ]

@@ -12,6 +12,7 @@ from medsr.carried import Carried
 from medsr.degradation import Degradation
 from medsr.errors import InputError
 from medsr.geometry import Scale
+from medsr.inferers.guards import Guards
 
 FACTS = "super_resolution"  # the key in `meta`
 
@@ -31,6 +32,7 @@ class InferenceFacts(Carried):
         settings: The options that change voxels: `precision`, `ensemble`, `back_projection`, and `between_scales` where
             it is not the default.
         degradation: The LR formation that the inferer assumes.
+        guards: What users look at in the image, measured; None if it was not.
     """
 
     scale: Scale
@@ -41,6 +43,7 @@ class InferenceFacts(Carried):
     request: Mapping[str, Any]
     settings: Mapping[str, Any]
     degradation: Degradation
+    guards: Guards | None = None
 
     @staticmethod
     def of(image: torch.Tensor) -> InferenceFacts:

@@ -12,6 +12,7 @@ from typing import Any
 from medsr.data.provenance import Provenance
 from medsr.files.hashes import sha256_of
 from medsr.geometry import Grid, Scale, format_scale
+from medsr.inferers.guards import Guards
 from medsr.version import __version__
 from medsr.weights import read_hashes
 
@@ -92,28 +93,6 @@ def trained_range_warnings(
     return warnings
 
 
-# The part of the input's range by which a result may leave it; undoing a blur that is really there takes less.
-OVERSHOOT = 0.5
-
-
-def overshoot_warnings(lr: tuple[float, float], sr: tuple[float, float], degradation: str) -> list[str]:
-    """Return a warning if a result leaves the range of its input so far that the assumed degradation must be wrong.
-
-    Args:
-        lr: The smallest and the largest value of the input.
-        sr: The smallest and the largest value of the result, in the same units.
-        degradation: The name of the degradation that the network was trained to undo.
-    """
-    width = lr[1] - lr[0]
-    beyond = max(lr[0] - sr[0], sr[1] - lr[1]) / width if width > 0 else 0.0
-    if beyond <= OVERSHOOT:
-        return []
-    return [
-        f"the result exceeds the input's range by {beyond:.0%} of that range: the image is probably sharper than the "
-        f"training images of these weights ({degradation}), so expect ringing; choose weights for sharper images"
-    ]
-
-
 def make_record(
     *,
     source: str,
@@ -128,6 +107,7 @@ def make_record(
     tiles: int,
     warnings: list[str],
     provenance: Provenance | None = None,
+    guards: Guards | None = None,
 ) -> dict[str, Any]:
     """Return a record of all that is needed to understand and to repeat how a result was made, as JSON values.
 
@@ -144,6 +124,7 @@ def make_record(
         tiles: The number of tiles.
         warnings: The warnings of the whole run.
         provenance: The provenance of the source, if the image was read from it.
+        guards: What users look at in the result, measured; None if it was not.
     """
     weight_file = Path(weights) if weights else None
     return {
@@ -163,6 +144,7 @@ def make_record(
         "settings": dict(settings),
         "seconds": round(seconds, 3),
         "tiles": tiles,
+        "guards": None if guards is None else guards.to_dict(),
         "versions": versions(),
         "warnings": list(warnings),
         "disclaimer": DISCLAIMER,

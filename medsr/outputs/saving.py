@@ -30,7 +30,7 @@ from medsr.outputs.naming import DICOM, EXTENSIONS, PNG, OutputPaths, case_paths
 from medsr.outputs.naming import refuse_to_replace as refuse_to_replace  # hosts import it from here
 from medsr.outputs.picture_result import source_bits, write_pictures
 from medsr.outputs.preview import Image, Slicer, draw_preview
-from medsr.outputs.record import input_record, make_record, overshoot_warnings, trained_range_warnings
+from medsr.outputs.record import input_record, make_record, trained_range_warnings
 from medsr.outputs.result import Result
 
 __all__ = ["EXTENSIONS", "OutputPaths", "SaveImageWithRecordd", "output_paths", "refuse_to_replace"]
@@ -200,9 +200,7 @@ class SaveImageWithRecordd(SaveImaged):
         extremes = float(result.normalized.min()), float(result.normalized.max())
         warnings = [*_listed(result.meta.get("warnings")), *run.warnings]
         warnings += trained_range_warnings(trained_on, result.lr, result.sr, run.scale, extremes)
-        ranges = [(float(values.min()), float(values.max())) for values in (result.lr_values, result.sr_values)]
-        trained_to_undo = metadata.get("degradation", {}).get("name", "their degradation")
-        warnings += overshoot_warnings(ranges[0], ranges[1], trained_to_undo)
+        warnings += run.guards.warnings() if run.guards else []
         offset, scale = result.window
         return make_record(
             source=result.source,
@@ -217,6 +215,7 @@ class SaveImageWithRecordd(SaveImaged):
             seconds=run.seconds,
             tiles=run.tiles,
             warnings=warnings,
+            guards=run.guards,
         )
 
     def _write_consistency(self, path: Path, result: Result) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import pytest
 import medsr
 from medsr.files.atomic import write_json_atomic
 from medsr.geometry import Grid, as_scale
+from medsr.inferers import Guards
 from medsr.outputs import make_record, sha256_of
-from medsr.outputs.record import overshoot_warnings, trained_range_warnings
+from medsr.outputs.record import trained_range_warnings
 
 TRAINED = {"sr_spacing_mm": [0.7, 1.25], "largest_scale": 5, "smallest_size": 8, "intensity": [0, 3]}
 
@@ -123,10 +124,15 @@ def test_absent_source(tmp_path: Path) -> None:
     assert record["method"]["weights_sha256"] is None
 
 
-def test_results_that_overshoot_are_warned_of() -> None:
-    assert overshoot_warnings((-100.0, 300.0), (-299.0, 499.0), "bicubic") == []
-    (warning,) = overshoot_warnings((-100.0, 300.0), (-100.0, 540.0), "bicubic-binomial")
-    assert "by 60% of that range" in warning
-    assert "bicubic-binomial" in warning
-    assert overshoot_warnings((-100.0, 300.0), (-340.0, 300.0), "bicubic")
-    assert overshoot_warnings((5.0, 5.0), (0.0, 10.0), "bicubic") == []
+def test_guards_are_recorded_where_they_were_measured() -> None:
+    grid = Grid((2, 2, 2), np.eye(4))
+    common = {"metadata": {}, "lr": grid, "sr": grid, "scale": as_scale(1, 3), "intensity": {}, "settings": {}}
+    common |= {"source": "", "weights": None, "seconds": 0, "tiles": 1, "warnings": []}
+    record = make_record(guards=Guards(2.84567, 0.18, consistency_after=0.5), **common)
+    assert json.loads(json.dumps(record))["guards"] == {
+        "noise_gain": 2.846,
+        "outside_envelope": 0.18,
+        "consistency_before": None,
+        "consistency_after": 0.5,
+    }
+    assert make_record(**common)["guards"] is None

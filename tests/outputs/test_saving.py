@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from monai.transforms import SaveImaged
 
 from medsr.errors import InputError, OutputError
 from medsr.files.staging import staged
-from medsr.inferers import InferenceFacts, SuperResolutionInferer
+from medsr.inferers import Guards, InferenceFacts, SuperResolutionInferer
+from medsr.inferers.facts import FACTS
 from medsr.networks import create
 from medsr.outputs import SaveImageWithRecordd, output_paths
 from medsr.outputs.saving import refuse_to_replace
@@ -102,6 +104,27 @@ def test_warnings_are_logged_and_recorded(
     assert "outside the trained range" in found[2]
     assert "the normalised intensities range from" in found[3]
     assert caplog.messages == [f"head.nii.gz: {text}" for text in found]
+
+
+@pytest.mark.parametrize("gain", [1.2, 2.8])
+def test_guards_are_recorded_and_warned_of_above_their_limits(
+    enlarge: Callable[..., Any], bundle_root: Path, oblique_affine: np.ndarray, tmp_path: Path, gain: float
+) -> None:
+    item = enlarge(oblique_affine)
+    facts = InferenceFacts.of(item["pred"])
+    item["pred"].meta[FACTS] = replace(facts, guards=Guards(noise_gain=gain, outside_envelope=0.01))
+    SaveImageWithRecordd(tmp_path, bundle_root, preview=False)(item)
+    record = json.loads((tmp_path / "head_sr.json").read_text())
+    assert record["guards"]["noise_gain"] == gain
+    assert record["guards"]["outside_envelope"] == 0.01
+    of_guards = [text for text in record["warnings"] if "--safe" in text]
+    if gain < 1.5:
+        assert of_guards == []
+    else:
+        assert of_guards == [
+            "the result has 2.8 times the noise of a spline in flat tissue (limit 1.5): choose other weights, state "
+            "--formation, or use --safe"
+        ]
 
 
 def test_no_matplotlib_means_no_preview_and_a_warning(
