@@ -1,4 +1,4 @@
-"""How an image was acquired, as its DICOM header or its BIDS sidecar says it."""
+"""Describe how an image was acquired, according to its DICOM header or its BIDS sidecar."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from medsr.geometry import check_affine, spacing_of
 
 ACQUISITION = "acquisition"  # key of `meta`: an `Acquisition`, for every image that `VolumeReader` loads
 
-_LARGEST_SIDECAR = 4 << 20  # bytes; a description is some kilobytes, and what is larger is none
+_LARGEST_SIDECAR = 4 << 20  # bytes; a sidecar has some kilobytes, and a larger file is not one
 
 
 @dataclass(frozen=True, eq=False)
 class Acquisition(Carried):
-    """What is known about the acquisition of an image; see `facts` for the words.
+    """The known facts about the acquisition of an image.
 
     Attributes:
-        facts: A plain dictionary without entries for what is not known. Axes are those of the array as it was read,
+        facts: A plain dictionary, in which unknown facts are absent. Axes are those of the array as it was read, and
             lengths are in mm:
 
             - `source`: "header" (DICOM) or "sidecar" (BIDS).
             - `modality`: "MR", "CT", ...
             - `type`: "2D" (slice by slice) or "3D".
             - `through_plane`: The axis across the slices.
-            - `slice_thickness`, `slice_spacing`: As stated; the true distance is that of the grid.
-            - `samples`: One number per axis, None where it is not known: how many independent samples were acquired
-              over the extent of the image (phase lines of a part of the field of view are counted up to all of it).
+            - `slice_thickness`, `slice_spacing`: The stated values; the true distance is that of the grid.
+            - `samples`: The number of independent samples that were acquired over the extent of the image, for each
+              axis, None if it is not known. Phase lines over a part of the field of view are extrapolated to all of it.
             - `shape`, `spacing`, `affine`: The grid as it was read.
             - `phase_axis`: The axis of the phase encoding.
-            - `kernel`: ConvolutionKernel of a CT.
-            - `notes`: Sentences on what is missing or contradicts itself.
+            - `kernel`: The ConvolutionKernel of a CT.
+            - `notes`: Sentences on missing and contradictory statements.
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(meta: Mapping[str, Any]) -> Acquisition:
-        """Return the acquisition of an image, one without facts where none came with it."""
+        """Return the acquisition of an image, without facts if none came with the image."""
         found = meta.get(ACQUISITION)
         return found if isinstance(found, Acquisition) else Acquisition({})
 
 
 def on_grid(facts: dict[str, Any], shape: tuple[int, ...], affine: Any) -> Acquisition:
-    """Return the acquisition of an image with this grid, without what is unknown; no facts give an empty one."""
+    """Return the acquisition of an image with this grid; unknown facts are dropped, and without facts it is empty."""
     known = {key: value for key, value in facts.items() if value not in (None, "", [])}
     if not set(known) - {"source", "notes"}:
         return Acquisition({})
@@ -56,14 +56,14 @@ def on_grid(facts: dict[str, Any], shape: tuple[int, ...], affine: Any) -> Acqui
 
 
 def read_sidecar(path: Path, shape: tuple[int, ...], affine: Any) -> Acquisition:
-    """Return what the BIDS sidecar of a NIfTI file says: the file of the same name that ends in .json.
+    """Return the acquisition that the BIDS sidecar of a NIfTI file states, the file of the same name with .json.
 
-    A sidecar that is missing, damaged, or the record of a derived image (`GeneratedBy`, `Sources`) says nothing.
+    The result is empty if the sidecar is missing, damaged, or that of a derived image (`GeneratedBy`, `Sources`).
 
     Args:
         path: The image file.
-        shape: Its voxels per axis.
-        affine: Its voxel-to-world affine in mm.
+        shape: The number of voxels on each axis.
+        affine: The affine (4, 4) from voxel index to world coordinates, mm.
     """
     said = _json(path.with_name(f"{split_suffix(path)[0]}.json"))
     if not said or "GeneratedBy" in said or "Sources" in said:
@@ -83,7 +83,7 @@ def read_sidecar(path: Path, shape: tuple[int, ...], affine: Any) -> Acquisition
         else:
             samples[phase] = lines
     if _positive(said, "PartialFourier") not in (None, 1.0):
-        notes.append("partial Fourier sampling is completed by the reconstruction and taken for full resolution")
+        notes.append("partial Fourier sampling is completed by the reconstruction, so full resolution is assumed")
     slices = _axis(said.get("SliceEncodingDirection"))
     facts = {
         "source": "sidecar",
@@ -102,7 +102,7 @@ def read_sidecar(path: Path, shape: tuple[int, ...], affine: Any) -> Acquisition
 
 
 def _through_plane(spacing: tuple[float, ...], distance: float | None) -> int | None:
-    """Return the axis across the slices: the only one with their distance, else the last, where the rule puts it."""
+    """Return the axis across the slices: the only one whose spacing is their distance, else the last, by convention."""
     if distance is None:
         return 2
     alike = [axis for axis, step in enumerate(spacing) if abs(step - distance) <= 0.01 * distance]
@@ -114,7 +114,11 @@ def _json(path: Path) -> dict[str, Any]:
         if not path.is_file() or path.stat().st_size > _LARGEST_SIDECAR:
             return {}
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # another program's file: what it does not say is not known
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ):  # the file is another program's, and a missing entry means "not known"
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -1,4 +1,4 @@
-"""Datasets: manifests, the images in a folder, checks of it, and datalists to train and to evaluate from."""
+"""Read manifests of datasets, find and check the images in a folder, and make datalists for training and evaluation."""
 
 from medsr.datasets.selection import collect, segmentation_items, with_scales
 

@@ -1,4 +1,4 @@
-"""Compare a folder with the manifest of its dataset, and report everything that does not fit."""
+"""Compare a folder with the manifest of its dataset, and report all differences."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from medsr.files.hashes import file_sha256
 from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, PICTURE
 from medsr.geometry import axis_codes
 
-# A header stores spacing as float32; manifests give it to six digits.
+# Headers store the spacing as float32, and manifests state it with six digits.
 _SPACING_TOLERANCE = 1e-3
-# A label map whose corners lie this close to the image's is on the image's grid.
+# A label map is on the image's grid if all its corners are within this distance.
 _SAME_GRID_MM = 1e-2
 
 Progress = Callable[[Iterable[DatasetImage]], Iterable[DatasetImage]]
@@ -29,7 +29,7 @@ Progress = Callable[[Iterable[DatasetImage]], Iterable[DatasetImage]]
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference between a folder and its manifest.
+    """A difference between a folder and its manifest.
 
     Attributes:
         kind: ``missing``, ``unexpected``, ``duplicate``, ``unreadable``, ``shape``, ``spacing``, ``orientation``,
@@ -72,11 +72,11 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True if no finding is a problem."""
+        """Whether no finding is a problem."""
         return not any(finding.problem for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
+        """Return the report as a dictionary of JSON values."""
         return {
             "name": self.name,
             "folder": str(self.root),
@@ -146,26 +146,26 @@ def _summary(manifest: Manifest, folder: Folder, checked: tuple[str, ...]) -> Re
 
 def _names(manifest: Manifest, folder: Folder) -> list[Finding]:
     """Return the findings that can be made without opening a file."""
-    findings = [Finding("missing", path, "expected this file, it is not there") for path in folder.missing]
+    findings = [Finding("missing", path, "expected this file, found none") for path in folder.missing]
     findings += [
         Finding("duplicate", second, f"a second copy of {first}; remove one of them")
         for first, second in folder.duplicates
     ]
     for path in folder.unexpected:
         if path.lower().endswith(IMAGE_SUFFIXES + DICOM + PICTURE):
-            findings.append(Finding("unexpected", path, "an image the manifest does not know"))
+            findings.append(Finding("unexpected", path, "an image that the manifest does not list"))
         else:
             findings.append(Finding("unexpected", path, "not part of the dataset", problem=False))
     found = folder.subjects
     for subject, split in manifest.split.listed().items():
-        if subject not in found and not manifest.files:  # for listed files each one is named already
+        if subject not in found and not manifest.files:  # if the files are listed, each missing one is named already
             findings.append(Finding("subject", "", f"no image of subject {subject}, which is in {split}"))
     incomplete = manifest.split.incomplete(found)
     if incomplete:
         findings.append(Finding("split", "", incomplete))
     leaking = sorted(found.intersection(manifest.split.validate_on_test))
     if leaking:
-        message = f"validated on and tested, as published: {', '.join(leaking)}; choose no network by them"
+        message = f"in both validation and test, as published: {', '.join(leaking)}; do not choose a network by them"
         findings.append(Finding("split", "", message, problem=False))
     return findings + _counts(manifest, folder)
 
@@ -179,7 +179,7 @@ def _counts(manifest: Manifest, folder: Folder) -> list[Finding]:
         findings.append(Finding("count", "", f"{images} of the dataset's {complete} images", problem=False))
     left_out = sum(image.split is None for image in folder.images)
     if left_out:
-        findings.append(Finding("split", "", f"{left_out} images are in no split: the manifest leaves them out", False))
+        findings.append(Finding("split", "", f"{left_out} images are in no split of the manifest", False))
     return findings
 
 
@@ -199,7 +199,7 @@ def _image(manifest: Manifest, folder: Folder, image: DatasetImage, files: list[
 
 
 def _grid(manifest: Manifest, image: DatasetImage, header: Header) -> list[Finding]:
-    """Compare size and spacing with the manifest's values for the file, or else with its bounds for the dataset."""
+    """Compare size and spacing with the manifest's values for the file, else with its bounds for the dataset."""
     findings = []
     shape, spacing = header.shape, header.spacing
     known, bounds = image.listed, manifest.expected
@@ -262,7 +262,7 @@ def _hash(folder: Folder, path: str, known: dict[str, str]) -> list[Finding]:
 
 
 def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:
-    """Return the sha256 of files by their path below the folder, from the manifest and the list beside it."""
+    """Return the sha256 of each file by its path below the folder, from the manifest and the list beside it."""
     base = Path(folder.layout.root)
     known = {}
     for listed in manifest.files:
@@ -275,7 +275,9 @@ def _checksums(manifest: Manifest, folder: Folder) -> dict[str, str]:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except OSError as error:
-            raise InputError(f"cannot read the checksums {path}: {error.strerror or error}") from error
+            raise InputError(
+                f"cannot read the checksums {path}: {error.strerror or error}; restore it, or check without hashes"
+            ) from error
         for line in lines:
             digest, _, name = line.partition("  ")  # the format of sha256sum
             known[(base / name).as_posix()] = digest

@@ -1,4 +1,4 @@
-"""From a dataset folder to the datalist that MONAI trains from, split by subject."""
+"""Make the datalist of a dataset folder, split by subject, from which MONAI trains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medsr.datasets.manifest_files import load_manifest
 from medsr.errors import InputError
 from medsr.files.atomic import write_json_atomic
 
-# Keys of a Decathlon datalist, which monai.data.load_decathlon_datalist reads by name.
+# The keys of a Decathlon datalist, which monai.data.load_decathlon_datalist reads by name.
 SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 RESOLUTIONS = ("isotropic", "native", "in-plane")
 _RESERVED = ("segmentation", "subject", "split", "modality", "resolution", "licence", "preparation")
@@ -33,23 +33,23 @@ def datalist(
     """Return the images of a dataset folder by split, ready for a MONAI ``Dataset``.
 
     Args:
-        name: The dataset name, path of a manifest, or a manifest.
-        root: The folder that holds the dataset, in any of the manifest's layouts.
+        name: The name of the dataset, the path of a manifest, or a manifest.
+        root: The folder with the dataset, in any of the manifest's layouts.
         image_key: The key of the HR image; ``label`` because it is the target, and the LR image is simulated.
-        relative: Give paths relative to ``root`` instead of absolute ones.
-        modalities: Keep only these contrasts, None for all.
-        resolutions: Keep only these kinds of target (``isotropic``, ``native``, ``in-plane``), None for all.
+        relative: Whether paths are relative to ``root`` instead of absolute.
+        modalities: The contrasts to keep, None for all.
+        resolutions: The kinds of target to keep (``isotropic``, ``native``, ``in-plane``), None for all.
 
     Returns:
-        ``{"training": [...], "validation": [...], "test": [...]}``; an item holds the image under
-        ``image_key``, its label map under ``segmentation`` if there is one on disk, and ``subject``,
-        ``split``, ``modality``, ``resolution``, plus ``licence`` where it differs from file to file, and
-        ``preparation`` where the manifest has one (for ``medsr.transforms.PrepareVolumed``). Where the manifest
-        joins contrasts to channels, the image is a list of files. Images of subjects that the manifest puts in
-        no split are left out (``medsr data check`` counts them).
+        ``{"training": [...], "validation": [...], "test": [...]}``. An item has the image under ``image_key``, its
+        label map under ``segmentation`` if there is one on disk, ``subject``, ``split``, ``modality`` and
+        ``resolution``, ``licence`` if it differs from file to file, and ``preparation`` if the manifest has one (for
+        ``medsr.transforms.PrepareVolumed``). If the manifest joins contrasts to channels, the image is a list of files.
+        Images of subjects that the manifest puts in no split are omitted (``medsr data check`` counts them).
 
     Raises:
-        InputError: Unknown dataset, no such folder, two copies of one image, a missing channel, or nothing left.
+        InputError: If the dataset is unknown, the folder does not exist, there are two copies of one image, a channel
+            is missing, or no image is left.
     """
     manifest = name if isinstance(name, Manifest) else load_manifest(name)
     folder = read_folder(manifest, root)
@@ -72,7 +72,7 @@ def datalist_of(
     modalities: Iterable[str] | None = None,
     resolutions: Iterable[str] | None = None,
 ) -> Sections:
-    """``datalist`` of a folder that has been read already; arguments, result and errors as there."""
+    """Return the datalist of a folder that has been read already; see ``datalist`` for arguments, result and errors."""
     if image_key in _RESERVED:
         raise InputError(f"image key {image_key!r} is another field of the datalist; choose another key")
     kept = _chosen("contrast", modalities, manifest.modality)
@@ -96,7 +96,8 @@ def datalist_of(
     if not any(sections.values()):
         raise InputError(
             f"no image of {folder.root} is left for the datalist of {manifest.name}: expected one whose "
-            f"subject is in a split, with contrast {' or '.join(kept)} and resolution {' or '.join(grids)}"
+            f"subject is in a split, with contrast {' or '.join(kept)} and resolution {' or '.join(grids)}; "
+            "choose others"
         )
     assert_patient_wise(sections)
     shared = manifest.split.validate_on_test
@@ -105,10 +106,10 @@ def datalist_of(
 
 
 def _joined(images: list[DatasetImage], channels: tuple[str, ...]) -> list[list[DatasetImage]]:
-    """Return the images one by one, or, where contrasts become channels, those of one scan together in their order.
+    """Return the images one by one, or if contrasts become channels, the images of each scan in the channels' order.
 
     Raises:
-        InputError: A scan without one of the channels, or with two files of one.
+        InputError: If a scan lacks one of the channels or has two files of one.
     """
     if len(channels) < 2:
         return [[image] for image in images]
@@ -128,12 +129,12 @@ def _chosen(what: str, wanted: Iterable[str] | None, known: tuple[str, ...]) -> 
     wanted = tuple(wanted)
     unknown = [value for value in wanted if value not in known]
     if unknown:
-        raise InputError(f"unknown {what} {unknown[0]!r}: expected {', '.join(known)}")
+        raise InputError(f"unknown {what} {unknown[0]!r}: expected {', '.join(known)}; choose one of them")
     return wanted
 
 
 def _item(images: list[DatasetImage], base: Path, image_key: str, absent: set[str]) -> dict[str, Any]:
-    """Return one image, of one file or of several as its channels."""
+    """Return the item of one image, which has one file, or several files as its channels."""
     image = images[0]
     paths = [(base / one.path).as_posix() for one in images]
     item: dict[str, Any] = {image_key: paths if len(paths) > 1 else paths[0]}
@@ -147,16 +148,16 @@ def _item(images: list[DatasetImage], base: Path, image_key: str, absent: set[st
 
 
 def assert_patient_wise(sections: Mapping[str, Iterable[Mapping[str, Any]]], shared: Iterable[str] = ()) -> None:
-    """Refuse a datalist in which a subject stands in two sections.
+    """Refuse a datalist in which a subject is in two sections.
 
-    The rules of a manifest cannot produce one unless they say so; a datalist edited by hand can.
+    Such a datalist is made by a manifest that demands it (``validate_on_test``), or by editing a datalist by hand.
 
     Args:
-        sections: Section name to items with a ``subject``.
-        shared: Subjects that a manifest names as validated on and tested (``SplitRule.validate_on_test``).
+        sections: A mapping from the name of a section to its items, each with a ``subject``.
+        shared: The subjects that a manifest both validates on and tests (``SplitRule.validate_on_test``).
 
     Raises:
-        InputError: Names the subject and the sections.
+        InputError: If a subject is in two sections; the message names the subject and the sections.
     """
     seen: dict[str, str] = {}
     leaks = {(subject, section) for subject in shared for section in ("validation", "test")}
@@ -177,12 +178,12 @@ def write_datalist(manifest: Manifest, sections: Sections, output: str | Path, *
 
     Args:
         manifest: The dataset.
-        sections: The sections from ``datalist``, with relative paths when the file is to travel with the data.
-        output: The file; it appears complete or not at all.
-        overwrite: Replace a file that is there.
+        sections: The sections from ``datalist``, with relative paths if the file is to be moved with the data.
+        output: The file, which appears complete or not at all.
+        overwrite: Whether an existing file is replaced.
 
     Raises:
-        InputError: A subject in two sections.
+        InputError: If a subject is in two sections.
         OutputError: If the file cannot be written.
     """
     assert_patient_wise(sections, manifest.split.validate_on_test)

@@ -1,4 +1,4 @@
-"""A dataset folder read through its manifest: which layout it has, and which image belongs to whom."""
+"""Read a dataset folder by its manifest: find its layout, its images and the subject of each image."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from medsr.errors import InputError
 
 @dataclass(frozen=True)
 class DatasetImage:
-    """One image of a dataset that exists on disk.
+    """An image of a dataset that exists on disk.
 
     Attributes:
-        path: POSIX path of the image relative to the folder the user named.
-        subject: The subject, None when the manifest cannot tell.
-        split: ``train``, ``val``, ``test`` or None.
-        modality: Contrast.
+        path: The POSIX path of the image, relative to the folder that the user names.
+        subject: The subject, None if the manifest does not define it.
+        split: The split: ``train``, ``val``, ``test`` or None.
+        modality: The contrast.
         resolution: See ``ListedFile.resolution``.
-        segmentation: POSIX path where the label map of this image should be, or None where there is none.
-        entities: Named groups of the layout's pattern.
-        listed: What the manifest says about this very file, or None.
+        segmentation: The POSIX path where the label map of this image should be, None if it has none.
+        entities: The named groups of the layout's pattern.
+        listed: The manifest's entry for this file, or None.
     """
 
     path: str
@@ -40,15 +40,15 @@ class DatasetImage:
 
 @dataclass(frozen=True)
 class Folder:
-    """A dataset folder as found.
+    """The content of a dataset folder.
 
     Attributes:
-        root: The folder the user named.
-        layout: Layout that fits.
-        images: The images found, by path.
-        missing: Paths the manifest names, or an image calls for, that are absent.
-        unexpected: Paths in the dataset's own folders that the manifest does not explain.
-        duplicates: Pairs of paths that are two copies of one image.
+        root: The folder that the user names.
+        layout: The layout that fits.
+        images: The images, sorted by path.
+        missing: The paths that the manifest names, or an image needs, and that do not exist.
+        unexpected: The paths in the dataset's own folders that the manifest does not explain.
+        duplicates: The pairs of paths that are two copies of one image.
     """
 
     root: Path
@@ -60,19 +60,19 @@ class Folder:
 
     @property
     def subjects(self) -> set[str]:
-        """Names of the subjects found."""
+        """The names of all subjects in the folder."""
         return {image.subject for image in self.images if image.subject is not None}
 
 
 def read_folder(manifest: Manifest, root: str | Path) -> Folder:
-    """Read a dataset folder: only names, no file is opened.
+    """Read the names in a dataset folder; no file is opened.
 
     Args:
-        manifest: The dataset.
-        root: The folder that holds it, in any of the manifest's layouts.
+        manifest: The manifest of the dataset.
+        root: The folder with the dataset, in any of the manifest's layouts.
 
     Raises:
-        InputError: No such folder, an empty one, or one that fits none of the layouts.
+        InputError: If the folder does not exist, is empty, or fits none of the layouts.
     """
     root = Path(root).expanduser()
     get = f"get it from {manifest.source['urls'][0]}"
@@ -87,13 +87,13 @@ def read_folder(manifest: Manifest, root: str | Path) -> Folder:
             if images:
                 return _folder(manifest, layout, root, images)
     except OSError as error:
-        raise InputError(f"cannot read the folder {root}: {error.strerror or error}") from error
+        raise InputError(f"cannot read the folder {root}: {error.strerror or error}; check its permissions") from error
     expected = "; or ".join(_describe(manifest, layout) for layout in manifest.layouts)
     raise InputError(f"no image of dataset {manifest.name} in {root}: expected {expected}; {get}")
 
 
 def _describe(manifest: Manifest, layout: Layout) -> str:
-    """Return a layout in words, for a message."""
+    """Return a description of a layout for a message."""
     if manifest.files:
         return f"{len(manifest.files)} files such as {_join(layout, manifest.files[0].path)}"
     return " or ".join(_join(layout, pattern) for pattern in layout.images)

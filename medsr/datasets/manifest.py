@@ -1,4 +1,4 @@
-"""The content of a data manifest as plain objects, and how a YAML document becomes them."""
+"""Hold the content of a data manifest as plain objects, and make them from a YAML document."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from medsr.errors import InputError
 
 @dataclass(frozen=True)
 class ListedFile:
-    """What is known in advance about one file of a dataset that is listed file by file.
+    """The manifest's entry for one file of a dataset whose files are listed one by one.
 
     Attributes:
-        path: POSIX path relative to the root of the layout.
-        subject: The subject the image belongs to.
-        modality: Contrast, for example ``T1w``.
+        path: The POSIX path relative to the root of the layout.
+        subject: The subject of the image.
+        modality: The contrast, for example ``T1w``.
         resolution: ``isotropic`` (a target in every direction), ``native`` (a target on its own grid) or
-            ``in-plane`` (interpolated through-plane by whoever prepared it: a target in-plane only).
+            ``in-plane`` (a target in-plane only, because its publisher interpolated it through-plane).
         segmentation: The path of the label map relative to the root of the layout, or None.
-        licence: The licence of this one file where it differs from file to file.
-        shape: The voxels per axis.
-        spacing: Mm per axis.
-        sha256: Digest of the file as distributed.
-        segmentation_sha256: Digest of the label map as distributed.
+        licence: The licence of this file, if it differs from file to file.
+        shape: The number of voxels on each axis.
+        spacing: The spacing of each axis, mm.
+        sha256: The hash of the file as distributed.
+        segmentation_sha256: The hash of the label map as distributed.
     """
 
     path: str
@@ -45,21 +45,22 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way a dataset lies on disk. A folder is read by the first layout of its manifest that fits.
+    """A way in which a dataset is arranged on disk; a folder is read by the first layout of its manifest that fits.
 
     Attributes:
-        name: Short name used in messages.
-        root: The folder, relative to the one the user names, that paths and patterns start from.
-        folders: Folders below ``root`` that belong to this dataset alone: what lies there and is not
-            explained by the manifest is reported as unexpected.
-        images: Glob patterns of the images, relative to ``root``. Empty when the files are listed.
-        pattern: Regular expression on the image path relative to ``root``; its named groups are entities,
-            and two images with equal entities are two copies of one.
-        modality: The value of the entity ``modality`` to contrast, when one layout holds several contrasts.
-        segmentation: Template of the label map's path, from the entities plus ``{file}``, or None.
-        ignore: Glob patterns of files that are known and of no interest.
-        checksums: Sha256 list beside the manifest that names every file of this layout, or None.
-        images_expected: The number of images that makes this layout complete, or None when a part will do.
+        name: A short name for messages.
+        root: The folder that paths and patterns are relative to, relative to the folder that the user names.
+        folders: The folders below ``root`` that belong to this dataset alone. Files there that the manifest does not
+            explain are reported as unexpected.
+        images: The glob patterns of the images, relative to ``root``; empty if the files are listed.
+        pattern: A regular expression on the path of an image relative to ``root``. Its named groups are entities, and
+            two images with equal entities are two copies of one.
+        modality: A mapping from the value of the entity ``modality`` to the contrast, if a layout has several
+            contrasts.
+        segmentation: The template of the label map's path, from the entities and ``{file}``, or None.
+        ignore: The glob patterns of files to ignore.
+        checksums: The list of sha256 hashes beside the manifest that names every file of this layout, or None.
+        images_expected: The number of images that makes this layout complete, or None if a part is enough.
         resolution: The resolution of its images, see ``ListedFile.resolution``.
     """
 
@@ -78,16 +79,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Expected:
-    """Bounds that every image of the dataset keeps; None where nothing is claimed.
+    """The bounds that every image of the dataset keeps; None means no bound.
 
     Attributes:
         images: The number of images in a complete copy.
         subjects: The number of subjects in a complete copy.
-        shape_min: Least voxels per axis.
-        shape_max: Most voxels per axis.
-        spacing_min: Least spacing per axis, mm.
-        spacing_max: Greatest spacing per axis, mm.
-        orientation: Where the array axes point, such as "LAS".
+        shape_min: The smallest number of voxels on each axis.
+        shape_max: The largest number of voxels on each axis.
+        spacing_min: The smallest spacing of each axis, mm.
+        spacing_max: The largest spacing of each axis, mm.
+        orientation: The directions of the array axes, such as "LAS".
     """
 
     images: int | None = None
@@ -127,7 +128,7 @@ class Manifest:
 
     @property
     def access(self) -> str:
-        """``open`` or ``registration``."""
+        """The access to the dataset: ``open`` or ``registration``."""
         return str(self.source["access"])
 
 
@@ -135,11 +136,11 @@ def parse_manifest(document: Mapping[str, Any], path: Path) -> Manifest:
     """Turn the mapping of a manifest file into a ``Manifest``.
 
     Args:
-        document: What the YAML file holds.
-        path: The file, for messages and for the checksum lists beside it.
+        document: The content of the YAML file.
+        path: The file, for messages and for the lists of hashes beside it.
 
     Raises:
-        InputError: If a field is missing, of a wrong kind or unknown; or a pattern, template or split is wrong.
+        InputError: If a field is missing, unknown or of a wrong type, or a pattern, template or split is wrong.
     """
     try:
         manifest = Manifest(
@@ -169,7 +170,7 @@ def parse_manifest(document: Mapping[str, Any], path: Path) -> Manifest:
             _check_layout(layout, manifest)
     except (KeyError, TypeError, AttributeError, ValueError, re.error) as error:
         reason = str(error) if isinstance(error, (InputError, re.error)) else repr(error)
-        raise InputError(f"{path} is not a valid manifest: {' '.join(reason.split())}") from error
+        raise InputError(f"{path} is not a valid manifest: {' '.join(reason.split())}; correct it") from error
     return manifest
 
 
@@ -177,7 +178,9 @@ def _check_layout(layout: Layout, manifest: Manifest) -> None:
     """Refuse patterns and templates that would fail on the first file."""
     strange = sorted(set(manifest.channels) - set(manifest.modality))
     if strange:
-        raise InputError(f"channels: no contrast named {', '.join(strange)}")
+        raise InputError(
+            f"channels: no contrast named {', '.join(strange)}, expected some of {', '.join(manifest.modality)}"
+        )
     if manifest.files:
         return
     entities = set(re.compile(layout.pattern or "").groupindex)
@@ -194,7 +197,7 @@ def _fields(template: str) -> set[str]:
 
 
 def _plain(preparation: Mapping[str, Any]) -> dict[str, Any]:
-    """As it stands in items: JSON has no numbers as keys, and the description is for people."""
+    """Return the preparation as it stands in items: with text as keys, as JSON demands, and without description."""
     values = {key: value for key, value in preparation.items() if key != "description"}
     if "labels" in values:
         values["labels"] = {str(old): new for old, new in values["labels"].items()}

@@ -1,8 +1,8 @@
-"""The files of the data manifests: where they are, and how one is read and validated.
+"""Find, read and validate the files of the data manifests.
 
-A manifest says where a dataset comes from, under which licence, how its folder looks, how a file name maps to
-a subject, and which subjects train, validate and test. Whatever needs a dataset (checking a download, writing
-a datalist, a model card) reads it here, so that a split is written down once.
+A manifest states where a dataset comes from, its licence, how its folder is arranged, how a file name maps to a
+subject, and which subjects train, validate and test. All code that needs a dataset (to check a download, to write a
+datalist or a model card) reads the manifest here, so that a split is defined only once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ENVIRONMENT_VARIABLE = "MEDSR_MANIFESTS"
 def manifest_directory() -> Path:
     """Return the folder of the manifests that come with medsr.
 
-    An installed wheel carries them inside the package, an editable checkout beside it.
+    They are inside the package in an installed wheel, and beside it in an editable checkout.
 
     Raises:
-        InputError: If neither exists (a broken installation).
+        InputError: If neither folder exists (a broken installation).
     """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_manifests", package.parent / "data_manifests"):
@@ -42,7 +42,7 @@ def manifest_directory() -> Path:
 
 
 def manifest_paths() -> dict[str, Path]:
-    """Name to YAML file of every manifest; those of ``MEDSR_MANIFESTS`` go before the ones of medsr.
+    """Return the YAML file of every manifest by name; those of ``MEDSR_MANIFESTS`` take precedence over medsr's own.
 
     Raises:
         InputError: If a folder named in the environment variable does not exist.
@@ -63,14 +63,14 @@ def manifest_paths() -> dict[str, Path]:
 def load_manifest(name: str | Path) -> Manifest:
     """Read one manifest by its name, or by the path of its YAML file.
 
-    A manifest that does not come with medsr is validated against the schema first, for which the extra
-    ``manifest`` is needed; those that do are validated by the tests.
+    A manifest that is not part of medsr is first validated against the schema, which needs the extra ``manifest``. The
+    tests validate those that are part of medsr.
 
     Args:
-        name: The dataset name as in ``medsr data list``, or a path that ends in ``.yaml`` or ``.yml``.
+        name: The name of the dataset as in ``medsr data list``, or a path that ends in ``.yaml`` or ``.yml``.
 
     Raises:
-        InputError: Unknown name, unreadable file, or a file that is not a valid manifest.
+        InputError: If the name is unknown, the file cannot be read, or it is not a valid manifest.
     """
     if str(name).endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
@@ -89,17 +89,19 @@ def load_manifest(name: str | Path) -> Manifest:
 
 
 def list_manifests() -> list[Manifest]:
-    """Return every manifest that can be found, by name."""
+    """Return every manifest that can be found, sorted by name."""
     return [load_manifest(path) for path in manifest_paths().values()]
 
 
 def read_document(path: Path) -> dict[str, Any]:
     """Return the YAML mapping in a manifest file.
 
-    One that `extends` another has that one's entries where it has none of its own; an empty entry takes one away.
+    A manifest that `extends` another one inherits all entries that it does not have itself; an empty entry removes an
+    inherited one.
 
     Raises:
-        InputError: If the file cannot be read, it is not a YAML mapping, or it extends what is no other manifest.
+        InputError: If the file cannot be read, it is not a YAML mapping, or it extends a manifest that does not exist
+            or that it has already extended.
     """
     document = _read_mapping(path)
     seen = [document.get("name")]
@@ -117,12 +119,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"cannot read the manifest {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read the manifest {path}: {error.strerror or error}; check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         detail = " ".join(str(error).split())
-        raise InputError(f"expected a YAML manifest in {path}, it does not parse: {detail}") from error
+        raise InputError(f"expected a YAML manifest in {path}, but it does not parse: {detail}; correct it") from error
     if not isinstance(document, dict):
-        raise InputError(f"expected a YAML mapping in {path}, got {type(document).__name__}")
+        raise InputError(f"expected a YAML mapping in {path}, got {type(document).__name__}; correct it")
     return document
 
 
@@ -136,7 +138,8 @@ def validate_document(document: Mapping[str, Any], path: Path) -> None:
     """Check a manifest against the schema.
 
     Raises:
-        InputError: Jsonschema is missing, or the document breaks the schema (the first violation is told).
+        InputError: If jsonschema is not installed, or the document violates the schema; the message states one
+            violation.
     """
     try:
         import jsonschema
@@ -148,6 +151,10 @@ def validate_document(document: Mapping[str, Any], path: Path) -> None:
     violation = jsonschema.exceptions.best_match(validator.iter_errors(document))
     if violation is not None:
         where = "/".join(str(part) for part in violation.absolute_path) or "top level"
-        raise InputError(f"{path} is not a valid manifest, at {where}: {' '.join(violation.message.split())}")
+        raise InputError(
+            f"{path} is not a valid manifest, at {where}: {' '.join(violation.message.split())}; correct it"
+        )
     if document["name"] != path.stem:
-        raise InputError(f"{path}: expected the name {path.stem!r} as in the file name, got {document['name']!r}")
+        raise InputError(
+            f"{path}: expected the name {path.stem!r} as in the file name, got {document['name']!r}; rename one of them"
+        )

@@ -1,4 +1,4 @@
-"""The items a bundle trains or is tested on: the datalists of several datasets, each with its share."""
+"""Select the items for training or testing a bundle from the datalists of several datasets, each with its share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medsr.datasets.datalists import datalist
 from medsr.errors import InputError
 
 Item = dict[str, Any]
-_PATHS = ("image", "label", "segmentation")  # entries of an item that are files
+_PATHS = ("image", "label", "segmentation")  # the entries of an item that are files
 
 
 def collect(
@@ -24,23 +24,23 @@ def collect(
 ) -> list[Item]:
     """Return the items of one section ("training", "validation", "test") of the datasets below a folder.
 
-    A `datalist.json` in the folder (written by `medsr data datalist`, or by hand in the Decathlon format) is
-    taken as it is. Otherwise the manifests are used, with the patient-wise splits they declare; all the
-    datasets must be there, or a run would quietly train on less than it says.
+    A `datalist.json` in the folder (written by `medsr data datalist`, or by hand in the Decathlon format) is used if
+    there is one. Otherwise the manifests are used with their patient-wise splits. All datasets must be there, because
+    otherwise a run would silently train on fewer data than it states.
 
     Args:
         dataset_dir: The folder with a `datalist.json`, or with the datasets that `manifests` names.
-        section: The section, which part.
-        manifests: The manifest name -> folder below `dataset_dir`.
-        shares: The manifest name -> share of the training samples; equal by default. Within a dataset every item
-            has the same weight, unless the datalist gives it one.
-        where: Keep only items that have these values, e.g. {"resolution": "isotropic"}.
-        limit: The limit at most this many items of each dataset, spread evenly over its list.
+        section: The name of the section.
+        manifests: A mapping from the name of a manifest to a folder below `dataset_dir`.
+        shares: A mapping from the name of a manifest to its share of the training samples; equal by default. Within a
+            dataset every item has the same weight, unless the datalist states one.
+        where: The values that an item must have to be kept, such as {"resolution": "isotropic"}.
+        limit: The largest number of items from each dataset, spread evenly over its list.
 
     Returns:
-        Items with absolute paths (a list of them where several files are the channels of one image), `dataset`
-        and a sampling `weight` (the weights of the result sum to one); items of a dataset whose manifest says how
-        a publication prepared it carry that as `preparation`, plain values for `medsr.transforms.PrepareVolumed`.
+        The items with absolute paths (a list of them if several files are the channels of one image), `dataset` and a
+        sampling `weight`; all weights sum to one. If the manifest states how a publication prepared the dataset, the
+        items have this as `preparation`, plain values for `medsr.transforms.PrepareVolumed`.
 
     Raises:
         InputError: If a dataset or the section is missing, or an item cannot be used.
@@ -85,7 +85,7 @@ def _chosen(items: Sequence[Item], where: Mapping[str, Any] | None, limit: int |
 
 
 def _weights(items: Sequence[Item], share: float) -> list[float]:
-    """Return the share of a dataset divided among its items."""
+    """Return the weight of each item, which is its part of the dataset's share."""
     weights = [float(item.get("weight", 1.0)) for item in items]
     if not (min(weights) >= 0 and sum(weights) > 0):
         raise InputError("weights in a datalist must not be negative, nor all zero; correct its 'weight' entries")
@@ -93,10 +93,10 @@ def _weights(items: Sequence[Item], share: float) -> list[float]:
 
 
 def segmentation_items(items: Sequence[Item]) -> list[Item]:
-    """Return items to train or test a segmentation network on: `image`, and its label map as `label`.
+    """Return the items for a segmentation network, with an `image` and its label map as `label`.
 
-    Of what `collect` found, images (`label`, the HR image) with a label map (`segmentation`); items that a host gave as
-    `image` and `label` stay as they are.
+    From the items of `collect`, images (`label`, the HR image) with a label map (`segmentation`) are kept. Items with
+    `image` and `label` from a host are not changed.
 
     Raises:
         InputError: If no image has a label map.
@@ -107,28 +107,30 @@ def segmentation_items(items: Sequence[Item]) -> list[Item]:
         if "segmentation" in item or ("image" in item and "label" in item)
     ]
     if not found:
-        raise InputError(f"none of the {len(items)} images has a label map; choose datasets that have")
+        raise InputError(f"none of the {len(items)} images has a label map; choose datasets with label maps")
     return found
 
 
 def with_scales(items: Sequence[Item], scales: Sequence[Any]) -> list[Item]:
-    """Return every item once for every scale (evaluation at several scales)."""
+    """Return every item once for every scale, to evaluate at several scales."""
     return [{**item, "scale": scale} for scale in scales for item in items]
 
 
 def _items(path: Path, section: str) -> list[Item]:
-    """Return one section of a datalist; a bare path is an image without a label, as in Decathlon's test sections."""
+    """Return one section of a datalist; a path alone is an image without a label, as in Decathlon's test sections."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a JSON datalist: {error}") from None
+        raise InputError(f"{path} is not a JSON datalist: {error}; write it again with `medsr data datalist`") from None
     listed = content.get(section, []) if isinstance(content, dict) else None
     if not isinstance(listed, list):
-        raise InputError(f'{path} is not a datalist: expected {{"{section}": [{{"label": "image.nii.gz"}}, ...]}}')
+        raise InputError(
+            f'{path} is not a datalist: expected {{"{section}": [{{"label": "image.nii.gz"}}, ...]}}; correct it'
+        )
     items = [{"image": item} if isinstance(item, str) else item for item in listed]
     for item in items:
         if not isinstance(item, dict) or not (item.get("image") or item.get("label")):
-            raise InputError(f"{path}, {section}: expected items with an image or a label, got {item!r}")
+            raise InputError(f"{path}, {section}: expected items with an image or a label, got {item!r}; correct it")
     return items
 
 

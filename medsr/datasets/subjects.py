@@ -1,7 +1,7 @@
-"""Who is in an image, and in which split that person is: the rules a manifest can state.
+"""Find the subject of an image and the split of a subject by the rules of a manifest.
 
-A split is a property of a subject, never of a file. Two scans, two sides or a hundred slices of one person
-that lie in different splits let a network be tested on what it has been trained on.
+A split is a property of a subject, never of a file. If two scans, two sides or a hundred slices of one person were in
+different splits, a network would be tested on data that it was trained on.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class SubjectRule:
-    """How the entities of a file name map to a subject.
+    """A rule that maps the entities of a file name to a subject.
 
     Attributes:
         rule: ``listed`` (the manifest names the subject of every file), ``entity`` (an entity is the
             subject), ``consecutive`` (``size`` consecutive numbers are one subject, the first of all is
             ``first``) or ``table`` (a mapping from the entity's value to the subject).
         description: The rule in words.
-        entity: Named group of the layout's pattern that the rule reads.
-        template: The subject's name from ``{value}``: an int under ``consecutive``, else a string.
-        size: The numbers per subject.
+        entity: The named group of the layout's pattern that the rule reads.
+        template: The template of the subject's name with ``{value}``, an int for ``consecutive``, else a string.
+        size: The number of consecutive numbers per subject.
         first: The first number.
-        table: The value of the entity to subject.
+        table: A mapping from the value of the entity to the subject.
     """
 
     rule: str
@@ -42,13 +42,13 @@ class SubjectRule:
     table: Mapping[str, str] = field(default_factory=dict)
 
     def subject(self, entities: Mapping[str, str]) -> str | None:
-        """Return the subject of a file, None where the rule does not know it.
+        """Return the subject of a file, None if the rule does not define it.
 
         Args:
-            entities: Named groups of the layout's pattern in the file's path.
+            entities: The values of the named groups of the layout's pattern in the file's path.
 
         Raises:
-            InputError: A ``consecutive`` rule and an entity that is not a number in its range.
+            InputError: If the rule is ``consecutive`` and the entity is not a number in its range.
         """
         value = entities.get(self.entity)
         if value is None:
@@ -67,21 +67,21 @@ class SubjectRule:
 
 @dataclass(frozen=True)
 class SplitRule:
-    """In which split a subject is.
+    """A rule that states the split of a subject.
 
     Attributes:
-        rule: ``listed`` (subjects by name), ``modulus`` (the number at the end of the subject's name modulo
-            ``modulus``, looked up in the lists), ``hash`` (a seeded hash of the name against fractions:
-            does not change when subjects join or leave) or ``ranked`` (subjects in the order of that hash,
-            counted off: exact numbers, but only defined for the complete dataset).
+        rule: ``listed`` (the subjects are named), ``modulus`` (the number at the end of the subject's name modulo
+            ``modulus`` is looked up in the lists), ``hash`` (a seeded hash of the name is compared with fractions, so
+            the split does not change if subjects join or leave) or ``ranked`` (the subjects are sorted by that hash and
+            counted off, which gives exact numbers, but needs the complete dataset).
         description: The rule in words.
-        train: Subjects (``listed``), residues (``modulus``), one fraction (``hash``), one count (``ranked``).
+        train: The subjects (``listed``), residues (``modulus``), fraction (``hash``) or number (``ranked``).
         val: See ``train``.
         test: See ``train``.
         modulus: The modulus for ``modulus``.
         seed: The seed for ``hash`` and ``ranked``.
-        validate_on_test: Subjects of ``test`` that a publication also validated on (``listed``). They stand in both
-            sections of a datalist, which leaks: a network chosen by them is tested on them.
+        validate_on_test: The subjects of ``test`` that a publication also validated on (``listed``). They are in both
+            sections of a datalist, which is a leak: a network that is chosen by them is also tested on them.
     """
 
     rule: str
@@ -94,13 +94,13 @@ class SplitRule:
     validate_on_test: tuple[str, ...] = ()
 
     def assign(self, subjects: Iterable[str]) -> dict[str, str | None]:
-        """Return the split of every subject: ``train``, ``val``, ``test``, or None for one in none of them.
+        """Return the split of every subject: ``train``, ``val``, ``test``, or None if it is in no split.
 
         Args:
-            subjects: The names of the subjects in the folder; repetitions do not matter.
+            subjects: The names of the subjects in the folder; repetitions are ignored.
 
         Raises:
-            InputError: A ``modulus`` rule and a subject without a number at the end of its name.
+            InputError: If the rule is ``modulus`` and the name of a subject does not end in a number.
         """
         names = sorted(set(subjects))
         if self.rule == "ranked":
@@ -117,7 +117,7 @@ class SplitRule:
         return f"the split counts off {needed} subjects and is undefined for the {found} found"
 
     def listed(self) -> dict[str, str]:
-        """Subject to split for a ``listed`` rule, empty for the others."""
+        """Return the split of each subject for a ``listed`` rule, an empty dictionary for other rules."""
         if self.rule != "listed":
             return {}
         return {subject: split for split in SPLITS for subject in getattr(self, split)}
@@ -149,7 +149,7 @@ class SplitRule:
         return None
 
     def _position(self, subject: str) -> float:
-        """Return a number in [0, 1) that depends on the seed and the name alone, on every machine."""
+        """Return a number in [0, 1) that depends only on the seed and the name, and is the same on every machine."""
         digest = hashlib.sha256(f"{self.seed}:{subject}".encode()).digest()
         return int.from_bytes(digest[:6], "big") / 2**48  # 48 bits are exact in a float
 
@@ -171,7 +171,8 @@ def split_rule(section: Mapping[str, Any]) -> SplitRule:
     """Return a split rule from the manifest's ``split`` section.
 
     Raises:
-        InputError: A subject or residue stands in two splits, or the fractions exceed one.
+        InputError: If a subject or residue is in two splits, the fractions exceed one, or `validate_on_test` names a
+            subject that is not in the test split.
     """
     values: dict[str, Any] = dict(section)
     for split in SPLITS:
@@ -184,9 +185,11 @@ def split_rule(section: Mapping[str, Any]) -> SplitRule:
         raise InputError(f"expected subjects of the test split in validate_on_test, got also {', '.join(untested)}")
     entries = [*rule.train, *rule.val, *rule.test]
     if rule.rule == "hash" and sum(entries) > 1 + 1e-9:
-        raise InputError(f"expected split fractions that sum to at most 1, got {sum(entries):g}")
+        raise InputError(f"expected split fractions that sum to at most 1, got {sum(entries):g}; reduce one")
     if rule.rule in ("listed", "modulus"):
         twice = sorted({str(entry) for entry in entries if entries.count(entry) > 1})
         if twice:
-            raise InputError(f"expected everyone in one split, found in two: {', '.join(twice)}")
+            raise InputError(
+                f"expected each subject or residue in one split, found in two: {', '.join(twice)}; remove one entry"
+            )
     return rule

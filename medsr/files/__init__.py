@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, hashed, staged, tidied up after killed runs. Knows nothing of images."""
+"""Write files completely or not at all, hash them, stage them, and clean up after killed runs; knows no images."""

@@ -35,21 +35,21 @@ _REASONS = {
 def atomic_path(
     path: str | os.PathLike[str], *, overwrite: bool = True, on_disk: bool = False, through: Path | None = None
 ) -> Iterator[Path]:
-    """Give a temporary name to write to; the file gets its real name when the block ends well.
+    """Yield a temporary name to write to, and rename the file when the block ends without an error.
 
-    The temporary file lies in the same folder (a rename across disks is not atomic), is hidden, and keeps the
-    suffix, by which libraries choose the format. It is removed when the block raises, KeyboardInterrupt and
-    SystemExit included; what a killed process left in the folder is removed before. Missing folders are created.
+    The temporary file is in the same folder (a rename across disks is not atomic), is hidden, and keeps the suffix, by
+    which libraries choose the format. It is removed if the block raises any error, also KeyboardInterrupt and
+    SystemExit. Files that a killed process left in the folder are removed first. Missing folders are created.
 
     Args:
-        path: The file to appear.
-        overwrite: Whether a file that is already there is replaced.
-        on_disk: Whether the new name must be on the disk at the end of the block. The content is in any case; the
-            name may otherwise be lost with the power a few seconds later.
-        through: Another folder of the same disk for the temporary file.
+        path: The file to create.
+        overwrite: Whether an existing file is replaced.
+        on_disk: Whether the new name must be on the disk at the end of the block. The content always is, but without
+            this a power failure within a few seconds may lose the name.
+        through: Another folder on the same disk for the temporary file.
 
     Yields:
-        The temporary name. Nothing exists there yet.
+        The temporary name. No file exists there yet.
 
     Raises:
         OutputError: If the file cannot be written (any OSError of the block, of the flush or of the rename).
@@ -66,14 +66,16 @@ def atomic_path(
         path.parent.mkdir(parents=True, exist_ok=True)
         tidy(path.parent)
         yield temporary
-        sync_file(temporary)  # else a crash after the rename can leave an empty file; a full disk may show only here
+        sync_file(
+            temporary
+        )  # a crash after the rename could else leave an empty file, and a full disk may fail only here
         os.replace(temporary, path)
         if on_disk:
             sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {reason_of(error)}") from error
     finally:
-        with suppress(OSError):  # e.g. the parent is a file: there is nothing to remove
+        with suppress(OSError):  # there is nothing to remove, for example because the parent is a file
             temporary.unlink(missing_ok=True)
 
 
@@ -84,18 +86,19 @@ def atomic_folder(
     overwrite: bool = True,
     replaceable: Callable[[Path], bool] = lambda folder: False,
 ) -> Iterator[Path]:
-    """Give a hidden folder beside the real one to write to; it gets its real name when the block ends well.
+    """Yield a hidden folder beside the real one to write to, and rename it when the block ends without an error.
 
     Args:
-        path: The folder to appear. Missing folders above it are created.
-        overwrite: Whether a folder that is already there may be replaced.
-        replaceable: Whether that folder is one that may: nobody's files are removed unasked. An empty one may.
+        path: The folder to create. Missing folders above it are created.
+        overwrite: Whether an existing folder may be replaced.
+        replaceable: A function that returns whether the content of an existing folder may be replaced, so that other
+            files are never removed. An empty folder is always replaced.
 
     Yields:
-        The hidden folder, which exists and is empty. It is removed when the block raises, whatever it raises.
+        The hidden folder, which exists and is empty. It is removed if the block raises any error.
 
     Raises:
-        OutputError: If the folder cannot be written, or another one is in its place.
+        OutputError: If the folder cannot be written, or another folder has its name.
     """
     path = Path(path).expanduser()
     hidden = path.with_name(hidden_name())
@@ -117,7 +120,7 @@ def atomic_folder(
 def check_folder(
     path: Path, *, overwrite: bool = True, replaceable: Callable[[Path], bool] = lambda folder: False
 ) -> None:
-    """Raise OutputError unless a folder of this name may be made; see `atomic_folder`."""
+    """Raise OutputError unless a folder of this name may be created; see `atomic_folder`."""
     if not path.exists():
         return
     if not path.is_dir():
@@ -128,18 +131,18 @@ def check_folder(
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its real name, in place of a file or folder that has it.
+    """Give a finished file or folder its real name, and replace a file or folder that has this name.
 
-    A folder takes two renames where there is an older one: a computer that dies between them leaves the older one
-    under a hidden name beside.
+    To replace a folder takes two renames. If the computer dies between them, the older folder remains under a hidden
+    name beside the new one.
 
     Raises:
-        OSError: If it cannot be renamed; what was there is still there.
+        OSError: If it cannot be renamed; then the older file or folder is unchanged.
     """
     if not (temporary.is_dir() and path.is_dir()):
         os.replace(temporary, path)
         return
-    aside = path.with_name(f".medsr-older-{secrets.token_hex(6)}")  # a name that `remove_leftovers` leaves alone
+    aside = path.with_name(f".medsr-older-{secrets.token_hex(6)}")  # `remove_leftovers` does not remove this name
     os.replace(path, aside)
     try:
         os.replace(temporary, path)
@@ -150,7 +153,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """Return why a file cannot be written, and what to do about it."""
+    """Return why a file cannot be written and what to do about it."""
     known = _REASONS.get(error.errno or 0)
     return known or " ".join((error.strerror or str(error)).split())
 
@@ -158,14 +161,14 @@ def reason_of(error: OSError) -> str:
 def write_text(
     path: str | os.PathLike[str], text: str, *, overwrite: bool = True, on_disk: bool = False, mode: int | None = None
 ) -> None:
-    """Write a text file in UTF-8, complete or not at all; line ends stay as they are.
+    """Write a text file in UTF-8, complete or not at all; line ends are not changed.
 
     Args:
-        path: The file to appear.
-        text: Its content.
+        path: The file to create.
+        text: The content of the file.
         overwrite: See `atomic_path`.
         on_disk: See `atomic_path`.
-        mode: Who may read and write it; by default as the system creates files.
+        mode: The permissions of the file; by default those that the system gives to new files.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -181,8 +184,8 @@ def write_json_atomic(
 ) -> None:
     """Write a JSON file, complete or not at all; see `atomic_path` for the options.
 
-    numpy values, tensors, paths and fractions are turned into numbers, lists and strings. JSON has no NaN and
-    no infinity: these become the strings "nan", "inf", "-inf", which ``float()`` understands.
+    numpy values, tensors, paths and fractions become numbers, lists and strings. JSON has no NaN and no infinity, so
+    these become the strings "nan", "inf" and "-inf", which ``float()`` understands.
 
     Raises:
         OutputError: If the file cannot be written, or a value has no JSON form.
@@ -190,7 +193,7 @@ def write_json_atomic(
     try:
         text = json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False)
     except TypeError as error:
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+        raise OutputError(f"{path}: cannot be written: {error}; use numbers, text, lists and dictionaries") from error
     write_text(path, text + "\n", overwrite=overwrite, on_disk=on_disk)
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that survive a power failure: they are on the disk when a function returns."""
+"""Write files and folders so that they survive a power failure: they are on the disk when a function returns."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def sync_file(path: Path) -> None:
-    """Have the content of a file on the disk."""
+    """Write the content of a file to the disk."""
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Write the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -23,26 +23,26 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have the names in a folder and all below it on the disk."""
+    """Write the names in a folder and in all folders below it to the disk."""
     for path, _, _ in os.walk(folder):
         sync_folder(Path(path))
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that only its owner may read."""
+    """Create a folder that only its owner may read."""
     path.mkdir(mode=0o700)
     sync_folder(path.parent)
 
 
 def move(path: Path, target: Path) -> None:
-    """Rename within one disk, at once."""
+    """Rename a file or folder within one disk, in one step."""
     os.rename(path, target)
     sync_folder(target.parent)
     sync_folder(path.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it exists."""
     with suppress(FileNotFoundError):
         path.unlink()
         sync_folder(path.parent)

@@ -1,4 +1,4 @@
-"""SHA-256 of files and folders, and copies that must have a known one."""
+"""Compute the SHA-256 of files and folders, and copy files that must have a known one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If the file cannot be read.
     """
     digest = hashlib.sha256()
     for block in _blocks(Path(path)):
@@ -41,15 +41,15 @@ def sha256_of(path: str | Path) -> str:
 
 
 def copy_known(source: Path, target: Path, sha256: str, check: Callable[[Path], object]) -> None:
-    """Copy a file whose hash is known: complete or not at all, and for its owner's eyes while it is unfinished.
+    """Copy a file whose hash is known, completely or not at all; only its owner can read the unfinished copy.
 
-    What is hashed and checked is the copy: the source may change meanwhile.
+    The copy is hashed and checked, because the source may change meanwhile.
 
     Args:
         source: The file to copy.
-        target: Its name to be; missing folders are made, an older file is replaced.
+        target: The name of the copy; missing folders are created, and an older file is replaced.
         sha256: The SHA-256 that the copy must have.
-        check: Looks at the copy; what it raises about it is raised about the source.
+        check: A function that checks the copy; its errors are raised with the name of the source.
 
     Raises:
         InputError: If the source cannot be read, has another hash, or does not pass the check.
@@ -62,7 +62,9 @@ def copy_known(source: Path, target: Path, sha256: str, check: Callable[[Path], 
                 digest.update(block)
                 out.write(block)
         if digest.hexdigest() != sha256:
-            raise InputError(f"{source} has SHA-256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...")
+            raise InputError(
+                f"{source} has SHA-256 {digest.hexdigest()[:16]}..., expected {sha256[:16]}...; download it again"
+            )
         try:
             check(temporary)
         except InputError as error:
@@ -71,11 +73,11 @@ def copy_known(source: Path, target: Path, sha256: str, check: Callable[[Path], 
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Yield the content of a file, in parts."""
+    """Yield the content of a file in parts."""
     try:
         with path.open("rb") as stream:
             yield from iter(lambda: stream.read(1 << 20), b"")
     except FileNotFoundError:
-        raise InputError(f"{path} is missing and cannot be read: check the path") from None
+        raise InputError(f"{path} is missing and cannot be read; check the path") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from None

@@ -1,9 +1,9 @@
-"""Hidden names for what is being written, and the removal of those that a killed process left behind.
+"""Make hidden names for unfinished files, and remove the files that killed processes left under such names.
 
-A name holds its owner: `.medsr-<computer>-<process>-<random>`, so that a later run in the same folder knows whether
-somebody still writes there. Nothing else is ever removed.
+A name states its owner: `.medsr-<computer>-<process>-<random>`, so that a later run in the same folder knows whether
+its owner is still writing. Other files are never removed.
 
-All writers of this package use these names, and remove what they find in a folder when they first write to it.
+All writers of this package use these names, and remove leftovers from a folder when they first write to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-ABANDONED = 48 * 3600.0  # seconds; writing the files of one image takes seconds or minutes
+ABANDONED = 48 * 3600.0  # seconds; to write the files of one image takes seconds or minutes
 _PREFIX = ".medsr-"
 _NAME = re.compile(r"\.medsr-(?P<computer>[0-9a-f]{8})-(?P<process>\d{1,10})-[0-9a-f]{12}(\.[A-Za-z0-9.]{1,16})?")
 
@@ -33,7 +33,7 @@ def hidden_name(suffix: str = "") -> str:
 
 
 def tidy(folder: Path) -> None:
-    """Remove the leftovers of a folder when this process first writes to it, so that no door can forget to."""
+    """Remove the leftovers from a folder when this process first writes to it."""
     _tidy(os.path.abspath(folder))
 
 
@@ -43,23 +43,23 @@ def _tidy(folder: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove what dead processes left in a folder under names of `hidden_name`.
+    """Remove the files and folders that dead processes left in a folder under names of `hidden_name`.
 
-    Of a process of this computer it is known whether it lives; what another computer or container wrote (or a system
-    that cannot tell) is left for two days after the last change in it. Links are not followed, and nothing is raised.
+    Whether a process of this computer is alive is known. Files of another computer or container (or on a system that
+    cannot tell) are removed two days after their last change. Links are not followed, and no error is raised.
 
     Returns:
-        What was removed.
+        The files and folders that were removed.
     """
     removed = []
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if _NAME.fullmatch(entry.name)]
-    except OSError:  # no such folder yet, or one that may not be listed
+    except OSError:  # the folder does not exist yet or may not be listed
         return []
     for entry in found:
         path = Path(entry.path)
-        with suppress(OSError):  # another run may be removing it too
+        with suppress(OSError):  # another run may remove it at the same time
             if not entry.is_symlink() and _is_dead(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
@@ -69,9 +69,9 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def remove_all_hidden(folder: Path) -> None:
-    """Remove everything under a hidden name of this package in a folder and below it, whoever wrote it.
+    """Remove all files and folders with a hidden name of this package in a folder and below it, whoever wrote them.
 
-    For a folder that no other process may use, such as the queue of a node that has its lock.
+    Use it for a folder that no other process may use, such as the queue of a node that holds its lock.
     """
     for path in list(folder.rglob(f"{_PREFIX}*")):
         if path.is_dir():
@@ -82,7 +82,7 @@ def remove_all_hidden(folder: Path) -> None:
 
 def _is_dead(path: Path) -> bool:
     match = _NAME.fullmatch(path.name)
-    assert match is not None  # it was chosen by it
+    assert match is not None  # the caller chose it by this pattern
     if match["computer"] == _computer() and os.name == "posix":
         return not _is_alive(int(match["process"]))
     return time.time() - _last_change(path) > ABANDONED
@@ -90,16 +90,16 @@ def _is_dead(path: Path) -> bool:
 
 def _is_alive(process: int) -> bool:
     try:
-        os.kill(process, 0)  # signal 0 only asks
+        os.kill(process, 0)  # signal 0 only checks whether the process exists
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # it lives, and is another user's
+    except (OSError, OverflowError):  # the process is alive and belongs to another user
         pass
     return True
 
 
 def _last_change(path: Path) -> float:
-    """Return the latest time of modification (s) of a file, or of anything in a folder."""
+    """Return the latest time of modification (s) of a file, or of a folder and its content."""
     times = [path.lstat().st_mtime]
     for root, _, names in os.walk(path):
         times += [os.lstat(os.path.join(root, name)).st_mtime for name in names]
@@ -108,7 +108,7 @@ def _last_change(path: Path) -> float:
 
 @cache
 def _computer() -> str:
-    """Eight digits that differ between computers, and between containers of one, whose process numbers mean others."""
+    """Return eight digits that differ between computers and between containers, which number their processes apart."""
     try:
         numbering = os.readlink("/proc/self/ns/pid")
     except OSError:

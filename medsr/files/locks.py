@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Let only one process at a time use a folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from medsr.files.leftovers import remove_leftovers
 
 
 class FolderLock:
-    """Keep other processes out of a folder, until released or until this process ends, however it ends.
+    """A lock that keeps other processes out of a folder until it is released or this process ends.
 
     Args:
-        folder: The folder to work in; created by `acquire` if absent.
-        refusal: What to tell where another process has it, after the folder's name.
+        folder: The folder to lock; `acquire` creates it if absent.
+        refusal: The end of the error message, after the folder's name, if another process has the lock.
     """
 
     def __init__(self, folder: Path, refusal: str) -> None:
@@ -28,10 +28,10 @@ class FolderLock:
         self._created = False
 
     def acquire(self) -> None:
-        """Take the folder, and remove what killed processes left in it.
+        """Lock the folder, and remove the files that killed processes left in it.
 
         Raises:
-            OutputError: Another process has it, or it cannot be created.
+            OutputError: If another process has the lock, or the folder cannot be created.
         """
         self._created = not self.folder.exists()
         try:
@@ -44,11 +44,11 @@ class FolderLock:
         remove_leftovers(self.folder)
 
     def release(self) -> None:
-        """Let others have the folder, if it was taken; one that was created and is empty is removed."""
+        """Release the lock, and remove the folder if `acquire` created it and it is empty."""
         if not self._lock.is_locked:
             return
-        self._file.unlink(missing_ok=True)  # before the release: nobody else can have it yet
+        self._file.unlink(missing_ok=True)  # before the release, while no other process can have it
         self._lock.release()
         if self._created:
-            with suppress(OSError):  # something is in it
+            with suppress(OSError):  # the folder is not empty
                 self.folder.rmdir()

@@ -1,4 +1,4 @@
-"""Files and folders of one case that appear together."""
+"""Make the files and folders of one case appear together."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from medsr.files.leftovers import hidden_name, tidy
 
 @contextmanager
 def staged(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give names in a hidden folder to write to; the files get their real names when the block ends well.
+    """Yield names in a hidden folder to write to, and rename the files when the block ends without an error.
 
-    A run that ends half-way, for whatever reason, leaves the folder as it was: no picture without its record, no
-    record of an image that did not fit on the disk. One that is killed leaves the hidden folder, which a later run
-    removes (`medsr.files.leftovers`).
+    A run that ends with an error leaves the folder unchanged: there is no picture without its record, and no record of
+    an image that did not fit on the disk. A run that is killed leaves the hidden folder, which a later run removes
+    (`medsr.files.leftovers`).
 
     Args:
-        files: Final names, all in one folder, in the order in which they are to appear. What is there of these
-            names is replaced, folders too.
+        files: The final names, all in one folder, in the order in which the files appear. Existing files and folders
+            of these names are replaced.
 
     Yields:
-        Names to write to; those that are not written are passed over.
+        The names to write to; those that are not written are skipped.
 
     Raises:
         OutputError: If a file cannot be written or renamed; the message has its final name.

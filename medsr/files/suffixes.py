@@ -1,4 +1,4 @@
-"""File names: which suffix means which format, and what is left of a name without it."""
+"""Map the suffixes of file names to formats, and remove them from names."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ ANALYZE = (".img", ".hdr")
 PICTURE = (".png", ".tif", ".tiff")
 
 IMAGE_SUFFIXES = NIFTI + MGH + NRRD + METAIMAGE
-_OTHERS = (".jpg", ".jpeg", ".bmp", ".npy", ".npz", ".pt")  # of results and of others' images, which we do not read
+_OTHERS = (
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".npy",
+    ".npz",
+    ".pt",
+)  # suffixes of results, and of images that medsr does not read
 
 
 def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Split a file name (no folders) into stem and suffix: "a.b.nii.gz" -> ("a.b", ".nii.gz").
+    """Return the stem and the suffix of a file, without folders: "a.b.nii.gz" gives ("a.b", ".nii.gz").
 
-    A suffix that is not an image's is what follows the last dot. Case is kept.
+    If the suffix is not that of an image, it begins at the last dot. Upper and lower case are kept.
     """
     name = Path(path).name
     for suffix in (*IMAGE_SUFFIXES, *DICOM, *PICTURE):
@@ -32,12 +39,12 @@ def split_suffix(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def without_suffix(name: str) -> str:
-    """Return a file name without its suffix, if that is an image's: a DICOM folder may be called 1.2.840.113619.2."""
+    """Return a file name without the suffix of an image; other suffixes stay, as in the folder 1.2.840.113619.2."""
     stem, suffix = split_suffix(name)
     return stem if suffix.lower() in (*IMAGE_SUFFIXES, *DICOM, *ANALYZE, *PICTURE, *_OTHERS) else name
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Return a sort key by which "slice2" comes before "slice10", whatever the case."""
+    """Return a sort key that puts "slice2" before "slice10" and ignores case."""
     parts = re.split(r"(\d+)", name)
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part.lower()) for part in parts]

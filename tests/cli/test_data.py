@@ -67,8 +67,8 @@ def test_check_says_what_is_missing_and_unexpected(hippocampus, capsys):
     (hippocampus / "notes.txt").write_text("mine")
     assert medsr("data", "check", "msd_hippocampus", hippocampus) == 1
     out = capsys.readouterr().out
-    assert "  missing: labels/hippocampus_014.nii.gz: expected this file, it is not there" in out
-    assert "  unexpected: images/hippocampus_15.nii.gz: an image the manifest does not know" in out
+    assert "  missing: labels/hippocampus_014.nii.gz: expected this file, found none" in out
+    assert "  unexpected: images/hippocampus_15.nii.gz: an image that the manifest does not list" in out
     assert "  note: unexpected: notes.txt: not part of the dataset" in out
     assert out.splitlines()[-1] == "NOT OK: 2 problems"
 

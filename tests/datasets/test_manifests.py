@@ -173,7 +173,7 @@ def test_schema_refuses(tmp_path, changes, message):
         ),
         (
             {"split": {"rule": "listed", "train": ["a"], "val": ["a"], "test": [], "description": "x"}},
-            "in two: a",
+            "in two: a; remove",
         ),
         (
             {"subject": {"rule": "table", "entity": "subject", "table": {1: "a"}, "description": "x"}},

@@ -136,7 +136,7 @@ def test_oasis(tmp_path, name, capsys):
         assert found["validation"] == leak
     else:
         assert found["validation"] == {"OAS1_0015", "OAS1_0014", "OAS1_0030"}
-    assert ("choose no network by them" in capsys.readouterr().out) == ("published" in name)
+    assert ("do not choose a network by them" in capsys.readouterr().out) == ("published" in name)
     item = datalist(name, root, relative=True)["test"][0]
     stem = "OAS1_0003_MR1_mpr_n4_anon_111_t88_masked_gfc"
     assert item["label"] == f"OAS1_0003_MR1/PROCESSED/MPRAGE/T88_111/{stem}.img"

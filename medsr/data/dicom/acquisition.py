@@ -1,4 +1,4 @@
-"""Read from DICOM headers how a series was acquired, in the words of `medsr.data.acquisition.Acquisition`."""
+"""Read from DICOM headers how a series was acquired, as a `medsr.data.acquisition.Acquisition`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medsr.data.acquisition import Acquisition, on_grid
 from medsr.data.dicom.errors import quiet_pydicom
 from medsr.geometry import spacing_of
 
-# Where an enhanced image keeps what a classic one has at the top (PS3.3 C.7.6.16, C.8.13.5, C.8.15.3).
+# The places in an enhanced image of tags that a classic one has at the top level (PS3.3 C.7.6.16, C.8.13.5, C.8.15.3).
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _PLACES = (
     "PixelMeasuresSequence",
@@ -19,16 +19,16 @@ _PLACES = (
     "CTReconstructionSequence",
 )
 _AXES = {"ROW": 0, "COL": 1, "COLUMN": 1}  # direction of the phase encoding -> array axis (columns, rows, slices)
-_DISAGREE = 0.01  # two statements of one length may differ by this part
+_DISAGREE = 0.01  # the part by which two statements of one length may differ
 
 
 def acquisition_of(headers: Sequence[Any], shape: tuple[int, ...], affine: Any) -> Acquisition:
     """Return how a series was acquired.
 
     Args:
-        headers: Its data sets without pixels, as they were read; nothing is read again.
+        headers: The data sets of the series without pixels; no file is read again.
         shape: The size of the volume (columns, rows, slices).
-        affine: Its voxel-to-world affine in mm.
+        affine: The affine (4, 4) from voxel index to world coordinates, mm.
     """
     notes: list[str] = []
     with quiet_pydicom():
@@ -56,10 +56,11 @@ def _samples(
 ) -> tuple[Any, int | None]:
     """Return the samples over the extent of the image along each axis, and the axis of the phase encoding.
 
-    AcquisitionMatrix is (frequency rows, frequency columns, phase rows, phase columns), two of them 0; which axis is
-    which, InPlanePhaseEncodingDirection says. Its phase lines cover the acquired field of view, which is
-    PercentPhaseFieldOfView of that along the frequency; an image that was filled up to a square shows more.
-    PercentSampling is not used: vendors count its lines in or out, and k-space that was completed is not blurred.
+    AcquisitionMatrix is (frequency rows, frequency columns, phase rows, phase columns), two of which are 0.
+    InPlanePhaseEncodingDirection states which axis is which. The phase lines cover the acquired field of view, which is
+    PercentPhaseFieldOfView of that along the frequency; an image that was padded to a square covers more.
+    PercentSampling is not used, because vendors differ in whether they count its lines, and completed k-space is not
+    blurred.
     """
     matrix = _stated(headers, "AcquisitionMatrix", notes)
     numbers = [_number(value) for value in matrix] if isinstance(matrix, list) and len(matrix) == 4 else [None] * 4
@@ -71,11 +72,11 @@ def _samples(
     phase = _AXES.get(direction)
     if not frequency or not lines:
         if frequency or lines:
-            notes.append("AcquisitionMatrix gives one of its two numbers only")
+            notes.append("AcquisitionMatrix states only one of its two numbers")
         return None, phase
     if phase is None and frequency != lines:
         notes.append(
-            "InPlanePhaseEncodingDirection is missing: the larger number of AcquisitionMatrix is taken for both"
+            "InPlanePhaseEncodingDirection is missing: the larger number of AcquisitionMatrix is assumed for both axes"
         )
         frequency = lines = max(frequency, lines)
     axis = 1 if phase is None else phase
@@ -91,7 +92,7 @@ def _samples(
 
 
 def _stated(headers: Sequence[Any], keyword: str, notes: list[str]) -> Any:
-    """Return what all headers agree on; None for what is missing, damaged or differs (which is noted)."""
+    """Return the value of a tag on which all headers agree, None if it is missing, damaged or differs (with a note)."""
     values: list[Any] = []
     for value in _values(headers, keyword):
         if not any(_same(value, other) for other in values):
@@ -113,7 +114,7 @@ def _values(headers: Sequence[Any], keyword: str) -> Iterator[Any]:
                 value = place.get(keyword)
                 if value is not None and str(value) != "":
                     yield list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else value
-        except Exception:  # pydicom converts values on their first use and raises what it likes
+        except Exception:  # pydicom converts values on first use and raises errors of any type
             continue
 
 

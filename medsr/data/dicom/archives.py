@@ -1,4 +1,4 @@
-"""Unpack archives of DICOM images into a private folder while they are read, or refuse them beforehand."""
+"""Unpack archives of DICOM images into a private folder while they are read, after checking them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ARCHIVE = (".zip",)
 
 _CHUNK = 1 << 20
 _MIB = 1 << 20
-_ENCRYPTED = 0x1  # bit of a zip entry's flags
+_ENCRYPTED = 0x1  # a bit of the flags of a zip entry
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """The limits of an archive, checked by its directory before anything is unpacked.
+    """The limits of an archive, which are checked by its directory before anything is unpacked.
 
     Attributes:
-        files: The number of files.
-        bytes: The bytes of all files together, unpacked.
-        ratio: Unpacked over packed size, from `small` bytes upwards. Deflate reaches 1032; medical images reach
-            five, and their empty slices hundreds.
-        small: The bytes that do no harm whatever their ratio.
+        files: The largest number of files.
+        bytes: The largest size of all files together, unpacked.
+        ratio: The largest ratio of unpacked to packed size, from `small` bytes upwards. Deflate reaches 1032; medical
+            images reach five, and their empty slices hundreds.
+        small: The size in bytes up to which the ratio is not checked.
     """
 
     files: int = 50_000
@@ -44,7 +44,7 @@ class ArchiveLimits:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is an archive by its name."""
+    """Return whether a file is an archive according to its name."""
     return os.fspath(path).lower().endswith(ARCHIVE)
 
 
@@ -52,18 +52,18 @@ def is_archive(path: str | os.PathLike[str]) -> bool:
 def unpacked(archive: Path, limits: ArchiveLimits | None = None) -> Iterator[Path]:
     """Unpack an archive into a new folder that only its owner can enter and that is removed afterwards.
 
-    Errors of the block that name files in the folder name the archive instead.
+    In errors of the block, the name of the archive replaces that of the folder.
 
     Args:
         archive: A .zip file.
-        limits: What it may hold at most.
+        limits: The limits of its content.
 
     Yields:
         The folder.
 
     Raises:
-        InputError: No zip file, a damaged or encrypted one, one beyond the limits, or one that would write anything
-            but files below the folder.
+        InputError: If the file is not a zip archive, it is damaged, encrypted or beyond the limits, or it would write
+            anything but files below the folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="medsr-"))  # mode 0700
     try:
@@ -102,12 +102,12 @@ def _unpack(archive: Path, folder: Path, limits: ArchiveLimits) -> None:
 
 
 def _target(archive: Path, folder: Path, entry: zipfile.ZipInfo) -> Path:
-    """Return where an entry goes, which is below the folder."""
+    """Return the path of an entry below the folder, after checking the entry."""
     name = entry.filename
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in parts or not parts:
         raise InputError(
-            f"{archive}: expected names inside the archive, got {name!r}, which leads out of it; do not trust it"
+            f"{archive}: expected names inside the archive, got {name!r}, which leads out of it; do not use it"
         )
     mode = entry.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -135,7 +135,7 @@ def _check_limits(archive: Path, entries: Sequence[zipfile.ZipInfo], limits: Arc
         )
     stored = archive.stat().st_size
     if sum(entry.compress_size for entry in entries) > stored:
-        raise InputError(f"{archive}: expected files one after another, got files that overlap; do not trust it")
+        raise InputError(f"{archive}: expected files one after another, got files that overlap; do not use it")
     if size > limits.small and size > limits.ratio * stored:
         raise InputError(
             f"{archive}: expected at most {limits.ratio:g} times its {stored} bytes unpacked, got {size}; if you trust "
@@ -154,6 +154,6 @@ def _check_room(archive: Path, folder: Path, size: int) -> None:
 
 def _extract(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # zipfile reads no more than the directory's size of an entry, so the limits hold for what is written.
+    # zipfile reads no more than the size that the directory states, so the limits hold for the files that are written.
     with opened.open(entry) as source, open(target, "xb") as sink:
         shutil.copyfileobj(source, sink, _CHUNK)

@@ -1,7 +1,7 @@
 """Give the tags of an enhanced multi-frame image the names that they have in classic MR and CT images.
 
-An enhanced image says in functional groups what a classic one says at the top (PS3.3 C.7.6.16, C.8.13, C.8.15), and
-describes its pulse sequence in other words.
+An enhanced image has in functional groups the tags that a classic one has at the top level (PS3.3 C.7.6.16, C.8.13,
+C.8.15), and describes its pulse sequence by other tags.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pydicom
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
-# classic keyword -> functional group and keyword there
+# The classic keyword, and the functional group and the keyword in an enhanced image.
 _FROM_GROUPS = {
     "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
     "RescaleType": ("PixelValueTransformationSequence", "RescaleType"),
@@ -45,9 +45,9 @@ def is_enhanced(header: Any) -> bool:
 
 
 def classic_view(header: Any) -> Any:
-    """Return a data set in which classic keywords hold what the header says; a classic header itself.
+    """Return a data set with classic keywords for an enhanced header, or a classic header itself.
 
-    Tags in which the frames differ are left out.
+    Tags in which the frames differ are omitted.
     """
     if not is_enhanced(header):
         return header
@@ -66,7 +66,7 @@ def classic_view(header: Any) -> Any:
 
 
 def _common(header: Any, group: str, name: str) -> Any | None:
-    """Return the element that all frames share, if they do."""
+    """Return the element of a tag if it has the same value in all frames, else None."""
     found = [
         item[group][0].get(name) is not None and item[group][0][name]
         for sequence in _GROUPS
@@ -81,11 +81,11 @@ def _plain(element: Any) -> Any:
     if element.VR not in _NUMBERS:
         return element.value
     values = [f"{float(v):.9g}" for v in (element.value if element.VM > 1 else [element.value])]
-    return values[0]  # classic tags of these have one value
+    return values[0]  # the classic tags have a single value
 
 
 def _pulse_sequence(header: Any) -> tuple[list[str], list[str]]:
-    """ScanningSequence and SequenceVariant (PS3.3 C.8.3.1) in the words of MR Pulse Sequence (C.8.13.4)."""
+    """Return ScanningSequence and SequenceVariant (PS3.3 C.8.3.1) by the MR Pulse Sequence module (C.8.13.4)."""
     kind = str(header.get("EchoPulseSequence") or "")
     scanning = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}.get(kind, [])
     if header.get("EchoPlanarPulseSequence") == "YES":

@@ -1,7 +1,7 @@
 """Decode the stored values of a DICOM image of any transfer syntax.
 
-Uncompressed, deflated and RLE images are decoded by pydicom alone. JPEG 2000 and JPEG-LS are decoded by the plug-ins of
-the extra `dicom` where they are installed; else, and for JPEG, by the GDCM that SimpleITK carries.
+pydicom alone decodes uncompressed, deflated and RLE images. The plug-ins of the extra `dicom` decode JPEG 2000 and
+JPEG-LS if they are installed. Otherwise, and for JPEG, the GDCM in SimpleITK does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from medsr.data.dicom.codestreams import Codestream, read_codestream
 from medsr.data.dicom.errors import BoundedFile
 from medsr.errors import InputError
 
-# By number: pydicom 2 lacks the newest names and means another by "JPEGLossless".
+# Given by number, because pydicom 2 lacks the newest names, and its "JPEGLossless" is another syntax.
 _JPEG = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (50, 51, 57, 70)}
 _JPEG_LS = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (80, 81)}
 _JPEG2000 = {uid.UID(f"1.2.840.10008.1.2.4.{k}") for k in (90, 91)}
@@ -41,8 +41,8 @@ _BY_PYDICOM = {
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _RLE_RATIO = 64  # two bytes stand for 128 at most
 _PREAMBLE = 132  # 128 bytes and the magic word
-_START = 1024  # bytes of a file within which its transfer syntax is named
-_INFLATED_BYTES = 4 << 30  # of the largest deflated data set that is read
+_START = 1024  # the first bytes of a file, which name its transfer syntax
+_INFLATED_BYTES = 4 << 30  # the largest deflated data set that is read
 _CHUNK = 1 << 20
 _V2 = not hasattr(pydicom, "pixels")  # pydicom 2, which MONAI Label 0.8 asks for
 
@@ -50,23 +50,23 @@ _FrameDecoder = Callable[[Dataset], np.ndarray]
 
 
 def transfer_syntax(header: Any) -> Any:
-    """Return the TransferSyntaxUID of a data set; without file meta information it is implicit little endian."""
+    """Return the TransferSyntaxUID of a data set, implicit little endian if there is no file meta information."""
     meta = getattr(header, "file_meta", None)
     return uid.ImplicitVRLittleEndian if meta is None else meta.get("TransferSyntaxUID", uid.ImplicitVRLittleEndian)
 
 
 def decodable_syntaxes() -> list[str]:
-    """Return the UIDs of the transfer syntaxes that `stored_frames` decodes here, the uncompressed ones first."""
+    """Return the UIDs of the transfer syntaxes that `stored_frames` can decode here, the uncompressed ones first."""
     known = [*sorted(_BY_PYDICOM), *sorted(_JPEG | _JPEG_LS | _JPEG2000)]
     return [*known, *(sorted(_HTJ2K) if _installed("openjpeg", "pylibjpeg") else ())]
 
 
 def check_deflated(path: Path) -> None:
-    """Refuse a deflated file that would fill the memory; pydicom inflates it whole, headers and all.
+    """Refuse a deflated file that would fill the memory, because pydicom inflates the whole file at once.
 
     Raises:
-        InputError: If it does not inflate to the end within 4 GiB.
-        Exception: Struct, zlib or value errors of a damaged file.
+        InputError: If the inflated file is larger than 4 GiB.
+        Exception: If the file is damaged (struct, zlib or value errors).
     """
     with open(path, "rb") as file:
         if uid.DeflatedExplicitVRLittleEndian.encode() not in file.read(_START):
@@ -93,15 +93,15 @@ def stored_frames(path: Path, header: Any, frames: Collection[int]) -> Iterator[
 
     Args:
         path: The file.
-        header: Its data set, without pixels.
-        frames: Which, from 0; a classic image is its frame 0.
+        header: The data set of the file, without pixels.
+        frames: The indices of the frames, from 0; a classic image is frame 0.
 
     Yields:
-        The frame's number and (Rows, Columns) integers, or floats where the file has them.
+        The index of the frame and its values (Rows, Columns), integers or floats as in the file.
 
     Raises:
-        InputError: A transfer syntax that nothing here decodes, or an image of another size than the header says.
-        Exception: Anything, from pixel data that are missing, damaged or cut short.
+        InputError: If no decoder here supports the transfer syntax, or the image has another size than the header.
+        Exception: If the pixel data are missing, damaged or cut short; it may be of any type.
     """
     syntax = transfer_syntax(header)
     decode = None if syntax in _BY_PYDICOM else _frame_decoder(path, syntax)
@@ -122,10 +122,10 @@ def stored_frames(path: Path, header: Any, frames: Collection[int]) -> Iterator[
 
 
 def _frame_decoder(path: Path, syntax: Any) -> _FrameDecoder:
-    """Return what decodes a compressed frame here.
+    """Return a function that decodes a compressed frame.
 
     Raises:
-        InputError: If nothing does.
+        InputError: If no decoder supports the transfer syntax.
     """
     if syntax in _JPEG_LS and _installed("jpeg_ls"):
         return lambda frame: _by_plugin(frame, "pyjpegls", "jpeg_ls")
@@ -149,15 +149,15 @@ def _installed(*modules: str) -> bool:
 
 
 def _whole(dataset: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """Decodes by pydicom, all frames at once."""
+    """Decode all frames at once by pydicom."""
     count = int(dataset.get("NumberOfFrames") or 1)
     needed = count * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
     stored = max((len(dataset[tag].value) for tag in _PIXELS if tag in dataset), default=0)
     ratio = _RLE_RATIO if transfer_syntax(dataset) == uid.RLELossless else 1
-    if stored * ratio < needed:  # known before pydicom makes room for what the header says
+    if stored * ratio < needed:  # checked before pydicom reserves memory for the size in the header
         raise ValueError(f"{needed} bytes by the header, {stored} stored")
     if not _V2:
-        dataset.pixel_array_options(correct_unused_bits=False)  # `dicom_pixels` does, and counts them
+        dataset.pixel_array_options(correct_unused_bits=False)  # `read_pixels` removes and counts them
     array = dataset.pixel_array
     yield from enumerate(array if array.ndim == 3 else array[None])
 
@@ -165,7 +165,7 @@ def _whole(dataset: Any) -> Iterator[tuple[int, np.ndarray]]:
 def _one_by_one(
     path: Path, dataset: Any, frames: Collection[int], decode: _FrameDecoder
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Decodes compressed frames, each as a data set of its own that says no more than a decoder must know."""
+    """Decode compressed frames, each as a separate data set with only the tags that a decoder needs."""
     for k, encoded in enumerate(_encoded_frames(dataset)):
         if k in frames:
             said = _check_codestream(path, encoded, dataset)
@@ -182,7 +182,7 @@ def _encoded_frames(dataset: Any) -> Iterator[bytes]:
 
 
 def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> Codestream:
-    """Refuse a compressed image of another size than its header's: decoders make room by the former."""
+    """Refuse a compressed image whose size is not that of the header, because decoders reserve memory by the former."""
     said = read_codestream(encoded)
     if said is None:
         raise ValueError("no JPEG, JPEG-LS or JPEG 2000 image where one should begin")
@@ -196,7 +196,7 @@ def _check_codestream(path: Path, encoded: bytes, dataset: Any) -> Codestream:
 
 
 def _single_frame(dataset: Any, encoded: bytes, precision: int) -> Dataset:
-    """Return an image of the encoded bytes, in no wider a header than they need: on that decoders disagree."""
+    """Return a data set of the encoded bytes with the smallest BitsAllocated; on wider ones decoders disagree."""
     frame = Dataset()
     frame.SOPClassUID, frame.SOPInstanceUID = uid.SecondaryCaptureImageStorage, uid.UID("2.25.1")
     frame.Modality = "OT"
@@ -218,7 +218,7 @@ def _single_frame(dataset: Any, encoded: bytes, precision: int) -> Dataset:
 
 
 def _by_plugin(frame: Dataset, plugin: str, handler: str) -> np.ndarray:
-    """Decodes by a plug-in of pydicom, named by the word of pydicom 3 and that of pydicom 2."""
+    """Decode by a plug-in of pydicom; `plugin` is its name in pydicom 3, and `handler` that in pydicom 2."""
     if _V2:
         frame.convert_pixel_data(handler)
     else:
@@ -227,7 +227,7 @@ def _by_plugin(frame: Dataset, plugin: str, handler: str) -> np.ndarray:
 
 
 def _by_gdcm(frame: Dataset) -> np.ndarray:
-    """Decodes by GDCM, which wants a file. It finds no rescale in it, so the values are the stored ones."""
+    """Decode by GDCM, which needs a file. The file has no rescale tags, so the values are the stored ones."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryDirectory(prefix="medsr-") as folder:  # mode 0700
         path = Path(folder, "frame.dcm")

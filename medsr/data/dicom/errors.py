@@ -1,4 +1,4 @@
-"""Read damaged files with pydicom safely: bounded memory, no remarks, and an error of one line."""
+"""Read damaged files with pydicom safely: with bounded memory, without its warnings, and with errors of one line."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from medsr.errors import InputError
 
 
 class BoundedFile(io.BufferedReader):
-    """A file that never allocates more bytes than it has, whatever length a damaged header states."""
+    """A file whose `read` never allocates more bytes than the file has, whatever length a damaged header states."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
         self._length = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read `size` bytes, or what is left of the file."""
+        """Return `size` bytes, or the rest of the file."""
         left = max(self._length - self.tell(), 0)
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's remarks on odd but harmless values off the screen."""
+    """Suppress pydicom's messages about odd but harmless values."""
     logger = logging.getLogger("pydicom")
     level = logger.level
-    if level == logging.CRITICAL:  # within another such block; setting a level takes a millisecond
+    if level == logging.CRITICAL:  # inside another such block; setting the level takes a millisecond
         yield
         return
     logger.setLevel(logging.CRITICAL)
@@ -46,10 +46,10 @@ def quiet_pydicom() -> Iterator[None]:
 
 @contextmanager
 def header_errors(file: Path) -> Iterator[None]:
-    """Name the file whose header is damaged; pydicom finds out when it reads it or when a value is first used.
+    """Turn errors of pydicom into one that names the damaged file; they occur on reading and on first use of a value.
 
     Raises:
-        InputError: Whatever the block raised, but for files that may not be read.
+        InputError: If the block raises any error but a PermissionError.
     """
     try:
         with quiet_pydicom():

@@ -18,21 +18,21 @@ from medsr.errors import InputError
 def read_pixels(planes: Sequence[Plane], headers: Mapping[Path, Any], warnings: list[str]) -> np.ndarray:
     """Read slices in their real units (HU, scanner units).
 
-    Every slice is rescaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1.1.2). MONOCHROME1 turns nothing
-    round: it says how to show the values, not what they mean. Padding keeps its value: what it should be instead,
-    nobody knows.
+    Every slice is rescaled by its own RescaleSlope and RescaleIntercept (PS3.3 C.11.1.1.2). MONOCHROME1 does not invert
+    the values, because it states how they are displayed, not what they mean. Padding keeps its value, because no better
+    one is known.
 
     Args:
         planes: The slices in the order of the volume.
-        headers: Data set of each file, without pixels.
-        warnings: Notes are appended on padding, on bits beyond BitsStored, and on integers that float32 rounds.
+        headers: The data set of each file, without pixels.
+        warnings: A list of warnings. Notes on padding, on bits beyond BitsStored, and on integers that float32 rounds
+            are appended.
 
     Returns:
-        (columns, rows, slices) float32.
+        The values, float32 (columns, rows, slices).
 
     Raises:
-        InputError: A transfer syntax that cannot be decoded here, or pixel data that are missing, damaged or cut
-            short.
+        InputError: If the transfer syntax cannot be decoded here, or the pixel data are missing, damaged or cut short.
     """
     rows, columns = planes[0].size
     data = np.empty((columns, rows, len(planes)), dtype=np.float32)
@@ -61,13 +61,13 @@ def read_pixels(planes: Sequence[Plane], headers: Mapping[Path, Any], warnings: 
 
 
 class _Tally:
-    """What is worth a note once a series, counted slice by slice."""
+    """A counter of facts that are reported once per series but found slice by slice."""
 
     def __init__(self) -> None:
         self.excess = self.padded = self.largest = 0
 
     def clean(self, array: np.ndarray, header: Any) -> np.ndarray:
-        """Return the stored values without the bits around them, where old files kept overlays (PS3.5 8.1.1)."""
+        """Return the stored values without the bits around them, in which old files stored overlays (PS3.5 8.1.1)."""
         if array.dtype.kind not in "iu":
             return array
         allocated = 8 * array.dtype.itemsize
@@ -77,7 +77,7 @@ class _Tally:
             return array
         if not 0 < stored <= high + 1 <= allocated:
             raise ValueError(f"{stored} bits stored up to bit {high} of {allocated}")
-        # To the top and back: the shift to the right repeats the sign of signed values.
+        # The bits are shifted to the top and back, because a shift to the right repeats the sign of signed values.
         values = (array << (allocated - 1 - high)) >> (allocated - stored)
         if high == stored - 1:
             unsigned = values & ((1 << stored) - 1)
@@ -85,21 +85,21 @@ class _Tally:
         return values
 
     def count(self, stored: np.ndarray, plane: Plane) -> None:
-        """Count padding, and integers too large for float32."""
+        """Count the padding, and find the largest integer."""
         if plane.padding is not None:
             self.padded += int(((stored >= plane.padding[0]) & (stored <= plane.padding[1])).sum())
         if stored.dtype.kind in "iu" and stored.dtype.itemsize > 2 and stored.size:
             self.largest = max(self.largest, abs(int(stored.min())), abs(int(stored.max())))
 
     def notes(self, voxels: int) -> list[str]:
-        """Return one line on each of what was found."""
+        """Return one line on each fact that was found."""
         notes = []
         if self.excess:
-            notes.append(f"{self.excess} of {voxels} voxels have bits set beyond BitsStored: those are left out")
+            notes.append(f"{self.excess} of {voxels} voxels have bits set beyond BitsStored: these bits are dropped")
         if self.padded:
             notes.append(
-                f"{self.padded} of {voxels} voxels hold PixelPaddingValue, outside of what was acquired: "
-                "kept, and enlarged like the others"
+                f"{self.padded} of {voxels} voxels hold PixelPaddingValue, outside the acquired area: "
+                "they keep their value and are enlarged like the others"
             )
         if self.largest > FLOAT32_EXACT_INTEGER:
             notes.append(f"stored values reach {self.largest}: integers above 2^24 are rounded in float32")

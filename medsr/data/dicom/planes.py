@@ -1,7 +1,7 @@
-"""Read from the header of a DICOM image, classic or enhanced, the facts about its slices as plain numbers.
+"""Read the facts about the slices of a DICOM image, classic or enhanced, from its header as plain numbers.
 
-A classic file is one slice. The frames of an enhanced image are slices that have their tags in functional groups:
-each frame's own, or those all frames share (PS3.3 C.7.6.16).
+A classic file is one slice. The frames of an enhanced image are slices whose tags are in functional groups: those of
+the frame, or those that all frames share (PS3.3 C.7.6.16).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECONDARY_CAPTURES = {
     uid.MultiFrameTrueColorSecondaryCaptureImageStorage,
 }
 
-# What tells images of one position apart, by the name that the message uses.
+# The tags in which images at one position may differ, by the names that the error message uses.
 DISTINCTIONS = (
     "StackID",
     "TemporalPositionIndex",
@@ -44,7 +44,7 @@ DISTINCTIONS = (
     "ContrastBolusAgent",
     "ConvolutionKernel",
 )
-_GROUP_OF = {  # functional groups that hold them; the others stand in the data set itself
+_GROUP_OF = {  # the functional groups of these tags; the others are in the data set itself
     "StackID": "FrameContentSequence",
     "TemporalPositionIndex": "FrameContentSequence",
     "EffectiveEchoTime": "MREchoSequence",
@@ -53,7 +53,7 @@ _GROUP_OF = {  # functional groups that hold them; the others stand in the data 
 }
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 
-# What `planes_of` reads; functional groups come whole.
+# The tags that `planes_of` reads, with whole functional groups.
 TAGS = [
     *DISTINCTIONS,
     "SOPClassUID",
@@ -85,21 +85,22 @@ TAGS = [
 
 @dataclass(frozen=True)
 class Plane:
-    """One slice: a classic image, or one frame of an enhanced one.
+    """A slice: a classic image, or one frame of an enhanced one.
 
     Attributes:
-        file: Where it lies.
-        frame: Its place in the file, from 0; None for a classic image.
-        size: The rows and columns.
+        file: The file of the slice.
+        frame: The index of the frame in the file, from 0; None for a classic image.
+        size: The number of rows and of columns.
         position: ImagePositionPatient, the centre of the first pixel, LPS mm.
         orientation: ImageOrientationPatient, the cosines along a row and along a column.
         spacing: PixelSpacing, mm between rows and between columns.
-        extent: SpacingBetweenSlices, else SliceThickness, in mm, and which of them; None where neither is given.
+        extent: SpacingBetweenSlices, else SliceThickness, in mm, and the name of the tag; None if neither is given.
         slope: The slope of the real units over the stored values.
-        intercept: Real units of the stored value 0.
-        photometric: "MONOCHROME2" shows large values bright, "MONOCHROME1" dark.
-        padding: The smallest and largest stored value that means "nothing acquired here"; None where there is none.
-        labels: The values of `DISTINCTIONS`.
+        intercept: The real units of the stored value 0.
+        photometric: "MONOCHROME2" (large values are displayed bright) or "MONOCHROME1" (dark).
+        padding: The smallest and the largest stored value that mark pixels outside the acquired area; None without
+            padding.
+        labels: The values of the tags in `DISTINCTIONS`.
         instance: SOPInstanceUID.
     """
 
@@ -119,17 +120,17 @@ class Plane:
 
     @property
     def kind(self) -> str:
-        """FrameType or ImageType, its values one after another."""
+        """The values of FrameType or ImageType, joined to one string."""
         return self.labels.get("FrameType") or self.labels.get("ImageType", "")
 
     @property
     def name(self) -> str:
-        """For messages, without folders."""
+        """The name of the slice for messages, without folders."""
         return self.file.name if self.frame is None else f"{self.file.name} frame {self.frame + 1}"
 
     @property
     def where(self) -> str:
-        """For messages, with folders."""
+        """The name of the slice for messages, with folders."""
         return str(self.file) if self.frame is None else f"{self.file} frame {self.frame + 1}"
 
 
@@ -137,12 +138,12 @@ def planes_of(file: Path, header: Any) -> list[Plane]:
     """Return the slices of a file in the order of its frames.
 
     Args:
-        file: The file for messages.
-        header: Its data set, at least `TAGS`.
+        file: The file, for messages.
+        header: The data set of the file, with at least `TAGS`.
 
     Raises:
-        InputError: No slice of a grey volume (colour, secondary capture, localizer, several frames without
-            functional groups), no place in space, or a damaged value.
+        InputError: If the image is not a slice of a grey volume (colour, secondary capture, several frames without
+            functional groups), has no position in space, or has a damaged value.
     """
     with header_errors(file):
         _check_kind(file, header)
@@ -161,14 +162,14 @@ def planes_of(file: Path, header: Any) -> list[Plane]:
                 f"{file}: expected a functional group for each of {count} frames, got {len(frames or ())}; "
                 "copy it again"
             )
-        # A tag is looked for in the frame's groups, then in the shared ones. The data set itself is no place for it.
+        # A tag is searched in the groups of the frame, then in the shared ones, and not in the data set itself.
         return [
             _plane(file, k, header, [frame, *([] if shared is None else [shared])]) for k, frame in enumerate(frames)
         ]
 
 
 def _check_kind(file: Path, header: Any) -> None:
-    """Raises InputError for an image that cannot be a slice of a grey volume."""
+    """Raise InputError for an image that cannot be a slice of a grey volume."""
     colour = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
     if colour not in _COLOUR_FREE or int(header.get("SamplesPerPixel") or 1) != 1:
         raise InputError(
@@ -177,7 +178,7 @@ def _check_kind(file: Path, header: Any) -> None:
     if header.get("SOPClassUID") in _SECONDARY_CAPTURES:
         raise InputError(
             f"{file}: expected an acquired image (MR, CT, PET), got a secondary capture, a picture of a screen or "
-            "paper; give the series it was made of"
+            "paper; give the series that it was made from"
         )
     if header.get("ModalityLUTSequence"):
         raise InputError(f"{file}: expected a linear rescale, got a Modality LUT; convert the series to NIfTI first")
@@ -187,7 +188,7 @@ def _check_kind(file: Path, header: Any) -> None:
 
 
 def _plane(file: Path, frame: int | None, header: Any, places: Sequence[Any]) -> Plane:
-    """Read one slice; `places` are the data set of a classic image, or the functional groups to look in."""
+    """Read one slice; `places` holds the data set of a classic image, or the functional groups to search."""
     where = f"{file}" if frame is None else f"{file} frame {frame + 1}"
 
     def find(group: str, tag: str) -> Any:
@@ -223,7 +224,7 @@ def _first(sequence: Any) -> Any | None:
 
 
 def _find(places: Sequence[Any], group: str | None, tag: str) -> Any:
-    """Return a tag's value from the first place that has it, None if none has."""
+    """Return the value of a tag from the first place that has it, else None."""
     for place in places:
         item = place if group is None else _first(place.get(group))
         if item is not None and item.get(tag) is not None:
@@ -251,7 +252,7 @@ def _numbers(value: Any, where: str, tag: str, count: int) -> tuple[float, ...]:
     if len(numbers) != count or not np.isfinite(numbers).all():
         raise InputError(
             f"{where}: expected {count} numbers in {tag}, got {'none' if value is None else value}; "
-            "without them the image has no place in space, so convert it by a tool that knows its source"
+            "without them the image has no position in space, so convert it by a tool that knows its source"
         )
     return numbers
 
@@ -266,7 +267,7 @@ def _padding(header: Any) -> tuple[int, int] | None:
 
 
 def _integer(header: Any, tag: str) -> int | None:
-    """Return a value whose type is that of the pixels, which a short header leaves as bytes or the wrong sign."""
+    """Return a value that has the type of the pixels; a short header may give it as bytes or with the wrong sign."""
     value = header.get(tag)
     if isinstance(value, bytes):
         value = int.from_bytes(value, "little") if len(value) == 2 else None
@@ -279,7 +280,7 @@ def _integer(header: Any, tag: str) -> int | None:
 
 
 def _labels(header: Any, groups: Sequence[Any] | None) -> dict[str, str]:
-    """Return what may tell this slice from another at its position."""
+    """Return the values of the tags in which this slice may differ from another one at its position."""
     labels = {}
     for tag in DISTINCTIONS:
         if groups is None:

@@ -1,7 +1,7 @@
-"""Read DICOM series as volumes: from a folder, an archive or a file to voxels and their place in space.
+"""Read a DICOM series from a folder, an archive or a file as a volume with its position in space.
 
-Most readers average uneven gaps away and let a missing slice pass. Here a series is either a regular stack of
-slices, possibly tilted, or an error that names the files.
+Most readers average uneven gaps and ignore a missing slice. Here a series is either a regular stack of slices, possibly
+tilted, or an error that names the files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Stack:
-    """The slices of one series in the order of the volume, and where it lies (LPS)."""
+    """The slices of one series in the order of the volume, and the affine of the volume (LPS)."""
 
     series: DicomSeries
     planes: tuple[Plane, ...]
@@ -49,27 +49,28 @@ class _Stack:
 
     @property
     def headers(self) -> dict[Path, Any]:
+        """The header of each file."""
         return dict(zip(self.series.files, self.series.headers, strict=True))
 
     @property
     def ordered_headers(self) -> tuple[Any, ...]:
-        """In the order of the volume, that of each file once."""
+        """The headers in the order of the volume, each file once."""
         return tuple(self.headers[file] for file in dict.fromkeys(plane.file for plane in self.planes))
 
 
 def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = None) -> Volume:
     """Read one DICOM series as a volume.
 
-    Array axes are columns, rows and slices (sorted along the slice normal), as in ITK. A tilted gantry gives
-    a sheared affine, exactly as acquired, and a warning.
+    The array axes are columns, rows and slices (sorted along the slice normal), as in ITK. A tilted gantry gives a
+    sheared affine, exactly as acquired, and a warning.
 
-    Values are stored values times RescaleSlope plus RescaleIntercept, slice by slice. MONOCHROME1 (small values are
-    shown bright) does not change them; ``meta["photometric"]`` keeps the word for a result that is shown again.
+    The values are the stored values times RescaleSlope plus RescaleIntercept of each slice. MONOCHROME1 (small values
+    are displayed bright) does not change them; ``meta["photometric"]`` keeps it for results that are displayed.
 
     Args:
-        path: Folder with the series (subfolders included), a .zip of one, or one file: an enhanced multi-frame image
-            is a volume, a classic image one slice.
-        series: The SeriesInstanceUID, needed when there are several.
+        path: A folder with the series (subfolders included), a .zip of one, or one file: an enhanced multi-frame image
+            is a volume, and a classic image is one slice.
+        series: The SeriesInstanceUID, which is needed if there are several series.
         max_voxels: See `read_volume`.
 
     Raises:
@@ -80,12 +81,12 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
         first = stack.planes[0]
         check_size((first.size[1], first.size[0], len(stack.planes)), path, max_voxels)
         if path.is_file() and first.frame is None and len(stack.planes) == 1 and folder == path:
-            stack.warnings.append("one DICOM file is one slice: give its folder to read the whole series")
+            stack.warnings.append("a single DICOM file is read as one slice; give its folder to read the whole series")
         affine = check_affine(ras_lps(stack.lps), path, "DICOM headers")
         data = to_float32(read_pixels(stack.planes, stack.headers, stack.warnings), path, stack.warnings)
         if first.photometric == "MONOCHROME1":
             stack.warnings.append(
-                "MONOCHROME1: the values are kept as stored, small ones were meant to be shown bright"
+                "MONOCHROME1: the values are kept as stored, although small ones are meant to be displayed bright"
             )
         with header_errors(first.file):
             dtype = _stored_dtype(stack.headers[first.file])
@@ -104,18 +105,18 @@ def read_dicom(path: Path, series: str | None = None, max_voxels: int | None = N
 
 
 def source_headers(path: str | os.PathLike[str], series: str | None = None) -> list[pydicom.Dataset]:
-    """Return everything but the pixels of the images that `read_dicom` makes a volume of.
+    """Return the headers of the images that `read_dicom` makes a volume from, without their pixels.
 
     Args:
         path: The folder, .zip or file, as for `read_dicom`.
-        series: The SeriesInstanceUID, needed when there are several.
+        series: The SeriesInstanceUID, which is needed if there are several series.
 
     Returns:
-        One data set per slice, in the order of the volume's last axis; of an enhanced multi-frame image the one data
-        set it has.
+        One data set per slice, in the order of the volume's last axis; for an enhanced multi-frame image its only data
+        set.
 
     Raises:
-        InputError: As for `read_dicom`, as far as headers go.
+        InputError: If the headers do not describe one regular stack of slices.
     """
     with _opened(Path(path).expanduser()) as folder:
         return list(_find_stack(folder, series).ordered_headers)
@@ -123,7 +124,7 @@ def source_headers(path: str | os.PathLike[str], series: str | None = None) -> l
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Path]:
-    """Yield a path to read: an archive unpacked, anything else as it is."""
+    """Yield the path to read: the folder of an unpacked archive, or the path itself."""
     if is_archive(path):
         with unpacked(path) as folder:
             yield folder
@@ -137,7 +138,7 @@ def _find_stack(path: Path, series: str | None) -> _Stack:
     with quiet_pydicom():
         files = zip(chosen.files, chosen.headers, strict=True)
         planes = [plane for file, header in files for plane in planes_of(file, header)]
-    with np.errstate(all="ignore"):  # what overflows is found by `check_affine`
+    with np.errstate(all="ignore"):  # `check_affine` finds overflows
         order, lps = stack_affine(path, planes, warnings)
     return _Stack(chosen, tuple(planes[k] for k in order), lps, warnings)
 

@@ -1,4 +1,4 @@
-"""Find the DICOM images in a folder, and group those that belong together."""
+"""Find the DICOM images in a folder and group them by series."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medsr.errors import InputError
 from medsr.files.suffixes import DICOM, IMAGE_SUFFIXES, natural_key
 
 _OVERLAYS = range(0x6000, 0x6100)
-SERIES_VARIABLE = "MEDSR_DICOM_SERIES"  # environment variable that chooses where a folder holds several series
+SERIES_VARIABLE = "MEDSR_DICOM_SERIES"  # the environment variable that chooses among several series in a folder
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class DicomSeries:
 
     Attributes:
         uid: The SeriesInstanceUID.
-        files: Paths of the images.
-        headers: Their data sets without pixels, in the same order.
+        files: The paths of the images.
+        headers: The data sets of the images without pixels, in the same order.
     """
 
     uid: str
@@ -35,22 +35,22 @@ class DicomSeries:
 
     @property
     def description(self) -> str:
-        """SeriesDescription, or "" where there is none."""
+        """The SeriesDescription, or an empty string without one."""
         return " ".join(_text(self.headers[0], "SeriesDescription").split())
 
     @property
     def modality(self) -> str:
-        """Modality, or "" where there is none."""
+        """The Modality, or an empty string without one."""
         return _text(self.headers[0], "Modality")
 
     @property
     def number(self) -> int:
-        """SeriesNumber, or 0 where there is none."""
+        """The SeriesNumber, or 0 without one."""
         return _integer(self.headers[0], "SeriesNumber", 0)
 
     @property
     def images(self) -> int:
-        """Number of images, frames of multi-frame files counted one by one."""
+        """The number of images, where each frame of a multi-frame file counts as one."""
         return sum(max(_integer(header, "NumberOfFrames", 1), 1) for header in self.headers)
 
     def __str__(self) -> str:
@@ -62,11 +62,11 @@ class DicomSeries:
 
 
 def _text(header: Any, tag: str) -> str:
-    """Return a value for people to read, "" where it is absent or damaged."""
+    """Return a value as text, or an empty string if it is absent or damaged."""
     try:
         with quiet_pydicom():
             return str(header.get(tag) or "")
-    except Exception:  # pydicom converts values on their first use and raises what it likes
+    except Exception:  # pydicom converts values on first use and raises errors of any type
         return ""
 
 
@@ -78,10 +78,10 @@ def _integer(header: Any, tag: str, default: int) -> int:
 
 
 def is_dicom(path: Path) -> bool:
-    """Return whether a file is DICOM by its magic word, or by suffix when it lacks the preamble.
+    """Return whether a file is DICOM by its magic word, or by its suffix if it lacks the preamble.
 
     Raises:
-        OSError: If the file cannot be read. It may be a slice, so it is not passed over.
+        OSError: If the file cannot be read. It may be a slice, so it must not be ignored.
     """
     name = path.name.lower()
     if name == "dicomdir" or name.startswith(".") or name.endswith(IMAGE_SUFFIXES) or not path.is_file():
@@ -94,11 +94,10 @@ def is_dicom(path: Path) -> bool:
 def find_series(path: Path) -> list[DicomSeries]:
     """Return the image series in a folder and its subfolders, in the order of their series numbers.
 
-    Files that are not DICOM, DICOMDIR, and objects that are not images (reports, segmentations, RT) are
-    passed over.
+    Files that are not DICOM, DICOMDIR files, and objects that are not images (reports, segmentations, RT) are ignored.
 
     Args:
-        path: A folder, or one file, which then is a series of one image.
+        path: A folder, or one file, which is a series of one image.
 
     Raises:
         InputError: If a DICOM file cannot be read.
@@ -125,19 +124,19 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _read_header(path: Path) -> Any | None:
-    """Return the header of an image, None for another kind of DICOM object."""
+    """Return the header of an image, or None for another kind of DICOM object."""
     with header_errors(path):
         check_deflated(path)
         with BoundedFile(path) as file:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
         for tag in set(header.keys()):
             if tag.is_private or tag.group in _OVERLAYS:
-                del header[tag]  # large, and of no use to what is derived; headers live as long as their image
+                del header[tag]  # large and not needed later; headers stay in memory as long as their image
         kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
         name = "" if kind is None else uid.UID(kind).name
         if kind is None or ("Image Storage" in name and "Rows" not in header):
             raise ValueError("the header is incomplete")
-        # A private class has no name; it is an image if it says how large.
+        # A private class has no name. It is an image if it states a size.
         return header if "Image Storage" in name or (name == kind and "Rows" in header) else None
 
 
@@ -146,18 +145,18 @@ def choose_series(path: Path, series: str | None = None) -> DicomSeries:
 
     Args:
         path: The folder or file.
-        series: Its SeriesInstanceUID. None takes the only one, else the one that the environment variable
-            ``MEDSR_DICOM_SERIES`` names.
+        series: The SeriesInstanceUID. None means the only series, or if there are several, the one that the environment
+            variable ``MEDSR_DICOM_SERIES`` names.
 
     Raises:
-        InputError: No images, several series and no choice, or no series of that UID.
+        InputError: If there is no image, there are several series and none is chosen, or no series has that UID.
     """
     found = find_series(path)
     listed = "; ".join(str(s) for s in found[:6]) + ("; ..." if len(found) > 6 else "")
     if not found:
         raise InputError(
             f"{path}: expected an image file or a folder of DICOM images, got no DICOM image; check the "
-            "path, and of other formats name a file, not a folder"
+            "path, and for other formats name a file instead of a folder"
         )
     wanted = series or (os.environ.get(SERIES_VARIABLE) if len(found) > 1 else None)
     if wanted:

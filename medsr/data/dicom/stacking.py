@@ -1,4 +1,4 @@
-"""Compute where a stack of DICOM slices lies, or say why it is not a volume (PS3.3 C.7.6.2, Image Plane Module)."""
+"""Compute the affine of a stack of DICOM slices, or say why it is not a volume (PS3.3 C.7.6.2, Image Plane Module)."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from medsr.data.volume import check_spacing
 from medsr.errors import InputError
 from medsr.geometry import affine_of_axes, slice_normal
 
-# Positions are written as decimal text, often with two decimals, which moves a slice by up to this many mm.
+# Positions are decimal text, often with two decimals, so rounding moves a slice by up to this many mm.
 _ROUNDING_MM = 0.02
-_UNEVEN = 0.01  # a distance may differ from the others by this part of itself
-_COSINES = 1e-4  # direction cosines of one series agree within this
-_VOLUMES = ("StackID", "TemporalPositionIndex")  # several values of these are several volumes by definition
+_UNEVEN = 0.01  # the part of the usual distance by which a distance may differ from it
+_COSINES = 1e-4  # the largest difference of direction cosines in one series
+_VOLUMES = ("StackID", "TemporalPositionIndex")  # images that differ in these are several volumes by definition
 
 
 def stack_affine(path: Path, planes: Sequence[Plane], warnings: list[str]) -> tuple[list[int], np.ndarray]:
-    """Order the slices of a series and computes its affine.
+    """Sort the slices of a series and compute its affine.
 
-    A slice lies off its place on the regular grid by at most 1 % of the slice distance or 0.02 mm (the
-    larger, but never more than 10 % of the distance). A sideways drift of the whole stack within 0.02 mm is
-    rounding; a larger one is a tilted gantry and goes into the affine as a shear.
+    A slice may be off its position on the regular grid by 1 % of the slice distance or 0.02 mm (the larger of them, but
+    never more than 10 % of the distance). A sideways drift of the whole stack within 0.02 mm is treated as rounding; a
+    larger one is a tilted gantry and becomes a shear of the affine.
 
     Args:
         path: The folder, for messages.
-        planes: The slices, any order.
-        warnings: A note is appended when the gantry is tilted.
+        planes: The slices in any order.
+        warnings: A list of warnings. One is appended if the gantry is tilted.
 
     Returns:
-        The order of the slices along their normal, and the (4, 4) affine in DICOM's LPS coordinates from
-        (column, row, slice) index to mm.
+        The order of the slices along their normal, and the affine (4, 4) from (column, row, slice) index to mm in the
+        LPS coordinates of DICOM.
 
     Raises:
-        InputError: Slices of several volumes, slices that differ in size, spacing or direction, lie at one position,
-            or are unevenly spaced.
+        InputError: If the slices belong to several volumes, differ in size, spacing or direction, have the same
+            position, or are unevenly spaced.
     """
     _check_one_volume(path, planes)
     _check_same_plane(path, planes)
@@ -55,7 +55,7 @@ def stack_affine(path: Path, planes: Sequence[Plane], warnings: list[str]) -> tu
 
 
 def _check_one_volume(path: Path, planes: Sequence[Plane]) -> None:
-    """Raises InputError for what is several volumes by its own account, a localizer, or the same file twice."""
+    """Raise InputError if the tags state several volumes, all images are localizers, or an image is there twice."""
     localizers = sum("LOCALIZER" in plane.kind for plane in planes)
     if localizers == len(planes):
         raise InputError(
@@ -79,7 +79,7 @@ def _check_one_volume(path: Path, planes: Sequence[Plane]) -> None:
 
 
 def _values(planes: Sequence[Plane], tag: str) -> list[str]:
-    """Return the values of a tag that tells slices apart, in order of appearance."""
+    """Return the values of a tag in `DISTINCTIONS`, in the order of their appearance."""
     return list(dict.fromkeys(plane.labels.get(tag, "none") for plane in planes))
 
 
@@ -129,7 +129,7 @@ def _axes(plane: Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _single_slice_distance(plane: Plane) -> float:
-    """Return the extent in mm of a slice that has no neighbour."""
+    """Return the extent in mm of a slice without neighbours."""
     if plane.extent is None:
         raise InputError(
             f"{plane.where}: expected SpacingBetweenSlices or SliceThickness of the only slice, got neither; "
@@ -142,7 +142,7 @@ def _single_slice_distance(plane: Plane) -> float:
 def _slice_step(
     path: Path, planes: Sequence[Plane], positions: np.ndarray, normal: np.ndarray, warnings: list[str]
 ) -> np.ndarray:
-    """Return the vector from one slice to the next; positions are sorted along the normal."""
+    """Return the vector from one slice to the next; the positions are sorted along the normal."""
     heights = positions @ normal
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
@@ -166,12 +166,14 @@ def _slice_step(
     if np.linalg.norm(sideways) * len(gaps) <= _ROUNDING_MM:
         return step - sideways
     angle = np.degrees(np.arctan2(np.linalg.norm(sideways), step @ normal))
-    warnings.append(f"the slices are stacked {angle:.3g} degrees off their normal (gantry tilt): kept as a shear")
+    warnings.append(
+        f"the slices are stacked {angle:.3g} degrees off their normal (gantry tilt): the affine has a shear"
+    )
     return step
 
 
 def _shared_message(path: Path, planes: Sequence[Plane], heights: np.ndarray, same: Sequence[int]) -> str:
-    """Name two slices at one position and what tells them apart."""
+    """Return a message that names two slices at one position and the tags in which they differ."""
     k = same[0]
     pair = planes[k], planes[k + 1]
     differing = [tag for tag in DISTINCTIONS if pair[0].labels.get(tag) != pair[1].labels.get(tag)]
@@ -186,7 +188,7 @@ def _shared_message(path: Path, planes: Sequence[Plane], heights: np.ndarray, sa
 def _uneven_message(
     path: Path, planes: Sequence[Plane], heights: np.ndarray, gaps: np.ndarray, usual: float, uneven: np.ndarray
 ) -> str:
-    """Says which slices are missing, or that the distances vary."""
+    """Return a message that says which slices are missing, or that the distances vary."""
     places = [
         f"{gaps[k]:.4g} mm between {heights[k]:.3f} mm ({planes[k].name}) and {heights[k + 1]:.3f} mm "
         f"({planes[k + 1].name})"
@@ -198,5 +200,5 @@ def _uneven_message(
         missing = int((np.rint(multiples) - 1).sum())
         verdict = f"{missing} slice{'s are' if missing > 1 else ' is'} missing; complete the series"
     else:
-        verdict = "the slices are unevenly spaced; resample the series before"
+        verdict = "the slices are unevenly spaced; resample the series first"
     return f"{path}: expected slices {usual:.4g} mm apart as most are, got {listed}: {verdict}"

@@ -167,5 +167,7 @@ def test_a_range_beyond_16_bits_is_said(scan: Scan, oblique_affine: np.ndarray, 
     image, headers = read_volume(tmp_path / "in"), source_headers(tmp_path / "in")
     series = write_derived_series(tmp_path / "out", image.data * 100, image.affine, headers, scale=1)
     (warning,) = series.warnings
-    assert warning == f"the values span more than 16 bits hold finely: stored in steps of {series.slope:g}"
+    assert warning == (
+        f"16 bits are too few for the range of the values: they are stored in coarse steps of {series.slope:g}"
+    )
     assert np.abs(read_volume(tmp_path / "out").data - image.data * 100).max() <= series.slope / 2 * 1.01

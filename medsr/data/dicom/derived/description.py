@@ -1,4 +1,4 @@
-"""Describe a derived series: what it is, its source, and the program (PS3.3 C.7.5.1, C.7.6.1.1.3, C.12.1.1.5)."""
+"""Describe a derived series, its source and the program that made it (PS3.3 C.7.5.1, C.7.6.1.1.3, C.12.1.1.5)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydicom.sr.codedict import codes
 from medsr.data.dicom.classic import is_enhanced
 from medsr.geometry import Scale, format_scale
 
-# Root of every UID made here: pydicom's, which is there for those who have none of their own.
+# The root of every UID that is made here: that of pydicom, which is meant for programs without their own root.
 UID_PREFIX = str(uid.PYDICOM_ROOT_UID)
 MANUFACTURER = "medsr"
 STATEMENT = "Research use only. Super-resolved detail is inferred, not measured; not for diagnosis."
-_LO, _ST = 64, 1024  # most characters of a long string and of a short text
-_LARGEST_NUMBER = 2**31 - 1  # of an integer string
-_EQUIPMENT = (  # General Equipment of the source, as an item of ContributingEquipmentSequence
+_LO, _ST = 64, 1024  # the largest numbers of characters of a long string and of a short text
+_LARGEST_NUMBER = 2**31 - 1  # the largest value of an integer string
+_EQUIPMENT = (  # the General Equipment of the source, which becomes an item of ContributingEquipmentSequence
     *("Manufacturer", "InstitutionName", "InstitutionAddress", "StationName", "InstitutionalDepartmentName"),
     *("ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions"),
 )
@@ -44,12 +44,12 @@ class Processing:
 
     @property
     def name(self) -> str:
-        """Method and version."""
+        """The method and its version."""
         return f"{self.method or MANUFACTURER} {self.version}".strip()
 
 
 def uid_maker(prefix: str, seed: str | None) -> Callable[[str], str]:
-    """Return a function from what a UID is for to the UID: a hash of both where there is a seed, else random."""
+    """Return a function that makes a UID for a purpose: a hash of seed and purpose if there is a seed, else random."""
 
     def make(purpose: str) -> str:
         sources = None if seed is None else [seed, "\n", purpose]
@@ -65,19 +65,26 @@ def describe_series(
     number: int | None,
     new_uid: Callable[[str], str],
 ) -> list[str]:
-    """Set what is the new series' own: UIDs, number, description, dates, and that it is for research.
+    """Set the tags that the new series does not share with its source: UIDs, number, description, dates, research use.
+
+    Args:
+        header: The header of the derived series.
+        source: The headers of the source.
+        scale: The scale of the volume over its source.
+        number: The series number; None means `derived_number`.
+        new_uid: A function that makes the UID for a purpose.
 
     Returns:
-        Warnings, one line each.
+        The warnings, one line each.
     """
     first, warnings = source[0], []
     header.SeriesInstanceUID = new_uid("series")
     frames = {str(image.get("FrameOfReferenceUID") or "") for image in source}
     if len(frames) > 1 or "" in frames:
-        # Type 1, so one is made: the same for every series derived from this source. Some anonymisers hand out a new
-        # one for every slice (LIDC-IDRI).
+        # The tag is type 1, so a UID is made, the same for every series derived from this source. Some anonymisers make
+        # a new one for every slice (LIDC-IDRI).
         what = f"{len(frames)} frames of reference" if len(frames) > 1 else "no frame of reference"
-        warnings.append(f"the source's images state {what}: the derived series has one of its own")
+        warnings.append(f"the source's images state {what}: the derived series gets a new one")
         header.FrameOfReferenceUID = uid_maker(UID_PREFIX, str(first.SeriesInstanceUID))("frame of reference")
     header.SeriesDescription = f"{scale_label(scale)} {first.get('SeriesDescription') or ''}"[:_LO].strip()
     header.SeriesNumber = derived_number(first.get("SeriesNumber")) if number is None else number
@@ -90,27 +97,27 @@ def describe_series(
 
 
 def is_made_here(header: Any) -> bool:
-    """Return whether medsr made an image, or had a part in making it."""
+    """Return whether medsr made an image or contributed to it."""
     equipment = [header, *(header.get("ContributingEquipmentSequence") or ())]
     return any(item.get("Manufacturer") == MANUFACTURER for item in equipment)
 
 
 def scale_label(scale: Scale) -> str:
-    """Return what every series description begins with: "SR x2", "SR 1x1x5"."""
+    """Return the beginning of every series description, such as "SR x2" or "SR 1x1x5"."""
     return f"SR x{format_scale(scale[:1])}" if len(set(scale)) == 1 else f"SR {format_scale(scale)}"
 
 
 def derived_number(source: Any) -> int:
-    """Return the source's series number followed by 01; by itself where that is too large or there is none."""
+    """Return the source's series number followed by 01, or unchanged if that would be too large."""
     number = 100 * int(source or 0) + 1
     return number if 0 < number <= _LARGEST_NUMBER else int(source)
 
 
 def describe_derivation(header: pydicom.Dataset, source: Sequence[Any], scale: Scale, processing: Processing) -> None:
-    """Set what was done, to which images, by which equipment.
+    """Set the tags that state the processing, the source images and the equipment.
 
-    The equipment of the images is what made them, medsr; the scanner moves into ContributingEquipmentSequence, as
-    the standard has it for post-processing, and medsr stands there too, with everything it is made of.
+    The equipment of the derived images is medsr, which made them. The scanner moves to ContributingEquipmentSequence,
+    as the standard demands for post-processing. medsr is listed there too, with the versions of its packages.
     """
     done = f"Super-resolution by {processing.name}, scale {format_scale(scale)}. {STATEMENT}"
     before = str(header.get("DerivationDescription") or "")
@@ -146,7 +153,7 @@ def _source_item(image: Any) -> pydicom.Dataset:
 
 
 def _acquisition(image: Any) -> pydicom.Dataset:
-    """Return the equipment of the source: a scanner, or what derived the source in turn."""
+    """Return the equipment of the source: a scanner, or the program that derived the source."""
     item = pydicom.Dataset()
     original = (image.get("ImageType") or ["ORIGINAL"])[0] != "DERIVED"
     purpose = codes.DCM.AcquisitionEquipment if original else codes.DCM.ProcessingEquipment
@@ -175,7 +182,7 @@ def _versions(processing: Processing) -> list[str]:
 
 
 def _now(header: pydicom.Dataset) -> datetime:
-    """Return the time in the time zone of the source, in which all times of an image are."""
+    """Return the current time in the time zone of the source, to which all times of an image refer."""
     offset = str(header.get("TimezoneOffsetFromUTC") or "")
     if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdigit():
         minutes = (int(offset[1:3]) * 60 + int(offset[3:])) * (-1 if offset[0] == "-" else 1)

@@ -1,8 +1,8 @@
 """The tags that a derived series keeps from its source (PS3.3 A.3 CT Image, A.4 MR Image, C.7, C.8, C.12.1).
 
-Tags are kept by name: what is not listed here is dropped. So dose, tube and gradient settings, matrix and bandwidth,
-times per slice, raw-data references and private tags, which are facts about the acquired slices and wrong of the
-derived ones, cannot slip through. A dose that two series state is counted twice.
+Tags are kept by name: tags that are not listed here are dropped. Therefore facts about the acquired slices that are
+wrong for the derived ones cannot slip through: dose, tube and gradient settings, matrix and bandwidth, times per slice,
+references to raw data, and private tags. (A dose that two series state is counted twice.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medsr.errors import InputError
 
 SOP_CLASSES = {"MR": uid.MRImageStorage, "CT": uid.CTImageStorage}
 
-# True of the patient, the study and the series' place in space.
+# Tags that are true of the patient, the study, and the series' position in space.
 _PATIENT = """
     PatientName PatientID IssuerOfPatientID IssuerOfPatientIDQualifiersSequence TypeOfPatientID PatientBirthDate
     PatientBirthTime PatientSex OtherPatientIDsSequence OtherPatientNames EthnicGroup PatientComments
@@ -47,7 +47,7 @@ _SERIES = """
     RequestAttributesSequence InstitutionName InstitutionAddress InstitutionalDepartmentName FrameOfReferenceUID
     PositionReferenceIndicator
 """
-# True of the derived images where it is true of every source image.
+# Tags that are true of the derived images if they are true of every source image.
 _IMAGE = """
     AcquisitionNumber AcquisitionDate AcquisitionTime AcquisitionDateTime PhotometricInterpretation
     PresentationLUTShape BurnedInAnnotation RecognizableVisualFeatures RescaleType WindowCenter WindowWidth
@@ -66,7 +66,7 @@ _OF_MODALITY = {
         KVP ScanOptions ConvolutionKernel FilterType DataCollectionDiameter ReconstructionDiameter GantryDetectorTilt
     """,
 }
-# Type 2: there, if without a value.
+# Tags of type 2, which must exist but may be empty.
 _ALWAYS = """
     PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber
     ReferringPhysicianName PatientPosition PositionReferenceIndicator
@@ -76,22 +76,26 @@ _ALWAYS_OF_MODALITY = {
     "CT": "KVP AcquisitionNumber",
 }
 _ONE_OF_A_KIND = ("Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-# Parts of the body of which there are two (PS3.16, annex L).
+# The paired parts of the body (PS3.16, annex L).
 _PAIRED = """
     ACJOINT ANKLE ARM AXILLA BREAST BRONCHUS BUTTOCK CALCANEUS CALF CAROTID CHEEK CLAVICLE CORNEA EAR ELBOW EXTREMITY
     EYE EYELID FEMUR FIBULA FINGER FOOT FOREARM HAND HIP HUMERUS IAC KIDNEY KNEE LEG LUNG ORBIT PAROTID PATELLA RADIUS
     SCAPULA SHOULDER SUBMANDIBULAR THIGH THUMB TIBIA TMJ TOE ULNA WRIST ZYGOMA
 """
-_TEXTS = ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UI")  # an age of "42" is none: "042Y" is
+_TEXTS = ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UI")  # an age must be "042Y", not "42"
 _ALWAYS_LOSSY = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLSNearLossless}
-_OFTEN_LOSSY = {uid.JPEG2000, uid.UID("1.2.840.10008.1.2.4.203")}  # high-throughput too; unless the header says not
+_OFTEN_LOSSY = {
+    uid.JPEG2000,
+    uid.UID("1.2.840.10008.1.2.4.203"),
+}  # also high-throughput; lossy unless the header denies it
 
 
 def check_sources(headers: Sequence[Any]) -> str:
-    """Return the modality of a source that a derived series can be made of, "MR" or "CT".
+    """Return the modality of a source, "MR" or "CT", after checking that a derived series can be made from it.
 
     Raises:
-        InputError: Nothing, another modality, images of several patients, studies or series, or without UIDs.
+        InputError: If there is no header, the modality is another one, the images are of several patients, studies or
+            series, or a UID is missing.
     """
     if not headers:
         raise InputError("expected the DICOM headers of the source, got none; a DICOM result needs a DICOM input")
@@ -112,10 +116,10 @@ def check_sources(headers: Sequence[Any]) -> str:
 
 
 def kept_header(headers: Sequence[Any], modality: str) -> pydicom.Dataset:
-    """Return the tags that a derived image shares with its source, type 2 tags included.
+    """Return the tags that a derived image shares with its source, including those of type 2.
 
     Args:
-        headers: Data sets of the source, classic or enhanced, one series.
+        headers: The data sets of the source, classic or enhanced, of one series.
         modality: The modality of the source.
     """
     views = [classic_view(header) for header in headers]
@@ -136,7 +140,7 @@ def kept_header(headers: Sequence[Any], modality: str) -> pydicom.Dataset:
         _complete_sequence(kept)
     _complete_laterality(kept)
     _keep_warnings(kept, headers)
-    kept.remove_private_tags()  # those inside kept sequences
+    kept.remove_private_tags()  # removes those inside kept sequences
     return kept
 
 
@@ -145,7 +149,7 @@ def _words(*texts: str) -> Iterable[str]:
 
 
 def _may_be_kept(element: Any) -> bool:
-    """Whether a value is well-formed; what identifies the patient and the study stays as it is, well-formed or not."""
+    """Return whether a value is well-formed; values that identify the patient or the study are kept in any case."""
     if element.VR not in _TEXTS or element.keyword in _words(_ALWAYS, "StudyInstanceUID FrameOfReferenceUID Modality"):
         return True
     try:
@@ -157,18 +161,18 @@ def _may_be_kept(element: Any) -> bool:
 
 
 def _third_values(views: Sequence[Any], modality: str) -> list[str]:
-    """ImageType from its third value on, where all images agree: AXIAL of CT, what kind of MR image (M, P, ...)."""
+    """Return ImageType from its third value on if all images agree: AXIAL for CT, the kind of image for MR (M, P)."""
     first = [str(v) for v in views[0].get("ImageType") or ()][2:]
     same = all([str(v) for v in view.get("ImageType") or ()][2:] == first for view in views)
-    if modality == "CT":  # type 1 there, with two values to choose from
+    if modality == "CT":  # in CT it is type 1, and there are two possible values
         return first if same and first[:1] in (["AXIAL"], ["LOCALIZER"]) else ["AXIAL"]
     return first if same and first else ["OTHER"]
 
 
 def _complete_sequence(kept: pydicom.Dataset) -> None:
-    """Fill what the MR Image module demands."""
+    """Fill the tags that the MR Image module demands."""
     if not kept.get("ScanningSequence"):
-        kept.ScanningSequence = "RM"  # "research mode": the one value that claims no pulse sequence
+        kept.ScanningSequence = "RM"  # "research mode", the only value that does not claim a pulse sequence
     if not kept.get("SequenceVariant"):
         kept.SequenceVariant = "NONE"
     if "IR" in kept.ScanningSequence and "InversionTime" not in kept:
@@ -176,7 +180,7 @@ def _complete_sequence(kept: pydicom.Dataset) -> None:
 
 
 def _complete_laterality(kept: pydicom.Dataset) -> None:
-    """Have an empty Laterality exactly where the standard wants one: a paired or unknown part of the body."""
+    """Add an empty Laterality if the part of the body is paired or unknown, as the standard demands, else remove it."""
     part = str(kept.get("BodyPartExamined") or "")
     if kept.get("Laterality"):
         return
@@ -187,7 +191,7 @@ def _complete_laterality(kept: pydicom.Dataset) -> None:
 
 
 def _keep_warnings(kept: pydicom.Dataset, headers: Sequence[Any]) -> None:
-    """Carry over what a reader must know of the source: lossy compression, burned-in text; any image counts."""
+    """Keep the tags that warn of lossy compression or burned-in text in any image of the source."""
     lossy = [header for header in headers if _is_lossy(header)]
     if lossy:
         kept.LossyImageCompression = "01"

@@ -1,12 +1,12 @@
-"""Store real units as the 16-bit integers of a DICOM image, and choose the grey window to show them.
+"""Store real units as the 16-bit integers of a DICOM image, and choose the grey window to display them.
 
-A stored integer n means n * RescaleSlope + RescaleIntercept (PS3.3 C.11.1). The source's own pair is kept wherever the
-values fit, so that HU stay HU and an image that was not changed is stored bit by bit as it came.
+A stored integer n means n * RescaleSlope + RescaleIntercept (PS3.3 C.11.1). The slope and the intercept of the source
+are kept if the values fit, so that HU stay HU, and an unchanged image is stored bit by bit as it was.
 
-The classic MR Image IOD has no Modality LUT module. Real World Value Mapping would be its way to state units, but
-neither SimpleITK nor MONAI nor most viewers apply it, while all of them apply a RescaleSlope, which MR scanners write
-too (a Standard Extended SOP Class, PS3.2). So an MR series gets no rescale tags where its values are whole scanner
-units, the usual case, and RescaleSlope and RescaleIntercept where they are not.
+The classic MR Image IOD has no Modality LUT module. It could state units by Real World Value Mapping, but SimpleITK,
+MONAI and most viewers do not apply that, while all of them apply a RescaleSlope, which MR scanners write too (a
+Standard Extended SOP Class, PS3.2). Therefore an MR series gets no rescale tags if its values are whole scanner units,
+which is usual, and RescaleSlope and RescaleIntercept otherwise.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 from pydicom.valuerep import format_number_as_ds
 
 _LEVELS = 2**16
-_HU = 1.0  # largest step of a CT value: rounding by at most half a HU
-_MR_STEPS = 500  # an MR range is divided at least so finely: rounding by at most 0.1 % of it
-_ON_GRID = 1e-2  # part of a step that float32 arithmetic may leave a stored value off its place
+_HU = 1.0  # the largest step of CT values, which rounds by at most half a HU
+_MR_STEPS = 500  # the smallest number of steps in the range of MR values, which round by at most 0.1 % of it
+_ON_GRID = 1e-2  # the part of a step by which float32 arithmetic may change a stored value
 _WINDOW_PERCENTILES = (0.5, 99.8)
-_SAMPLED = 10**6  # voxels that percentiles are taken of
+_SAMPLED = 10**6  # the number of voxels for the percentiles
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Encoding:
     """The rule by which real units are stored.
 
     Attributes:
-        slope: Real units per step, above 0.
-        intercept: Real units of the stored value 0.
+        slope: The real units per step, above 0.
+        intercept: The real units of the stored value 0.
         signed: Whether stored values are signed.
     """
 
@@ -43,16 +43,16 @@ class Encoding:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Smallest and largest stored value."""
+        """The smallest and the largest stored value."""
         return (-_LEVELS // 2, _LEVELS // 2 - 1) if self.signed else (0, _LEVELS - 1)
 
     @property
     def is_identity(self) -> bool:
-        """Whether stored values are the real units."""
+        """Whether stored values equal the real units."""
         return self.slope == 1 and self.intercept == 0
 
     def steps(self, values: Any) -> Any:
-        """Real units as the nearest whole steps, not yet limited to 16 bits."""
+        """Return real units as the nearest whole steps, not yet limited to 16 bits."""
         return np.rint((np.asarray(values, dtype=np.float64) - self.intercept) / self.slope)
 
     def fits(self, low: float, high: float) -> bool:
@@ -66,25 +66,25 @@ class Encoding:
         return bool(np.abs(position - np.rint(position)).max() <= _ON_GRID)
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """Return the 16-bit integers, little endian, of values that fit."""
+        """Return values that fit as 16-bit integers, little endian."""
         return self.steps(values).astype("<i2" if self.signed else "<u2")
 
 
 def largest_step(modality: str, low: float, high: float) -> float:
-    """Return the coarsest step (real units) that a modality's values from low to high are stored with."""
+    """Return the coarsest step (real units) by which values from low to high may be stored for a modality."""
     return _HU if modality == "CT" else ((high - low) or abs(high) or 1.0) / _MR_STEPS
 
 
 def choose_encoding(values: np.ndarray, modality: str, source: Encoding | None) -> Encoding:
-    """Choose how a volume is stored: as its source, if the values fit and the step of the source is fine enough.
+    """Choose how a volume is stored: like its source, if the values fit and the step of the source is fine enough.
 
-    Else the source's step, halved until it is fine enough, with an intercept that makes the values fit. Only where
-    65536 steps do not span the values is the step made coarser.
+    Otherwise the step of the source is halved until it is fine enough, and the intercept makes the values fit. The step
+    becomes coarser only if 65536 steps do not span the values.
 
     Args:
-        values: (X, Y, Z), finite.
+        values: The values (X, Y, Z), finite.
         modality: "CT" or "MR".
-        source: Encoding of the source; None where its slices differ.
+        source: The encoding of the source, None if there is none.
     """
     low, high = float(values.min()), float(values.max())
     step = largest_step(modality, low, high)
@@ -105,11 +105,11 @@ def choose_encoding(values: np.ndarray, modality: str, source: Encoding | None) 
 
 
 def source_encodings(headers: Sequence[Any], pairs: Sequence[tuple[float, float]]) -> list[Encoding] | None:
-    """Return the encodings of the source's slices; None if one cannot be taken over (a negative slope).
+    """Return the encodings of the source's slices, None if one cannot be used for the result (a negative slope).
 
     Args:
-        headers: Data sets of the source, for the sign of their pixels.
-        pairs: Slope and intercept of every slice.
+        headers: The data sets of the source, for the sign of their pixels.
+        pairs: The slope and the intercept of every slice.
     """
     if not all(slope > 0 and isfinite(slope) and isfinite(intercept) for slope, intercept in pairs):
         return None
@@ -118,7 +118,7 @@ def source_encodings(headers: Sequence[Any], pairs: Sequence[tuple[float, float]
 
 
 def window_of(values: np.ndarray) -> tuple[float, float]:
-    """Centre and width of a grey window for values that came without one."""
+    """Return the centre and the width of a grey window for values without one."""
     sample = values.ravel()[:: max(1, values.size // _SAMPLED)]
     low, high = (float(v) for v in np.percentile(sample, _WINDOW_PERCENTILES))
     if high <= low:
@@ -133,6 +133,6 @@ def _decimal(value: float) -> float:
 
 
 def _rounded_up(value: float) -> float:
-    """Return the next number of three digits: a step that a header shows legibly."""
+    """Return the value rounded up to three digits, which is easy to read in a header."""
     unit = 10.0 ** (floor(log10(value)) - 2)
     return _decimal(ceil(value / unit) * unit)

@@ -1,4 +1,4 @@
-"""Compute where the slices of a derived series lie (PS3.3 C.7.6.2, Image Plane Module) from the affine."""
+"""Compute the positions of the slices of a derived series from its affine (PS3.3 C.7.6.2, Image Plane Module)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from medsr.data.dicom.planes import Plane, planes_of
 from medsr.errors import InputError, OutputError
 from medsr.geometry import Scale, SlicePlaces, ras_lps, scaled_affine
 
-_COSINES = 1e-4  # rows and columns are perpendicular within this, by the standard
-_SAME_DIRECTION = 1e-7  # the source's own cosines are kept when they mean these directions
-_SAME_PLACE = 0.1  # part of a voxel that the source's slices may lie off the volume's LR grid
+_COSINES = 1e-4  # the largest cosine between rows and columns that the standard accepts as perpendicular
+_SAME_DIRECTION = 1e-7  # the difference up to which the source's own cosines are kept
+_SAME_PLACE = 0.1  # the part of a voxel by which the source's slices may be off the volume's LR grid
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class DerivedPlanes:
         between: SpacingBetweenSlices, mm.
         positions: ImagePositionPatient, (slices, 3), LPS mm.
         locations: SliceLocation, mm.
-        numbers: InstanceNumber, from 1, in the direction in which the source's run.
-        source: The source's slices in the same order, each with its data set.
+        numbers: InstanceNumber, from 1, in the same direction as in the source.
+        source: The slices of the source in the same order, each with its data set.
     """
 
     orientation: list[DSfloat]
@@ -46,10 +46,10 @@ class DerivedPlanes:
 
 
 def source_planes(headers: Sequence[Any]) -> list[tuple[Plane, Any]]:
-    """Return the slices of the source, each with its data set, in the order given.
+    """Return the slices of the source, each with its data set, in the given order.
 
     Raises:
-        InputError: An image that has no place in space.
+        InputError: If an image has no position in space.
     """
     return [
         (plane, header)
@@ -61,20 +61,20 @@ def source_planes(headers: Sequence[Any]) -> list[tuple[Plane, Any]]:
 def derived_planes(
     affine: NDArray[np.float64], shape: Sequence[int], scale: Scale, source: Sequence[tuple[Plane, Any]]
 ) -> DerivedPlanes:
-    """Compute the tags that place every slice (X, Y) of a volume.
+    """Compute the tags that state the position of every slice (X, Y) of a volume.
 
-    A tilted gantry (a last axis that is not perpendicular to the slices) needs nothing special: each slice has its
-    exact position.
+    A tilted gantry (a last axis that is not perpendicular to the slices) needs no special treatment, because each slice
+    has its exact position.
 
     Args:
-        affine: (4, 4) voxel index -> world, RAS mm.
-        shape: (X, Y, Z): columns, rows, slices.
+        affine: The affine (4, 4) from voxel index to world coordinates, RAS mm.
+        shape: The shape (X, Y, Z): columns, rows, slices.
         scale: The scale of the volume over its source.
-        source: The slices of the source and their data sets, any order.
+        source: The slices of the source and their data sets, in any order.
 
     Raises:
-        OutputError: Rows and columns that are not perpendicular, which DICOM cannot express.
-        InputError: Slices of the source that lie elsewhere than the volume's LR grid.
+        OutputError: If rows and columns are not perpendicular, which DICOM cannot express.
+        InputError: If the slices of the source are not on the volume's LR grid.
     """
     places = SlicePlaces.of(ras_lps(affine))
     cosine = places.row @ places.column
@@ -100,13 +100,13 @@ def derived_planes(
 
 
 def decimal(value: float) -> DSfloat:
-    """Return a number as DICOM writes it: 16 characters, 13 digits, so that 0.30000000000000004 is 0.3 again."""
+    """Return a number as a decimal string of 16 characters, rounded to 13 digits: 0.30000000000000004 becomes 0.3."""
     rounded = float(f"{value:.13g}") + 0.0  # no minus zero
     return DSfloat(format_number_as_ds(rounded))
 
 
 def _check_place(affine: NDArray[np.float64], scale: Scale, ordered: Sequence[tuple[Plane, Any]]) -> None:
-    """Raises InputError unless the source's first and last slice lie where the volume's LR grid has them."""
+    """Raise InputError unless the first and the last slice of the source are on the volume's LR grid."""
     lr = SlicePlaces.of(ras_lps(scaled_affine(affine, tuple(1 / s for s in scale))))
     for index in (0, len(ordered) - 1):
         off = np.linalg.norm(lr.position(index) - ordered[index][0].position)
@@ -118,7 +118,7 @@ def _check_place(affine: NDArray[np.float64], scale: Scale, ordered: Sequence[tu
 
 
 def _orientation(first: Plane, row: NDArray[np.float64], column: NDArray[np.float64]) -> list[DSfloat]:
-    """The direction cosines; the source's own digits where they mean the same (viewers compare them as they stand)."""
+    """Return the direction cosines, in the source's own digits if they are equal; viewers compare the digits."""
     given = np.array(first.orientation).reshape(2, 3)
     given = given / np.linalg.norm(given, axis=1, keepdims=True)
     same = np.abs(given - [row, column]).max() <= _SAME_DIRECTION
@@ -127,7 +127,7 @@ def _orientation(first: Plane, row: NDArray[np.float64], column: NDArray[np.floa
 
 
 def _thickness(first: tuple[Plane, Any], between: float, scale: Scale) -> float:
-    """The source's thickness over the scale, so that gaps and overlaps keep their share; else the slice distance."""
+    """Return the source's thickness divided by the scale, which keeps the share of gaps, else the slice distance."""
     plane, header = first
     groups = [header]
     if plane.frame is not None:
@@ -143,7 +143,7 @@ def _thickness(first: tuple[Plane, Any], between: float, scale: Scale) -> float:
 def _locations(
     ordered: Sequence[tuple[Plane, Any]], heights: NDArray[np.float64], normal: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Slice locations on the source's own scale (a table position, say), else heights along the normal."""
+    """Return slice locations on the source's scale (such as a table position), else heights along the normal."""
     ends = [(ordered[k][0].position @ normal, ordered[k][1].get("SliceLocation")) for k in (0, -1)]
     (low, first), (high, last) = ends
     if first is None or last is None or ordered[0][0].frame is not None:
@@ -153,7 +153,7 @@ def _locations(
 
 
 def _numbers(ordered: Sequence[tuple[Plane, Any]], count: int) -> list[int]:
-    """Instance numbers that run as the source's do: a reader scrolls both series the same way."""
+    """Return instance numbers in the direction of the source's, so that both series scroll the same way."""
     first, last = (
         int(header.get("InstanceNumber") or 0) if plane.frame is None else plane.frame
         for plane, header in (ordered[0], ordered[-1])

@@ -1,7 +1,7 @@
 """Write an SR volume as new MR or CT images of the same patient, study and frame of reference.
 
-Classic MR Image Storage or CT Image Storage, uncompressed, one file a slice, also where the source was enhanced
-multi-frame: every viewer and PACS takes them. `docs/dicom_output.md` says what the images hold and why.
+The images are classic MR Image Storage or CT Image Storage, uncompressed, with one file per slice, also if the source
+was enhanced multi-frame, because every viewer and PACS reads them. `docs/dicom_output.md` describes their content.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from medsr.geometry import Grid, Scale, ScaleLike, as_scale
 
 __all__ = ["DerivedSeries", "Processing", "check_sources", "is_derived_series", "write_derived_series"]
 
-_LARGEST_SIDE = 65535  # rows and columns are 16-bit numbers
-_NARROWEST_LINEAR = 1.0  # a LINEAR window is at least so wide (PS3.3 C.11.2.1.2.1)
+_LARGEST_SIDE = 65535  # Rows and Columns are 16-bit numbers
+_NARROWEST_LINEAR = 1.0  # the smallest width of a LINEAR window (PS3.3 C.11.2.1.2.1)
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class DerivedSeries:
 
     Attributes:
         series_uid: The SeriesInstanceUID of the new series.
-        source_series_uid: The UID that of its source.
+        source_series_uid: The SeriesInstanceUID of its source.
         images: The number of files.
-        slope: RescaleSlope, the largest if slices differ: a stored value is off by at most half of it.
-        intercept: RescaleIntercept of the first slice.
-        warnings: One line each.
+        slope: The RescaleSlope, the largest one if slices differ; a stored value is off by at most half of it.
+        intercept: The RescaleIntercept of the first slice.
+        warnings: The warnings, one line each.
     """
 
     series_uid: str
@@ -69,25 +69,30 @@ def write_derived_series(
     series_number: int | None = None,
     overwrite: bool = True,
 ) -> DerivedSeries:
-    """Write a volume as a new series, IM0001.dcm and so on in the order of InstanceNumber, all of it or nothing.
+    """Write a volume as a new series, IM0001.dcm and so on in the order of InstanceNumber; all files or none appear.
 
     Args:
-        directory: The folder to appear. One that holds an earlier derived series is replaced, another is not touched.
-        array: (X, Y, Z) = columns, rows, slices; real units (HU, scanner units).
-        affine: (4, 4) voxel index -> world, RAS mm. The last axis may be tilted against the slices.
-        source_headers: Data sets of the images that the volume was made of (`medsr.data.dicom.reading.source_headers`).
+        directory: The folder to create. An earlier derived series there is replaced; other folders are not touched.
+        array: The values (X, Y, Z) = columns, rows, slices, in real units (HU, scanner units).
+        affine: The affine (4, 4) from voxel index to world coordinates, RAS mm. The last axis may be tilted against
+            the slices.
+        source_headers: The data sets of the images that the volume was made from
+            (`medsr.data.dicom.reading.source_headers`).
         scale: The scale of the volume over its source, one number or one per axis.
-        processing: What made the volume.
-        uid_seed: Text that the UIDs are a hash of. The same seed gives the same UIDs, so a run repeated after a crash
-            sends one series twice and not two series. None draws new UIDs.
+        processing: The method and the program that made the volume.
+        uid_seed: A text of which the UIDs are a hash. The same seed gives the same UIDs, so a run that is repeated
+            after a crash sends the same series again and not a second one. None draws new UIDs.
         uid_prefix: The root of the UIDs.
-        series_number: SeriesNumber; by default the source's followed by 01 (5 gives 501).
+        series_number: The SeriesNumber; by default the source's followed by 01 (5 gives 501).
         overwrite: Whether an earlier series in `directory` is replaced.
 
+    Returns:
+        The facts about the new series.
+
     Raises:
-        InputError: A source that is not one MR or CT series with UIDs, or not that of the volume.
-        OutputError: Rows and columns that are not perpendicular, values that are not finite, or a folder that
-            cannot be written; nothing is left behind.
+        InputError: If the source is not one MR or CT series with UIDs, or not the source of the volume.
+        OutputError: If rows and columns are not perpendicular, a value is not finite, or the folder cannot be written;
+            no file is left behind.
     """
     directory, volume, exact = Path(directory).expanduser(), np.asarray(array), as_scale(scale, 3)
     _check_volume(directory, volume, affine)
@@ -109,20 +114,20 @@ def write_derived_series(
                 _write(folder / f"IM{planes.numbers[k]:0{max(4, len(str(volume.shape[2])))}d}.dcm", header)
     step = max(encoding.slope for encoding in encodings)
     if step > largest_step(modality, float(volume.min()), float(volume.max())) and not encodings[0].holds(volume):
-        warnings.append(f"the values span more than 16 bits hold finely: stored in steps of {step:g}")
+        warnings.append(f"16 bits are too few for the range of the values: they are stored in coarse steps of {step:g}")
     source_uid = str(source_headers[0].SeriesInstanceUID)
     first = encodings[0].intercept
     return DerivedSeries(str(header.SeriesInstanceUID), source_uid, len(encodings), step, first, tuple(warnings))
 
 
 def is_derived_series(folder: Path) -> bool:
-    """Whether a folder holds nothing but what `write_derived_series` writes, so that a new series may replace it."""
+    """Return whether a folder holds only files that `write_derived_series` writes, so that it may be replaced."""
     return folder.is_dir() and all(re.fullmatch(r"IM\d{4,}\.dcm", path.name) for path in folder.iterdir())
 
 
 @contextmanager
 def _one_line_about(directory: Path, headers: Sequence[Any]) -> Iterator[None]:
-    """Name a path in every error, and turn what pydicom raises on values of the source into one line."""
+    """Name a path in every error, and turn errors of pydicom on values of the source into one line."""
     file = getattr(headers[0], "filename", None) if headers else None
     source = Path(file).parent if file else "the source"
     try:
@@ -132,8 +137,8 @@ def _one_line_about(directory: Path, headers: Sequence[Any]) -> Iterator[None]:
         if str(place) in str(error) or "the source" in str(error):
             raise
         raise type(error)(f"{place}: {error}") from error
-    except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError) as error:  # of pydicom
-        # Which tag, and not its value: that may be a name.
+    except (ValueError, TypeError, AttributeError, OverflowError, NotImplementedError) as error:  # from pydicom
+        # The message names the tag, but not its value, which may be a patient's name.
         tag = re.search(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)", str(error))
         raise OutputError(
             f"{directory}: cannot be written: the source's header holds a value that DICOM does not allow "
@@ -143,17 +148,25 @@ def _one_line_about(directory: Path, headers: Sequence[Any]) -> Iterator[None]:
 
 def _check_volume(directory: Path, volume: NDArray[Any], affine: ArrayLike) -> None:
     if volume.ndim != 3 or 0 in volume.shape or volume.dtype.kind not in "iuf":
-        raise OutputError(f"{directory}: expected a real (X, Y, Z) array, got {volume.dtype} of shape {volume.shape}")
+        raise OutputError(
+            f"{directory}: expected a real array (X, Y, Z) with voxels, got {volume.dtype} of shape {volume.shape}; "
+            "give one 3D volume"
+        )
     if volume.dtype.kind == "f" and not np.isfinite(volume).all():
         bad = int(volume.size - np.isfinite(volume).sum())
-        raise OutputError(f"{directory}: expected finite values, got {bad} NaN or infinite ones; nothing was written")
+        raise OutputError(
+            f"{directory}: expected finite values, got {bad} NaN or infinite ones; replace them (numpy.nan_to_num)"
+        )
     if max(volume.shape[:2]) > _LARGEST_SIDE:
-        raise OutputError(f"{directory}: expected at most {_LARGEST_SIDE} rows and columns, got {volume.shape[:2]}")
+        raise OutputError(
+            f"{directory}: expected at most {_LARGEST_SIDE} rows and columns, got {volume.shape[:2]}; write "
+            ".nrrd instead"
+        )
     Grid(volume.shape, np.asarray(affine, dtype=np.float64))
 
 
 def _encodings(volume: NDArray[Any], modality: str, planes: DerivedPlanes, scale: Scale) -> list[Encoding]:
-    """How each slice is stored: alike, but at scale 1 each as its own source, which loses nothing."""
+    """Return the encoding of each slice: the same for all, but at scale 1 that of its source, which loses nothing."""
     count = volume.shape[2]
     own = source_encodings([header for _, header in planes.source], [(p.slope, p.intercept) for p, _ in planes.source])
     if own is not None and all(s == 1 for s in scale) and len(own) == count:
@@ -169,12 +182,12 @@ def _encodings(volume: NDArray[Any], modality: str, planes: DerivedPlanes, scale
 def _describe_pixels(
     header: pydicom.Dataset, volume: NDArray[Any], planes: DerivedPlanes, encodings: Sequence[Encoding]
 ) -> None:
-    """Set what all slices share of the Image Plane, Image Pixel, Modality LUT and VOI LUT modules."""
+    """Set the tags of the Image Plane, Image Pixel, Modality LUT and VOI LUT modules that all slices share."""
     header.Columns, header.Rows = volume.shape[:2]
     header.PixelSpacing, header.ImageOrientationPatient = planes.spacing, planes.orientation
     header.SliceThickness, header.SpacingBetweenSlices = planes.thickness, planes.between
     header.SamplesPerPixel = 1
-    # A source that shows small values bright (MONOCHROME1) keeps its numbers, so the result must be shown likewise.
+    # A MONOCHROME1 source keeps its numbers, so the result must be displayed in the same way (small values bright).
     header.PhotometricInterpretation = header.get("PhotometricInterpretation") or "MONOCHROME2"
     header.BitsAllocated = header.BitsStored = 16
     header.HighBit = 15
@@ -187,7 +200,7 @@ def _describe_pixels(
 
 
 def _describe_window(header: pydicom.Dataset, volume: NDArray[Any]) -> None:
-    """Set a window of the volume's own, where the source's slices have none in common."""
+    """Set a window computed from the volume, if the source's slices have no common one."""
     for keyword in ("WindowCenterWidthExplanation", "VOILUTFunction"):
         if keyword in header:
             del header[keyword]
@@ -205,7 +218,7 @@ def _describe_slice(header: pydicom.Dataset, planes: DerivedPlanes, k: int, new_
 
 
 def _store(header: pydicom.Dataset, picture: NDArray[Any], encoding: Encoding) -> None:
-    """Set the pixels of a slice (rows, columns) and the tags that say how they are stored."""
+    """Set the pixels of a slice (rows, columns) and the tags that describe how they are stored."""
     stored = encoding.stored(picture)
     header.PixelRepresentation = int(encoding.signed)
     of_pixels = "SS" if encoding.signed else "US"
@@ -217,9 +230,9 @@ def _store(header: pydicom.Dataset, picture: NDArray[Any], encoding: Encoding) -
 
 
 def _encoded(header: pydicom.Dataset) -> pydicom.Dataset:
-    """Return the same header in its encoded form, which pydicom copies into every file instead of encoding it again.
+    """Return the header in its encoded form, which pydicom copies into every file instead of encoding it again.
 
-    Every slice names all its sources: without this, hundreds of slices of hundreds of sources take minutes.
+    Every slice names all source images, so without this hundreds of slices with hundreds of sources take minutes.
     """
     header.file_meta = pydicom.dataset.FileMetaDataset()
     header.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
@@ -239,7 +252,7 @@ def _write(path: Path, header: pydicom.Dataset) -> None:
 
 
 def _save(file: IO[bytes], header: pydicom.Dataset) -> None:
-    """Write in the DICOM file format, by pydicom 3 or 2 (which MONAI Label 0.8 needs)."""
+    """Write an image in the DICOM file format, by pydicom 3, or by pydicom 2, which MONAI Label 0.8 needs."""
     if int(pydicom.__version__.split(".")[0]) >= 3:
         pydicom.dcmwrite(file, header, enforce_file_format=True)
         return
