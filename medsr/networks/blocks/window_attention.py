@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medsr.errors import MedsrError
+from medsr.networks.blocks.training_attention import TrainingAttention
 from medsr.networks.blocks.windows import IMAGE, SHIFTED, WINDOWS, Plan, compiling, to_windows
 
 WORKING_SET = 2**18  # the numbers (tokens times features) that a layer processes at a time, which fit the caches
@@ -55,6 +56,9 @@ class WindowAttention(nn.Module):
         each = features // self.heads
         qkv = self.qkv(windows).reshape(n * batch, tokens, 3, self.heads, each)
         bias = bias.to(qkv.dtype)
+        if wants_own_gradients(qkv, bias, counts):
+            attended = attend_in_training(qkv, bias, [count * batch for count in counts])
+            return self.proj(attended.reshape(n, batch, tokens, features))
         if wants_padding(qkv):
             qkv = F.pad(qkv, (0, 16 - each))
         qkv = qkv.permute(2, 0, 3, 1, 4)
@@ -78,6 +82,22 @@ def attend(qkv: torch.Tensor, bias: torch.Tensor, features: int) -> torch.Tensor
     if compiling():  # a view here need not be a view in an exported program
         attended = attended.clone(memory_format=torch.contiguous_format)
     return attended[..., :features]
+
+
+@torch.jit.unused
+def attend_in_training(qkv: torch.Tensor, bias: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Return the attention (n, N, h, d) of queries, keys and values (n, N, 3, h, d), with the bias of each kind."""
+    return TrainingAttention.apply(qkv, bias, counts)
+
+
+def wants_own_gradients(qkv: torch.Tensor, bias: torch.Tensor, counts: list[int]) -> bool:
+    """Return whether `TrainingAttention` is faster: on CPUs, where no fused kernel has a gradient for the bias."""
+    if qkv.device.type != "cpu" or not bias.requires_grad or not torch.is_grad_enabled() or len(counts) == 0:
+        return False
+    if torch.jit.is_scripting() or compiling():
+        return False
+    else:
+        return qkv.dtype in (torch.float32, torch.float64) and not torch.jit.is_tracing()
 
 
 def wants_padding(qkv: torch.Tensor) -> bool:
