@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy.ndimage import gaussian_filter
 
 from medsr.data.acquisition import ACQUISITION, Acquisition
 from medsr.degradation import KspaceTruncationDegradation, PerAxisDegradation, SliceProfileDegradation
 from medsr.errors import InputError
 from medsr.formation import choose_formation
+from medsr.transforms.intensity import OFFSET
 from medsr.transforms.pairs import LR_SCALE
 
 KSPACE = KspaceTruncationDegradation()
@@ -87,6 +89,18 @@ def test_a_spectrum_that_ends_is_seen_under_a_header_that_does_not_say_it(image:
     stated = choose_formation("kspace", filled, TWO)
     assert stated.degradation == KSPACE  # what the user says is taken, and what is seen is told
     assert len(stated.warnings((1.0, 1.0, 3.0))) == 1
+
+
+@pytest.mark.parametrize("known", ["header", "units"])
+def test_the_smoothness_of_a_ct_is_not_taken_for_blur(image: MetaTensor, known: str) -> None:
+    image.set_array(torch.from_numpy(gaussian_filter(image.numpy(), (0, 0.6, 0.6, 0.6))))
+    image.meta[ACQUISITION] = Acquisition({})
+    assert choose_formation("auto", image, TWO).degradation.axes[0] != KSPACE
+    image.meta.update({"modality": "CT"} if known == "header" else {OFFSET: -1024.0})
+    found = choose_formation("auto", image, TWO)
+    assert found.origin == "assumed"
+    assert found.degradation.axes == (KSPACE,) * 3
+    assert "does not tell its kernel" in found.reasons[0]
 
 
 def test_axes_that_are_not_enlarged_stay(image: MetaTensor) -> None:
