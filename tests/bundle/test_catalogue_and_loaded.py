@@ -123,7 +123,7 @@ def test_truncated_weights(copy_of_tiny: Path) -> None:
 def test_missing_weights(copy_of_tiny: Path) -> None:
     bundle = Bundle(copy_of_tiny)
     bundle.weights.unlink()
-    with pytest.raises(InputError, match=r"is missing: train the bundle"):
+    with pytest.raises(InputError, match=r"is missing; train the bundle"):
         load_bundle(bundle)
 
 
