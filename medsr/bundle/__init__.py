@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         VolumePreprocessing,
     )
     from medsr.bundle.loaded import LoadedBundle, load_bundle, trained_network
+    from medsr.bundle.patch_loader import PatchLoader
     from medsr.bundle.training import (
         AdversarialTraining,
         Training,
@@ -42,6 +43,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "VolumePreprocessing",
         ],
         "loaded": ["LoadedBundle", "load_bundle", "trained_network"],
+        "patch_loader": ["PatchLoader"],
         "training": [
             "AdversarialTraining",
             "Training",
@@ -63,6 +65,7 @@ __all__ = [
     "Inference",
     "LabelMapPostprocessing",
     "LoadedBundle",
+    "PatchLoader",
     "SuperResolutionPostprocessing",
     "Training",
     "TrainingLoader",

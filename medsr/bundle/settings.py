@@ -18,6 +18,7 @@ from medsr.errors import InputError, MedsrError
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 _NONE = ("none", "null")
+SIMULATED = "simulated"  # of a formation: the one that simulated the image
 _SHOWN = 60  # the most characters of a value that a message repeats
 
 
@@ -219,6 +220,20 @@ def _read_between_scales(value: Any) -> str:
     return check_between_scales(_read_text(value), ensemble=False)
 
 
+def _read_formation(value: Any) -> Any:
+    from medsr.formation import parse_formation
+
+    if value != SIMULATED:
+        parse_formation(value)
+    return value
+
+
+def _read_start(value: Any) -> str:
+    from medsr.weights import check_start
+
+    return check_start(_read_text(value))
+
+
 def _read_extension(value: Any) -> str:
     from medsr.outputs.naming import output_paths
 
@@ -273,7 +288,14 @@ SETTINGS: dict[str, Setting] = {
         "where a network was not built for the scale: refuse, or up-and-down: enlarge by its next one, then reduce",
     ),
     "ensemble": switch("average over flips of the image and write their standard deviation (..._std)"),
-    "back_projection": whole(0, help="iterations towards the LR image"),
+    "formation": Setting(
+        "auto, none, or a formation such as kspace or gaussian:fwhm=1.2",
+        _read_formation,
+        "how the LR image was formed, which the result then obeys: auto (its header, or else an estimate), none, or "
+        "in words: kspace, block, gaussian:fwhm=1.2, profile:thickness=0.8, or one per axis as kspace/kspace/profile",
+    ),
+    "safe": switch("take the interpolated image where the result looks worse than it"),
+    "start": Setting("interpolated or consistent", _read_start),
     "consistency": switch("write |degrade(SR) - LR| (..._consistency)"),
     "bids": switch("BIDS names (..._desc-sr_T1w.nii.gz) and sidecars"),
     "preview": switch("write a PNG"),

@@ -25,7 +25,7 @@ _OPTIONS: dict[str, tuple[str, str | None]] = {
     "memory_mb": ("--memory", "2048"),
     "tile_size": ("--tile-size", None),
     "between_scales": ("--between-scales", None),
-    "back_projection": ("--back-projection", "0"),
+    "formation": ("--formation", "auto"),
 }
 _SWITCHES = {
     "ensemble": ("--uncertainty", "--ensemble"),
@@ -33,6 +33,7 @@ _SWITCHES = {
     "bids": ("--bids",),
     "compile": ("--compile",),
     "preview": ("--preview",),
+    "safe": ("--safe",),
 }
 
 

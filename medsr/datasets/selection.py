@@ -116,6 +116,11 @@ def with_scales(items: Sequence[Item], scales: Sequence[Any]) -> list[Item]:
     return [{**item, "scale": scale} for scale in scales for item in items]
 
 
+def with_degradations(items: Sequence[Item], degradations: Sequence[Any]) -> list[Item]:
+    """Return every item once for every degradation, as its entry `degradation` (validation over several formations)."""
+    return [{**item, "degradation": degradation} for degradation in degradations for item in items]
+
+
 def _items(path: Path, section: str) -> list[Item]:
     """Return one section of a datalist; a path alone is an image without a label, as in Decathlon's test sections."""
     try:

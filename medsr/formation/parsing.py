@@ -54,6 +54,8 @@ def parse_formation(request: str | Mapping[str, Any] | Degradation | None) -> Li
     """
     if request is None:
         return AUTO
+    if not isinstance(request, str | Mapping | Degradation):
+        raise InputError(f"expected a formation in words, such as kspace, got {request!r}; write auto or none")
     if not isinstance(request, str):
         return _separable(degradation.as_degradation(request).downsampling)
     text = request.strip()

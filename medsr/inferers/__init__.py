@@ -1,11 +1,11 @@
 """Inferers: from a volume through a network to a volume."""
 
-from medsr.inferers.back_projection import back_project, inconsistency
 from medsr.inferers.facts import InferenceFacts
 from medsr.inferers.forward import ForwardInferer
 from medsr.inferers.guards import Guards, Limits, measure
+from medsr.inferers.result import SuperResolution
 from medsr.inferers.slices import SliceInferer
-from medsr.inferers.super_resolution import SuperResolution, SuperResolutionInferer
+from medsr.inferers.super_resolution import SuperResolutionInferer
 
 __all__ = [
     "ForwardInferer",
@@ -15,7 +15,5 @@ __all__ = [
     "SliceInferer",
     "SuperResolution",
     "SuperResolutionInferer",
-    "back_project",
-    "inconsistency",
     "measure",
 ]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from medsr.carried import Carried
-from medsr.degradation import Degradation
 from medsr.errors import InputError
+from medsr.formation import Formation
 from medsr.geometry import Scale
 from medsr.inferers.guards import Guards
 
@@ -29,10 +29,10 @@ class InferenceFacts(Carried):
         deviation: The standard deviation over the flips ensemble, (C, *SR spatial), in the units that the network sees;
             None without an ensemble.
         request: The requested `scale` and `spacing`.
-        settings: The options that change voxels: `precision`, `ensemble`, `back_projection`, and `between_scales` where
-            it is not the default.
-        degradation: The LR formation that the inferer assumes.
-        guards: What users look at in the image, measured; None if it was not.
+        settings: The options that change voxels: `precision`, `ensemble`, `start`, `safe`, `formation` as it was asked
+            for, and `between_scales` where it is not the default.
+        formation: The formation of the LR image, with which the result is consistent; None if none is obeyed.
+        guards: What users look at in the result; None if the image was returned unchanged.
     """
 
     scale: Scale
@@ -42,7 +42,7 @@ class InferenceFacts(Carried):
     deviation: torch.Tensor | None
     request: Mapping[str, Any]
     settings: Mapping[str, Any]
-    degradation: Degradation
+    formation: Formation | None = None
     guards: Guards | None = None
 
     @staticmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -16,12 +15,12 @@ from monai.inferers import Inferer
 from monai.networks.utils import eval_mode
 from torch import nn
 
-from medsr.degradation import Degradation, as_degradation
+from medsr.degradation import Degradation
 from medsr.errors import GridError, InputError, about
 from medsr.geometry import Scale, ScaleLike, anatomical_axis, as_scale, format_scale, output_shape
-from medsr.inferers.back_projection import back_project
 from medsr.inferers.between_scales import REFUSE, UP_AND_DOWN, check_between_scales, next_larger, reduced
-from medsr.inferers.facts import FACTS, InferenceFacts
+from medsr.inferers.facts import FACTS
+from medsr.inferers.formed import NetworkInputs, as_asked, as_slices, formed_image, guarded, read_request
 from medsr.inferers.planning import choose_tiles, slice_groups
 from medsr.inferers.request_checks import (
     check_image,
@@ -31,33 +30,14 @@ from medsr.inferers.request_checks import (
     slice_axis,
     with_sr_affine,
 )
+from medsr.inferers.result import ImageFindings, SuperResolution
 from medsr.inferers.tile_runner import TileRunner, is_out_of_memory
 from medsr.inferers.tile_sources import Source, make_source
 from medsr.inferers.tiling import part
-from medsr.networks import NetworkSpec
+from medsr.networks import Family, NetworkSpec
+from medsr.weights import CONSISTENT, INTERPOLATED, check_start
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class SuperResolution:
-    """The result of an inferer for a batch.
-
-    Attributes:
-        image: The SR images, (B, C, *SR spatial), float32.
-        deviation: The standard deviation over the flips ensemble, of the same size; None without an ensemble.
-        scale: The exact scale per spatial axis.
-        tiles: The number of tiles that the network ran on.
-        seconds: The wall time in seconds.
-        warnings: The messages that a user should see.
-    """
-
-    image: torch.Tensor
-    deviation: torch.Tensor | None
-    scale: Scale
-    tiles: int
-    seconds: float = 0.0
-    warnings: list[str] = field(default_factory=list)
 
 
 class SuperResolutionInferer(Inferer):
@@ -89,12 +69,16 @@ class SuperResolutionInferer(Inferer):
             rounding; plain stacks of convolutions are some 5 to 15 % faster with it on a CPU.
         compile: Whether to run the network through `torch.compile`.
         ensemble: Whether to average over all flips of the image and report their standard deviation.
-        back_projection: The number of iterations that pull the result towards consistency with the LR image. They run
-            on the whole image and take about three times its memory.
         between_scales: What to do if a fixed network was not built for the scale: "refuse", or "up-and-down", which
             enlarges by the next larger scale it was built for, then reduces by cubic interpolation (Zhu 2022, section
             4.3.4). Meanwhile the larger image, or that of some slices, is held in memory.
-        degradation: The LR formation that back-projection assumes: an object, a registered name or a dictionary.
+        formation: How the LR image was formed: "auto" (its header, or else an estimate), a formation in the words of
+            `medsr.formation.parse_formation`, a degradation, "simulated" for the one that simulated it, or None. The
+            result is made consistent with it exactly, which takes about two further images of its size.
+        start: What a restore network reads, as its weights were trained: "interpolated", or "consistent" for the
+            interpolated image that was made consistent with the formation.
+        safe: Whether the interpolated image, made consistent, takes the place of a result that exceeds the limits of
+            `medsr.inferers.guards`.
         device: The device that the network is moved to and runs on; by default the one it is on.
         output_device: The device on which results are collected.
         max_voxels: The largest number of voxels of a result.
@@ -123,9 +107,10 @@ class SuperResolutionInferer(Inferer):
         channels_last: bool = False,
         compile: bool = False,
         ensemble: bool = False,
-        back_projection: int = 0,
         between_scales: str = REFUSE,
-        degradation: Degradation | str | Mapping[str, Any] = "gaussian-blur",
+        formation: Degradation | str | Mapping[str, Any] | None = None,
+        start: str = INTERPOLATED,
+        safe: bool = False,
         device: str | torch.device | None = None,
         output_device: str | torch.device = "cpu",
         max_voxels: int = 2**30,
@@ -133,11 +118,8 @@ class SuperResolutionInferer(Inferer):
         if scale is not None and spacing is not None:
             raise GridError("give a scale or a target spacing, not both")
         sizes = [tile_size] if isinstance(tile_size, int) else list(tile_size or [])
-        if memory_mb <= 0 or back_projection < 0 or any(n < 1 for n in sizes):
-            raise InputError(
-                "memory_mb and tile_size must be positive and back_projection not negative, "
-                f"got {memory_mb}, {tile_size} and {back_projection}"
-            )
+        if memory_mb <= 0 or any(n < 1 for n in sizes):
+            raise InputError(f"memory_mb and tile_size must be positive, got {memory_mb} and {tile_size}")
         anatomical_axis(np.eye(4), slice_plane)  # refuses a wrong name now, not at the first volume
         self.scale = scale
         self.spacing = spacing
@@ -146,9 +128,10 @@ class SuperResolutionInferer(Inferer):
         self.slice_plane = slice_plane
         self.precision = precision
         self.ensemble = ensemble
-        self.back_projection = back_projection
         self.between_scales = check_between_scales(between_scales, ensemble)
-        self.degradation = as_degradation(degradation)
+        self.formation = read_request(formation)
+        self.start = check_start(start)
+        self.safe = safe
         self.device = None if device is None else torch.device(device)
         self.output_device = torch.device(output_device)
         self.max_voxels = max_voxels
@@ -185,32 +168,17 @@ class SuperResolutionInferer(Inferer):
         with about(inputs):
             result = self.enlarge(inputs, network, scale=scale, reference=reference)
         if isinstance(result.image, MetaTensor):
-            facts = self._facts(result, {"scale": self.scale if scale is None else scale, "spacing": self.spacing})
+            request = {"scale": self.scale if scale is None else scale, "spacing": self.spacing}
+            facts = result.facts(request, self._settings())
             # As with the affine, a batch that was not collated has one `meta`, that of its only image.
             result.image.meta[FACTS] = facts if result.image.is_batch or len(facts) > 1 else facts[0]
         return result.image
 
-    def _facts(self, result: SuperResolution, request: Mapping[str, Any]) -> list[InferenceFacts]:
-        """Return the facts of each image of a batch."""
-        count = len(result.image)
-        deviation = result.deviation
-        plain = deviation.as_tensor() if isinstance(deviation, MetaTensor) else deviation
-        settings = {name: getattr(self, name) for name in ("precision", "ensemble", "back_projection")}
-        if self.between_scales != REFUSE:
-            settings["between_scales"] = self.between_scales
-        return [
-            InferenceFacts(
-                result.scale,
-                result.tiles,
-                result.seconds / count,
-                tuple(result.warnings),
-                None if plain is None else plain[k],
-                request,
-                settings,
-                self.degradation,
-            )
-            for k in range(count)
-        ]
+    def _settings(self) -> dict[str, Any]:
+        """Return the options that change voxels, for the record."""
+        settings = {name: getattr(self, name) for name in ("precision", "ensemble", "start", "safe")}
+        settings["formation"] = as_asked(self.formation)
+        return settings if self.between_scales == REFUSE else {**settings, "between_scales": self.between_scales}
 
     def enlarge(
         self,
@@ -227,17 +195,14 @@ class SuperResolutionInferer(Inferer):
         exact = self.exact_scale(inputs, spec, scale)
         check_result(inputs, spec, exact, reference, self.slice_plane, self.max_voxels)
         lr = _plain(inputs)
-        result = SuperResolution(torch.empty(0), None, exact, 0)
+        result = SuperResolution(torch.empty(0), None, exact, 0, findings=[ImageFindings() for _ in lr])
         if all(s == 1 for s in exact):
             result.image = lr[:, : spec.out_channels].to(self.output_device, copy=True)
             result.deviation = torch.zeros_like(result.image) if self.ensemble else None
             result.warnings.append("the image has the requested spacing already; returned unchanged")
         else:
             with torch.no_grad(), eval_mode(network):
-                self._run(lr, network, spec, self._slice_axis(inputs, spec), reference, result)
-                if self.back_projection:
-                    measured = lr[:, : spec.out_channels].to(self.output_device)
-                    back_project(result.image, measured, exact, self.degradation, self.back_projection)
+                self._run(inputs, network, spec, self._slice_axis(inputs, spec), reference, result)
         if isinstance(inputs, MetaTensor):
             result.image = with_sr_affine(result.image, inputs, exact)
             if result.deviation is not None:
@@ -257,52 +222,71 @@ class SuperResolutionInferer(Inferer):
 
     def _run(
         self,
-        lr: torch.Tensor,
+        images: torch.Tensor,
         network: nn.Module,
         spec: NetworkSpec,
         across: int | None,
         reference: torch.Tensor | None,
         result: SuperResolution,
     ) -> None:
-        """Fill `result` with the network's output for `lr` (B, C, *spatial), float32."""
-        device = self.device or next(iter(network.parameters()), lr).device
+        """Fill `result` with the network's output for `images` (B, C, *spatial), made consistent."""
+        device = self.device or next(iter(network.parameters()), images).device
         network.to(device)
         self.runner.prepare(network)
-        lr = lr.to(device)
+        lr = _plain(images).to(device)
         guide = None if reference is None else _plain(reference)
         shape = (lr.shape[0], spec.out_channels, *output_shape(lr.shape[2:], result.scale))
         result.image = self._empty(shape)
         result.deviation = self._empty(shape) if self.ensemble else None
+        kernel = spec.interpolation or "spline3"
+        consistent = self.start == CONSISTENT and spec.family is Family.RESTORE
+        for k, found in enumerate(result.findings):
+            found.formed = formed_image(self.formation, images[k], lr[k : k + 1], result.scale)
+            if consistent:  # one by one: each has a formation of its own
+                own = None if guide is None else guide[k : k + 1]
+                inputs = NetworkInputs(lr[k : k + 1], own) if found.formed is None else found.formed.inputs(own, kernel)
+                self._run_batch(inputs, spec, across, result, slice(k, k + 1))
+        if not consistent:
+            self._run_batch(NetworkInputs(lr, guide), spec, across, result, slice(None))
+        for k, found in enumerate(result.findings):
+            image, measured = result.image[k : k + 1], lr[k : k + 1, : spec.out_channels].to(self.output_device)
+            if found.formed is not None:
+                found.formed.obey(image)
+            found.guards, replaced = guarded(image, measured, result.scale, found.formed, kernel if self.safe else None)
+            found.warnings += replaced
+
+    def _run_batch(
+        self, inputs: NetworkInputs, spec: NetworkSpec, across: int | None, result: SuperResolution, batch: slice
+    ) -> None:
+        """Fill the images of a part of the batch."""
+        image, deviation = result.image[batch], None if result.deviation is None else result.deviation[batch]
         if across is None:
-            self._run_images(lr, result.scale, spec, guide, result, result.image, result.deviation)
+            self._run_images(inputs, result.scale, spec, result, image, deviation)
             return
         in_plane = tuple(s for axis, s in enumerate(result.scale) if axis != across)
-        for position in slice_groups(lr, across, in_plane, spec, self.memory_mb):
-            slices = _as_slices(lr, across)[position].flatten(0, 1).contiguous()
-            guides = None if guide is None else _as_slices(guide, across)[position].flatten(0, 1)
-            image = _as_slices(result.image, across)[position]
-            deviation = None if result.deviation is None else _as_slices(result.deviation, across)[position]
-            self._run_images(slices, in_plane, spec, guides, result, image, deviation)
+        for position in slice_groups(inputs.lr, across, in_plane, spec, self.memory_mb):
+            some = None if deviation is None else as_slices(deviation, across)[position]
+            slices = inputs.slices(across, position)
+            self._run_images(slices, in_plane, spec, result, as_slices(image, across)[position], some)
 
     def _run_images(
         self,
-        lr: torch.Tensor,
+        inputs: NetworkInputs,
         scale: Scale,
         spec: NetworkSpec,
-        guide: torch.Tensor | None,
         result: SuperResolution,
         image: torch.Tensor,
         deviation: torch.Tensor | None,
     ) -> None:
-        """Fill `image` and `deviation`, whose leading axes together are the batch of `lr`; up and down if allowed."""
+        """Fill `image` and `deviation`, whose leading axes together are the batch of LR; up and down if allowed."""
         built = next_larger(spec, scale) if self.between_scales == UP_AND_DOWN else None
         if built is None:
-            self._run_tiles(make_source(lr, scale, spec, guide), spec, result, image, deviation)
+            self._run_tiles(make_source(inputs, scale, spec), spec, result, image, deviation)
             return
-        larger = as_scale(list(built), len(built))
-        made = self._empty((lr.shape[0], spec.out_channels, *output_shape(lr.shape[2:], larger)))
-        self._run_tiles(make_source(lr, larger, spec, guide), spec, result, made, None)
-        image.copy_(reduced(made, lr.shape[2:], built, scale).reshape(image.shape))
+        larger, shape = as_scale(list(built), len(built)), inputs.lr.shape
+        made = self._empty((shape[0], spec.out_channels, *output_shape(shape[2:], larger)))
+        self._run_tiles(make_source(inputs, larger, spec), spec, result, made, None)
+        image.copy_(reduced(made, shape[2:], built, scale).reshape(image.shape))
         how = f"enlarged by {format_scale(larger)}, then reduced to {format_scale(scale)} by cubic interpolation"
         result.warnings += [] if how in result.warnings else [how]
 
@@ -340,8 +324,3 @@ class SuperResolutionInferer(Inferer):
 
 def _plain(image: torch.Tensor) -> torch.Tensor:
     return (image.as_tensor() if isinstance(image, MetaTensor) else image).float()
-
-
-def _as_slices(volume: torch.Tensor, across: int) -> torch.Tensor:
-    """Return a view of a volume (B, C, X, Y, Z) as (slices, B, C, *in-plane)."""
-    return volume.movedim(2 + across, 0)

@@ -10,6 +10,7 @@ import torch
 
 from medsr.errors import GridError, InputError
 from medsr.geometry import Scale, as_scale, format_scale, output_range
+from medsr.inferers.formed import NetworkInputs
 from medsr.inferers.tiling import Tile, part
 from medsr.interpolation import Matrix, apply_matrices, resampling_matrices
 from medsr.networks import Family, NetworkSpec, Query
@@ -129,50 +130,53 @@ class Queried(_ReadsTheImage):
 
 @dataclass
 class Interpolated(_Enlarging):
-    """The source of restore networks, which read the image interpolated tile by tile at global coordinates.
+    """A restore network reads the interpolated image, made where it is read, at global coordinates.
 
-    Guidance images on the SR grid are further channels.
+    So is the correction that makes it consistent with its formation, from coefficients on the LR grid: a tile of it is
+    what that tile of the whole image would be. Guidance images on the SR grid are further channels.
     """
 
-    image: torch.Tensor
+    inputs: NetworkInputs
     matrices: list[Matrix | None]
     requested: Scale
-    reference: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        self.batch = self.image.shape[0]
+        self.batch = self.inputs.lr.shape[0]
         self.scale = (1,) * len(self.matrices)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The SR size."""
-        return tuple(n if m is None else m.shape[0] for n, m in zip(self.image.shape[2:], self.matrices, strict=True))
+        sizes = zip(self.inputs.lr.shape[2:], self.matrices, strict=True)
+        return tuple(n if m is None else m.shape[0] for n, m in sizes)
 
     def read(self, tile: Tile) -> torch.Tensor:
-        """Return the tile of the interpolated image and of the guidance, (B, C, *tile)."""
-        image = apply_matrices(self.image, self.matrices, tile.slices())
-        if self.reference is None:
+        """Return the tile of the image to restore and of the guidance, (B, C, *tile)."""
+        image = apply_matrices(self.inputs.lr, self.matrices, tile.slices())
+        if self.inputs.coefficients is not None:
+            image = image + apply_matrices(self.inputs.coefficients, self.inputs.right, tile.slices())
+        if self.inputs.guide is None:
             return image
-        return torch.cat([image, part(self.reference, tile.slices()).to(image)], dim=1)
+        return torch.cat([image, part(self.inputs.guide, tile.slices()).to(image)], dim=1)
 
 
-def make_source(lr: torch.Tensor, scale: Scale, spec: NetworkSpec, reference: torch.Tensor | None = None) -> Source:
+def make_source(inputs: NetworkInputs, scale: Scale, spec: NetworkSpec) -> Source:
     """Return the source for a network's family.
 
     Args:
-        lr: The LR images, (B, C, *spatial), with as many spatial axes as the network.
+        inputs: The LR images, with as many spatial axes as the network, and what else it reads.
         scale: The requested scale per spatial axis.
         spec: The spec of the network.
-        reference: The guidance images on the SR grid, (B, C', *SR spatial), for restore networks.
 
     Raises:
         GridError: If a fixed network was not built for the scale.
         InputError: If this inferer cannot run the family, or cannot use the guidance.
     """
+    lr = inputs.lr
     if spec.family is Family.RESTORE:
         kernel = spec.interpolation or "spline3"
-        return Interpolated(lr, resampling_matrices(lr.shape[2:], scale, kernel=kernel), scale, reference)
-    if reference is not None:
+        return Interpolated(inputs, resampling_matrices(lr.shape[2:], scale, kernel=kernel), scale)
+    if inputs.guide is not None:
         raise InputError("only networks that restore an interpolated image take a guidance image")
     if spec.family is Family.ARBITRARY:
         if spec.largest_scale is not None and any(s > spec.largest_scale for s in scale):

@@ -17,7 +17,9 @@ from medsr.outputs.naming import DICOM, EXTENSIONS
 
 # The entries of a bundle's inference.json that a client may set. `compile` is not among them, because it would keep
 # the server busy for minutes on one image.
-_SETTINGS = ("scale", "spacing", "back_projection", "memory_mb", "tile_size", "between_scales", "precision", "series")
+_SETTINGS = (
+    *("scale", "spacing", "formation", "safe", "memory_mb", "tile_size", "between_scales", "precision", "series"),
+)
 _WORDS = ("precision", "series", "between_scales")
 _SWITCHES = ("consistency", "uncertainty")
 _FORMATS = (*EXTENSIONS, DICOM)  # no pictures, because the server reads none
@@ -61,7 +63,7 @@ def parse_request(params: Mapping[str, Any]) -> LabelRequest:
 
     Args:
         params: The parameters `scale` or `spacing` (one number or three: 2, "1 1 2.5", [1, 1, 2.5]), `consistency`,
-            `uncertainty`, `back_projection`, `precision`, `memory_mb`, `tile_size`, `between_scales`, `series`,
+            `uncertainty`, `formation`, `safe`, `precision`, `memory_mb`, `tile_size`, `between_scales`, `series`,
             `device` and `result_extension`. An empty text or null counts as absent, because forms send all their
             fields.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medsr.inferers.between_scales import REFUSE
+from medsr.inferers.formed import as_asked
 from medsr.outputs.naming import OutputPaths
 from medsr.weights import file_sha256
 
@@ -26,7 +27,8 @@ class Making:
         spacing: The spacing (mm) that was requested instead of a scale.
         precision: The precision of the network.
         ensemble: Whether the results of flipped inputs were averaged.
-        back_projection: The number of iterations of back-projection.
+        formation: The formation as it was asked for.
+        safe: Whether the interpolated image was to replace a result that looks worse.
         between_scales: How scales that the network was not built for are treated.
         contrasts: The number of contrasts that are channels of one image; 0 for a single image.
         channel: The index of this result's contrast.
@@ -39,7 +41,8 @@ class Making:
     spacing: tuple[float, ...] | None
     precision: str
     ensemble: bool
-    back_projection: int
+    formation: str = "null"
+    safe: bool = False
     between_scales: str = REFUSE
     contrasts: int = 0
     channel: int | None = None
@@ -62,7 +65,9 @@ class Making:
             file_sha256(weights),
             _plain(settings["scale"]),
             _plain(settings["spacing"]),
-            **{name: settings[name] for name in ("precision", "ensemble", "back_projection")},
+            **{name: settings[name] for name in ("precision", "ensemble")},
+            formation=_words(as_asked(settings.get("formation"))),
+            safe=bool(settings.get("safe")),
             between_scales=settings.get("between_scales", REFUSE),
             contrasts=contrasts,
         )
@@ -77,13 +82,20 @@ class Making:
                 **{name: method[name] for name in ("bundle", "version", "weights_sha256")},
                 scale=_plain(settings["request"]["scale"]),
                 spacing=_plain(settings["request"]["spacing"]),
-                **{name: settings[name] for name in ("precision", "ensemble", "back_projection")},
+                **{name: settings[name] for name in ("precision", "ensemble")},
+                formation=_words(settings["formation"]),
+                safe=settings["safe"],
                 between_scales=settings.get("between_scales", REFUSE),
                 contrasts=len(record.get("inputs", ())),
                 channel=record.get("channel"),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _words(formation: Any) -> str:
+    """Return a formation as text that is the same for the same formation."""
+    return json.dumps(formation, sort_keys=True)
 
 
 def is_made(paths: OutputPaths, making: Making, *, consistency: bool = False, channel: int | None = None) -> bool:

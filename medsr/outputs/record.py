@@ -11,6 +11,7 @@ from typing import Any
 
 from medsr.data.provenance import Provenance
 from medsr.files.hashes import sha256_of
+from medsr.formation import Formation
 from medsr.geometry import Grid, Scale, format_scale
 from medsr.inferers.guards import Guards
 from medsr.version import __version__
@@ -103,6 +104,7 @@ def make_record(
     scale: Scale,
     intensity: Mapping[str, Any],
     settings: Mapping[str, Any],
+    formation: Formation | None,
     seconds: float,
     tiles: int,
     warnings: list[str],
@@ -140,7 +142,7 @@ def make_record(
         "lr_grid": grid_record(lr),
         "sr_grid": grid_record(sr),
         "intensity": dict(intensity),
-        "degradation_assumed": metadata.get("degradation"),
+        "formation": None if formation is None else formation.to_dict(),
         "settings": dict(settings),
         "seconds": round(seconds, 3),
         "tiles": tiles,

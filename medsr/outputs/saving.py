@@ -16,13 +16,13 @@ from monai.transforms import MapTransform, SaveImaged
 from medsr.data.provenance import Provenance
 from medsr.data.volume import CHANNEL_FILES
 from medsr.data.writers import write_volume
+from medsr.degradation import get
 from medsr.errors import InputError, MedsrError, OutputError
 from medsr.files.atomic import write_json_atomic
 from medsr.files.staging import staged
 from medsr.files.suffixes import split_suffix
 from medsr.geometry import Grid, Scale
 from medsr.inferers import InferenceFacts
-from medsr.inferers.back_projection import inconsistency
 from medsr.interpolation import apply_matrices, resampling_matrices
 from medsr.outputs.bids import describe_dataset, sidecar
 from medsr.outputs.dicom_result import derivable_headers, write_series
@@ -58,7 +58,7 @@ class SaveImageWithRecordd(SaveImaged):
             slice of the third axis, if the LR image was 8- or 16-bit pictures.
         preview: Whether to draw a preview, which needs matplotlib.
         consistency: Whether to write |degrade(SR) - LR| too, on the LR grid and in the image's units: how far the
-            result disagrees with the measured image under the inferer's degradation.
+            result disagrees with the measured image by the formation that it obeys, or k-space truncation without one.
         bids: Whether to name the results as BIDS derivatives and to write sidecars.
         settings: Further entries for the record besides the options of the inferer, such as device and seed.
         weights: The weight file of the network; by default the bundle's `models/model.pt`.
@@ -199,6 +199,8 @@ class SaveImageWithRecordd(SaveImaged):
         trained_on, run = metadata.get("trained_on", {}), result.run
         extremes = float(result.normalized.min()), float(result.normalized.max())
         warnings = [*_listed(result.meta.get("warnings")), *run.warnings]
+        if run.formation is not None:
+            warnings += run.formation.warnings(result.lr.spacing)
         warnings += trained_range_warnings(trained_on, result.lr, result.sr, run.scale, extremes)
         warnings += run.guards.warnings() if run.guards else []
         offset, scale = result.window
@@ -212,6 +214,7 @@ class SaveImageWithRecordd(SaveImaged):
             scale=run.scale,
             intensity={"offset": offset, "scale": scale},
             settings={**run.settings, **self.settings, "request": dict(run.request)},
+            formation=run.formation,
             seconds=run.seconds,
             tiles=run.tiles,
             warnings=warnings,
@@ -220,8 +223,10 @@ class SaveImageWithRecordd(SaveImaged):
 
     def _write_consistency(self, path: Path, result: Result) -> dict[str, Any]:
         """Write the consistency map and return the record's entry for it."""
-        degradation = result.run.degradation
-        off = inconsistency(result.sr_values[None], result.lr_values[None], result.run.scale, degradation)[0, 0].abs()
+        formation = result.run.formation
+        degradation = get("kspace-truncation") if formation is None else formation.degradation.downsampling
+        made = degradation(result.sr_values[None], result.run.scale, shape=tuple(result.lr_values.shape[1:]))
+        off = (result.lr_values[None] - made)[0, 0].abs()
         write_volume(path, off.numpy(), result.lr.affine, like=result.meta)
         return {"mean": float(off.mean()), "largest": float(off.max()), "degradation": degradation.to_dict()}
 

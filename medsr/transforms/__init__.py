@@ -6,8 +6,10 @@ in different ways; `reference` is an image that is only read.
 """
 
 from medsr.transforms.any_scale_pipelines import ArbitraryScaleTraining, ArbitraryScaleValidation
+from medsr.transforms.consistency import ConsistentStartd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd, StandardizeIntensityRecordedd
 from medsr.transforms.interpolation import InterpolateToReferenced
+from medsr.transforms.many_patches import RandPatchesd
 from medsr.transforms.patches import CenterPairedCropd, RandPairedCropd, RandPatchd
 from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.scale_patches import RandScalePatchd, patch_sizes
@@ -27,6 +29,7 @@ __all__ = [
     "ArbitraryScaleTraining",
     "ArbitraryScaleValidation",
     "CenterPairedCropd",
+    "ConsistentStartd",
     "CropEmptySlicesd",
     "CropInformatived",
     "ExtractSliced",
@@ -36,6 +39,7 @@ __all__ = [
     "PrepareVolumed",
     "RandPairedCropd",
     "RandPatchd",
+    "RandPatchesd",
     "RandScalePatchd",
     "RandScaled",
     "RandSliced",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,11 +12,26 @@ from monai.data import MetaTensor
 from monai.transforms import RandomizableTransform, Transform
 from monai.utils import ensure_tuple
 
+from medsr.carried import Carried
 from medsr.degradation import Degradation, as_degradation
 from medsr.errors import GridError, InputError
 from medsr.geometry import ScaleLike, anatomical_axis, as_scale, divisible_shape, scale_text
 from medsr.transforms.grid_operations import centre_crop
 from medsr.transforms.pairs import LR_SCALE
+
+SIMULATED = "simulated"  # key of `meta`
+DEGRADATION = "degradation"  # key of an item
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated(Carried):
+    """What made a simulated LR image, kept in its `meta` under `SIMULATED`.
+
+    Attributes:
+        degradation: The degradation; of a random one the one that was drawn for this image.
+    """
+
+    degradation: Degradation
 
 
 class SimulateLowResolutiond(Transform):
@@ -24,10 +40,11 @@ class SimulateLowResolutiond(Transform):
     Args:
         lr: The key under which the LR image is stored. An item that already has it (a real pair) stays as it is.
         hr: The key of the HR image (C, *spatial), a MetaTensor; it is cropped centrally to the divisible size.
-        degradation: The degradation: an object, a registered name, or a dictionary.
+        degradation: The degradation: an object, a registered name, or a dictionary. An item with an entry
+            `degradation` is degraded by that instead.
         scale: The SR scale, or None to take it from the item.
         scale_key: The key of the scale in the item.
-        seed: The seed of the degradation's noise, if it has any; None draws new noise each time.
+        seed: The seed of the degradation's chance, if it has any; None draws anew each time, by torch's generator.
         plane: The plane of the slices ("axial", "coronal" or "sagittal") for networks of slices. A single number as
             the scale of a volume then applies within the slices, and the item receives one number per axis.
         keys: The keys of other images on the HR grid, such as label maps, to crop alike; absent keys are skipped.
@@ -86,9 +103,10 @@ class SimulateLowResolutiond(Transform):
             if key in result:
                 result[key] = centre_crop(result[key], hr.shape[1:])
         generator = None if self.seed is None else torch.Generator(hr.device).manual_seed(self.seed)
-        values = self.degradation(hr.as_tensor()[None].float(), exact, generator=generator)[0]
-        affine = self.degradation.lr_affine(hr.affine.numpy(), tuple(hr.shape[1:]), exact)
-        lr = MetaTensor(values, meta=dict(hr.meta))
+        degradation = as_degradation(result.get(DEGRADATION, self.degradation)).draw(exact, generator)
+        values = degradation(hr.as_tensor()[None].float(), exact, generator=generator)[0]
+        affine = degradation.lr_affine(hr.affine.numpy(), tuple(hr.shape[1:]), exact)
+        lr = MetaTensor(values, meta={**hr.meta, SIMULATED: Simulated(degradation)})
         lr.affine = torch.as_tensor(affine)
         lr.meta[LR_SCALE] = scale_text(exact)
         lr.meta["spatial_shape"] = tuple(values.shape[1:])

@@ -126,8 +126,9 @@ BAD: list[tuple[str, Any, str]] = [
     ("memory_mb", "much", "a whole number of at least 1 for memory_mb, got 'much'"),
     ("tile_size", 0, "a whole number of at least 1, or one per axis for tile_size, got 0"),
     ("between_scales", "sideways", "between_scales is refuse or up-and-down, got 'sideways'"),
-    ("back_projection", 1.5, "a whole number of at least 0 for back_projection, got 1.5"),
-    ("back_projection", -1, "a whole number of at least 0 for back_projection, got -1"),
+    ("formation", "blurr", "expected a formation"),
+    ("formation", "block:width=2", "has no 'width'"),
+    ("safe", "perhaps", "true or false for safe, got 'perhaps'"),
     ("device", "abacus", "device 'abacus' cannot be used here"),
     ("output_ext", ".bmp", "results are written as .nii.gz"),
     ("ensemble", "maybe", "true or false for ensemble, got 'maybe'"),
@@ -146,7 +147,7 @@ BY_COMMAND = {
     "memory_mb": "memory",
     "output_ext": "format",
     "tile_size": "tile-size",
-    "back_projection": "back-projection",
+    "formation": "formation",
 }
 IDS = [f"{name}={value}" for name, value, _ in BAD]
 

@@ -6,10 +6,12 @@ facts that cannot be read are in `EXTRAS`, by bundle; a bundle without an entry 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from monai.bundle import ConfigParser
 from scipy import ndimage
 from torch.nn import functional as F
 
+from medsr.degradation import from_dict, mu_of_noise
 from medsr.networks import Family, NetworkSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,7 +56,7 @@ def plain_convolutions(state: dict[str, torch.Tensor]) -> Network:
 EXTRAS: dict[str, dict[str, Any]] = {
     "recnn3d": {
         "network": plain_convolutions,
-        "train": {"patch_size": 16, "minimum_size": 24},
+        "train": {"patch_size": 16, "buffer": 8},
     },
     "metasrgan": {"train": {"patch_size": 32}},
     "miassr": {"train": {"patch_size": 32}},
@@ -187,11 +190,11 @@ def expected_image(bundle: Bundle) -> Callable[..., np.ndarray]:
     else:
         forward = bundle.network().double()
 
-    def compute(image: np.ndarray, affine: np.ndarray, scale: tuple[float, ...]) -> np.ndarray:
+    def compute(image: np.ndarray, affine: np.ndarray, scale: tuple[float, ...], record: dict[str, Any]) -> np.ndarray:
         image = image.astype(np.float64)
         normalize = bundle.config("inference")["preprocessing"]
         low, high = image.min(), np.percentile(image, 100 if normalize.get("method") == "minmax" else 99.9)
-        x = (image - low) / (high - low)
+        lr = x = (image - low) / (high - low)
         if not bundle.is_fixed and not bundle.is_arbitrary:
             x = ndimage.zoom(x, scale, order=3, mode="nearest", grid_mode=True)
         axis = superior_axis(affine) if bundle.spec.spatial_dims == 2 else None
@@ -202,9 +205,28 @@ def expected_image(bundle: Bundle) -> Callable[..., np.ndarray]:
             else:
                 y = forward(slices)
         y = y[0, 0] if axis is None else y[:, 0].movedim(0, axis)
-        return y.numpy() * (high - low) + low
+        return obeying(y.numpy(), lr, record) * (high - low) + low
 
     return compute
+
+
+def obeying(x: np.ndarray, lr: np.ndarray, record: dict[str, Any]) -> np.ndarray:
+    """x + A^T (A A^T + mu)^-1 (y - A x) by a dense solution, for the formation that the record states."""
+    formation = record["formation"]
+    if formation is None:
+        return x
+    scale = tuple(Fraction(s) for s in record["scale"])
+    found = from_dict(formation["degradation"]).matrices(x.shape, lr.shape, scale)
+    axes = [np.eye(n) if a is None else a for a, n in zip(found, lr.shape, strict=True)]
+
+    def along(image: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
+        return np.einsum("ai,bj,ck,ijk->abc", *matrices, image, optimize=True)
+
+    squares = functools.reduce(np.kron, [a @ a.T for a in axes])
+    largest = np.prod([np.linalg.norm(a, 2) ** 2 for a in axes])
+    mu = mu_of_noise(formation["noise"]) * largest
+    solved = np.linalg.solve(squares + mu * np.eye(len(squares)), (lr - along(x, axes)).ravel())
+    return x + along(solved.reshape(lr.shape), [a.T for a in axes])
 
 
 @pytest.fixture(scope="session")

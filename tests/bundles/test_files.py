@@ -35,7 +35,7 @@ INFERENCE_KEYS = [
 ]
 # What `medsr upscale` and `medsr.upscale` set, so that every bundle is used alike.
 SETTINGS = [
-    *("scale", "spacing", "precision", "memory_mb", "ensemble", "back_projection", "preview", "output_ext"),
+    *("scale", "spacing", "precision", "memory_mb", "ensemble", "formation", "safe", "preview", "output_ext"),
     *("output_postfix", "consistency", "bids", "amp", "weights"),
 ]
 LARGEST_FILE = 25 * 2**20
@@ -170,7 +170,7 @@ def test_bundles_are_put_together_from_the_same_parts(any_bundle: Any) -> None:
     assert inference["evaluator"]["_target_"] == evaluate["evaluator"]["_target_"] == "medsr.bundle.Inference"
     assert inference["preprocessing"]["_target_"] == "medsr.bundle.VolumePreprocessing"
     assert train["train"]["trainer"]["_target_"] == "medsr.bundle.Training"
-    assert train["train"]["dataloader"]["_target_"] == "medsr.bundle.TrainingLoader"
+    assert train["train"]["dataloader"]["_target_"] in ("medsr.bundle.TrainingLoader", "medsr.bundle.PatchLoader")
     assert train["validate"]["evaluator"]["_target_"] == "medsr.bundle.Validation"
 
 

@@ -83,7 +83,8 @@ def outputs(bundle: Any, inputs: tuple[Path, np.ndarray], tmp_path_factory: pyte
     command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
     # the package is found where the tests found it, whether or not it is installed
     path = os.pathsep.join(p for p in (str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")) if p)
-    environment = {**os.environ, "PYTHONPATH": path}
+    # the number of threads decides the order of sums
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "nvImageCodec" not in done.stdout + done.stderr
@@ -115,7 +116,8 @@ def test_every_format_by_an_independent_computation(
     np.testing.assert_allclose(affine, expected_affine(lr_affine, scale), atol=NIFTI_MM)
     assert np.linalg.det(affine[:3, :3]) * np.linalg.det(lr_affine[:3, :3]) > 0
     assert array.min() < 0, "negative intensities are kept"
-    assert relative_error(array, expected_image(volume, lr_affine, scale)) < TOLERANCE
+    record = json.loads((outputs / f"{name}_sr.json").read_text())
+    assert relative_error(array, expected_image(volume, lr_affine, scale, record)) < TOLERANCE
 
 
 def test_files_of_a_case(bundle: Any, outputs: Path) -> None:
@@ -180,7 +182,8 @@ def test_real_valued_requests(
     assert dtype == np.float32
     assert array.shape == tuple(round(n * s) for n, s in zip(shape, scale, strict=True))
     np.testing.assert_allclose(result_affine, expected_affine(affine, scale), atol=NIFTI_MM)
-    assert relative_error(array, expected_image(volume, affine, scale)) < TOLERANCE
+    record = json.loads((tmp_path / "out" / "case_sr.json").read_text())
+    assert relative_error(array, expected_image(volume, affine, scale, record)) < TOLERANCE
 
 
 def edges(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -327,7 +330,7 @@ def without_a_last_layer(state: dict[str, torch.Tensor], path: Path) -> None:
 
 # what is done to models/model.pt of a copy, whether its hash stays recorded, what the line says
 UNUSABLE: dict[str, tuple[Callable[[dict[str, torch.Tensor], Path], object], bool, str]] = {
-    "missing": (lambda state, path: path.unlink(), True, "is missing: train the bundle"),
+    "missing": (lambda state, path: path.unlink(), True, "is missing; train the bundle"),
     "changed": (without_a_last_layer, True, "SHA-256"),
     "misfitting": (without_a_last_layer, False, "missing"),
     "corrupt": (lambda state, path: path.write_bytes(path.read_bytes()[:500]), False, "is not a file of weights"),

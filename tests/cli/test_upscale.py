@@ -179,7 +179,7 @@ def test_skip_existing_looks_at_the_request(upscale: Command, image: Path, tmp_p
     assert made("--spacing", "0.5")
     assert not made("--spacing", "0.5", "0.5", "0.5")
     assert made()
-    assert made("--back-projection", "1")
+    assert made("--formation", "block")
     assert made("--uncertainty")
     (out / "a_sr_std.nii.gz").unlink()
     assert made("--uncertainty")
@@ -215,12 +215,13 @@ def test_requests(upscale: Command, image: Path, tmp_path: Path, request_: tuple
 
 
 def test_options_reach_the_record(upscale: Command, image: Path, tmp_path: Path) -> None:
-    done = upscale(image, "-o", tmp_path / "out", "--ensemble", "--back-projection", "2", "--device", "cpu")
+    done = upscale(image, "-o", tmp_path / "out", "--ensemble", "--formation", "block", "--safe", "--device", "cpu")
     assert done.status == 0, done.err
     assert names(tmp_path / "out") == ["a_sr.json", "a_sr.nii.gz", "a_sr.png", "a_sr_std.nii.gz"]
     settings = json.loads((tmp_path / "out" / "a_sr.json").read_text())["settings"]
     assert settings["ensemble"] is True
-    assert settings["back_projection"] == 2
+    assert settings["formation"]["name"] == "block-mean"
+    assert settings["safe"] is True
     assert settings["device"] == "cpu"
 
 

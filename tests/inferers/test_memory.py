@@ -10,6 +10,7 @@ import torch
 
 from medsr.errors import InputError, MedsrError
 from medsr.inferers import SuperResolution, SuperResolutionInferer
+from medsr.inferers.formed import NetworkInputs
 from medsr.inferers.planning import choose_tiles
 from medsr.inferers.tile_runner import is_out_of_memory
 from medsr.inferers.tile_sources import make_source
@@ -129,7 +130,7 @@ def test_plan_keeps_the_limit_or_refuses(made, noise):
 )
 def test_says_when_tiles_are_wasteful(made, noise, tile_size, memory_mb, times, name):
     spec = made.recnn(3, depth=20, features=1).spec
-    source = make_source(noise(1, 1, 30, 30, 30), (Fraction(2),) * 3, spec)
+    source = make_source(NetworkInputs(noise(1, 1, 30, 30, 30)), (Fraction(2),) * 3, spec)
     warnings = choose_tiles(source, spec, memory_mb, tile_size)[1]
     if times is None:
         assert warnings == []

@@ -1,4 +1,4 @@
-"""Precision, compilation, back-projection."""
+"""Precision and compilation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from medsr import degradation
 from medsr.errors import InputError
-from medsr.inferers import ForwardInferer, SuperResolutionInferer, back_project, inconsistency
+from medsr.inferers import ForwardInferer, SuperResolutionInferer
 from medsr.inferers.forward import autocast_dtype
 from medsr.interpolation import resize
 
@@ -97,38 +96,3 @@ def test_compiled_gives_the_same(made, noise, monkeypatch):
     torch.testing.assert_close(inferer(lr, network), expected, atol=1e-5, rtol=0)
     given = torch.compile(network)
     torch.testing.assert_close(SuperResolutionInferer()(lr, given), expected, atol=1e-5, rtol=0)
-
-
-def test_back_projection_pulls_towards_the_measurement(made, noise):
-    lr, scale = noise(1, 1, 8, 7, 6), (Fraction(2), Fraction(1), Fraction(3, 2))
-    model = degradation.get("gaussian-blur")
-    network = made.recnn(3)
-    wrong = [
-        inconsistency(SuperResolutionInferer(scale, back_projection=n)(lr, network), lr, scale, model).abs().mean()
-        for n in (0, 1, 5, 20)
-    ]
-    assert wrong[0] > wrong[1] > wrong[2] > wrong[3]
-    assert wrong[3] < 0.4 * wrong[0]
-
-
-def test_back_projection_is_irani_and_peleg(noise):
-    lr, sr, scale = noise(1, 1, 6, 5), noise(1, 1, 12, 10, seed=1), (Fraction(2),) * 2
-    model = degradation.get("gaussian-blur")
-    expected = sr + resize(lr - model(sr, scale), scale, kernel="linear")
-    torch.testing.assert_close(back_project(sr.clone(), lr, scale, model, 1), expected)
-    torch.testing.assert_close(back_project(sr.clone(), lr, scale, model, 0), sr)
-
-
-def test_back_projection_changes_nothing_that_is_consistent(noise):
-    hr, scale = noise(1, 1, 12, 9), (Fraction(2), Fraction(3, 2))
-    model = degradation.get("gaussian-blur")
-    torch.testing.assert_close(back_project(hr.clone(), model(hr, scale), scale, model, 3), hr, atol=1e-6, rtol=0)
-
-
-def test_back_projection_leaves_noise_out(made, noise):
-    lr = noise(1, 1, 6, 6, 6)
-    steps = [degradation.get("gaussian-blur"), degradation.get("gaussian-noise")]
-    noisy = degradation.Protocol(name="noisy", steps=steps).to_dict()
-    plain = SuperResolutionInferer(2, back_projection=2)(lr, made.recnn(3))
-    again = SuperResolutionInferer(2, back_projection=2, degradation=noisy)(lr, made.recnn(3))
-    torch.testing.assert_close(again, plain, atol=1e-6, rtol=0)

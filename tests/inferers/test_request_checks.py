@@ -59,10 +59,11 @@ def test_refused(made, noise, options, shape, error, message):
         ({"memory_mb": 0}, InputError, "must be positive"),
         ({"tile_size": 0}, InputError, "must be positive"),
         ({"tile_size": (4, -1, 4)}, InputError, "must be positive"),
-        ({"back_projection": -1}, InputError, "not negative"),
+        ({"formation": "gaussain"}, InputError, "the nearest is 'gaussian'"),
+        ({"start": "blurred"}, InputError, "interpolated or the consistent"),
         ({"precision": "half"}, InputError, "one of float32, bfloat16, float16, got 'half'"),
         ({"slice_plane": "frontal"}, GridError, "one of sagittal, coronal, axial, got 'frontal'"),
-        ({"degradation": "sharpening"}, InputError, "sharpening"),
+        ({"formation": {"name": "sharpening"}}, InputError, "sharpening"),
     ],
 )
 def test_refused_before_any_image_is_read(options, error, message):

@@ -39,9 +39,9 @@ def test_what_the_host_adds_is_passed_over() -> None:
 
 
 def test_all_of_it() -> None:
-    params = {"scale": 2, "back_projection": "3", "memory_mb": 512, "precision": "bfloat16", "series": "1.2.840.1"}
+    params = {"scale": 2, "formation": "block", "memory_mb": 512, "precision": "bfloat16", "series": "1.2.840.1"}
     request = parse_request({**params, "consistency": "True", "uncertainty": True, "result_extension": "NRRD"})
-    assert request.settings == {**params, "back_projection": 3}
+    assert request.settings == params
     assert request.consistency
     assert request.uncertainty
     assert request.extension == ".nrrd"
@@ -73,7 +73,7 @@ def test_casts_are_refused(dtype: str) -> None:
         ({"scale": 2, "spacing": 1}, "got both"),
         ({"output_dir": "/etc"}, "no parameter 'output_dir'; known are scale, spacing"),
         ({"inferer::max_voxels": 1}, "no parameter"),
-        ({"back_projection": -1}, "whole number"),
+        ({"formation": "blocks"}, "the nearest is"),
         ({"memory_mb": 1.5}, "whole number"),
         ({"series": "a/b"}, "short word"),
         ({"precision": "x" * 1000}, "short word"),

@@ -78,7 +78,9 @@ def test_each_result_of_a_batch_is_that_of_the_image_alone(run: Callable[..., Pa
         else:
             expected, found = (nib.load(folder / name) for folder in (alone, together))
             values = np.asarray(expected.dataobj)
-            np.testing.assert_allclose(np.asarray(found.dataobj), values, rtol=0, atol=1e-5 * np.ptp(values))
+            small = "_consistency" in name  # what is left of a residual; rounding errors of the image stay in it
+            span = np.ptp(np.asarray(nib.load(alone / name.replace("_consistency", "")).dataobj if small else values))
+            np.testing.assert_allclose(np.asarray(found.dataobj), values, rtol=0, atol=1e-5 * span)
             np.testing.assert_array_equal(found.affine, expected.affine)
     records = [json.loads((together / f"{name}_sr.json").read_text()) for name in "abc"]
     assert [record["input"]["name"] for record in records] == ["a.nii.gz", "b.nii.gz", "c"]

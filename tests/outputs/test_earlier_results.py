@@ -14,7 +14,14 @@ from medsr.outputs import OutputPaths, output_paths
 from medsr.outputs.earlier_results import Making, is_made
 
 METADATA = {"name": "recnn3d", "version": "0.1.0"}
-SETTINGS = {"scale": [2, 2, 2], "spacing": None, "precision": "float32", "ensemble": False, "back_projection": 0}
+SETTINGS = {
+    "scale": [2, 2, 2],
+    "spacing": None,
+    "precision": "float32",
+    "ensemble": False,
+    "formation": "auto",
+    "safe": False,
+}
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def paths(tmp_path: Path) -> OutputPaths:
 
 def write(paths: OutputPaths, changes: dict[str, Any]) -> None:
     digest = hashlib.sha256(b"weights").hexdigest()
-    options = {name: SETTINGS[name] for name in ("precision", "ensemble", "back_projection")}
+    options = {name: SETTINGS[name] for name in ("precision", "ensemble", "formation", "safe")}
     record = {
         "method": {"bundle": "recnn3d", "version": "0.1.0", "weights_sha256": digest},
         "settings": {**options, "request": {"scale": "2", "spacing": None}},
@@ -56,7 +63,8 @@ def test_one_number_is_the_same_on_every_axis(paths: OutputPaths, making: Making
         {"weights_sha256": "0" * 64},
         {"scale": None, "spacing": (2.0,)},
         {"precision": "bfloat16"},
-        {"back_projection": 1},
+        {"formation": "block"},
+        {"safe": True},
         {"between_scales": "up-and-down"},
         {"contrasts": 2},
     ],

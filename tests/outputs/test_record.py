@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import medsr
+from medsr.degradation import get
 from medsr.files.atomic import write_json_atomic
+from medsr.formation import Formation
 from medsr.geometry import Grid, as_scale
 from medsr.inferers import Guards
 from medsr.outputs import make_record, sha256_of
@@ -77,6 +79,7 @@ def test_record_content(tmp_path: Path) -> None:
         scale=scale,
         intensity={"offset": -50.0, "scale": 1400.0},
         settings={"device": "cpu", "precision": "float32"},
+        formation=Formation(get("block-mean"), "stated"),
         seconds=1.23456,
         tiles=3,
         warnings=["one"],
@@ -92,7 +95,7 @@ def test_record_content(tmp_path: Path) -> None:
     assert read["sr_grid"]["shape"] == [20, 16, 28]  # 16.5 is rounded to even
     np.testing.assert_allclose(read["sr_grid"]["spacing_mm"], [1, 1, 2.5 * 3 / 7])
     assert read["intensity"] == {"offset": -50.0, "scale": 1400.0}
-    assert read["degradation_assumed"] == {"name": "gaussian-blur"}
+    assert read["formation"]["degradation"]["name"] == "block-mean"
     assert read["settings"] == {"device": "cpu", "precision": "float32"}
     assert read["seconds"] == 1.235
     assert read["tiles"] == 3
@@ -119,7 +122,7 @@ def test_hash_of_a_folder_depends_on_names_and_contents(tmp_path: Path) -> None:
 def test_absent_source(tmp_path: Path) -> None:
     grid = Grid((2, 2, 2), np.eye(4))
     common = {"metadata": {}, "lr": grid, "sr": grid, "scale": as_scale(1, 3), "intensity": {}, "settings": {}}
-    record = make_record(source="", weights=None, seconds=0, tiles=1, warnings=[], **common)
+    record = make_record(source="", weights=None, formation=None, seconds=0, tiles=1, warnings=[], **common)
     assert record["input"] == {"name": "", "sha256": None}
     assert record["method"]["weights_sha256"] is None
 

@@ -83,7 +83,13 @@ def test_files_units_and_grid(
     record = json.loads((tmp_path / "out" / "head_sr.json").read_text())
     np.testing.assert_array_equal(record["sr_grid"]["affine"], item["pred"].affine)
     assert record["settings"].pop("request") == {"scale": 2, "spacing": None}
-    options = {"precision": "float32", "ensemble": False, "back_projection": 0}  # of the inferer, with the image
+    options = {
+        "precision": "float32",
+        "ensemble": False,
+        "formation": None,
+        "start": "interpolated",
+        "safe": False,
+    }  # of the inferer, with the image
     assert record["settings"] == {"device": "cpu", **options}
     assert record["method"]["bundle"] == "tiny"
 

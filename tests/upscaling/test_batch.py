@@ -81,11 +81,11 @@ def test_results_made_as_asked_are_left_alone(folder: Path, tiny_bundle: Path, t
     assert heard.events[0] == ("track", "tinysr", 1)
     heard.events.clear()
     assert run_plan(plan, tiny_bundle, skip_existing=True, progress=heard, scale=(2, 2, 2)).done == 0
-    assert run_plan(plan, tiny_bundle, skip_existing=True, progress=heard, scale="2", back_projection="0").done == 0
+    assert run_plan(plan, tiny_bundle, skip_existing=True, progress=heard, scale="2", formation="auto").done == 0
     assert heard.events == [], "no bundle was loaded"
-    assert run_plan(plan, tiny_bundle, skip_existing=True, progress=heard, scale=2, back_projection=1).done == 2
+    assert run_plan(plan, tiny_bundle, skip_existing=True, progress=heard, scale=2, formation="block").done == 2
     assert heard.events[0] == ("otherwise", 2)
-    assert run_plan(plan, tiny_bundle, scale=2, back_projection=1).done == 2, "without the option all are made anew"
+    assert run_plan(plan, tiny_bundle, scale=2, formation="block").done == 2, "without the option all are made anew"
 
 
 def test_what_is_wrong_with_the_request_is_raised(folder: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_parts_of_an_answer(server: Any, root: Path) -> None:
         ({"scale": 2.5}, {"scale": 2.5}),
         ({"scale": "1 1 3"}, {"scale": [1, 1, 3]}),
         ({"spacing": [1, 1, 1]}, {"spacing": [1, 1, 1]}),
-        ({"scale": "", "spacing": "0.8", "back_projection": 2}, {"spacing": 0.8, "back_projection": 2}),
+        ({"scale": "", "spacing": "0.8", "formation": "kspace"}, {"spacing": 0.8, "formation": "kspace"}),
     ],
 )
 def test_scale_or_spacing(
