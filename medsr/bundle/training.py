@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,6 +91,7 @@ class _StandardRun:
         threads: The number of CPU threads, or "auto"; None leaves it as it is.
         inferer: The inferer that calls the network.
         amp: Whether to use MONAI's mixed precision, in place of `precision` and `layout`.
+        notes: What those who run the network must know of its training; written beside its weights.
         trainer: The further arguments of the trainer: device, max_epochs, loss_function.
     """
 
@@ -99,7 +100,7 @@ class _StandardRun:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         scheduler: Any,
-        train_data_loader: TrainingLoader,
+        train_data_loader: DataLoader,
         validator: SupervisedEvaluator,
         directory: str,
         train_handlers: Sequence[Any] = (),
@@ -115,6 +116,7 @@ class _StandardRun:
         threads: int | str | None = None,
         inferer: Inferer | None = None,
         amp: bool = False,
+        notes: Mapping[str, Any] | None = None,
         **trainer: Any,
     ) -> None:
         forward = ChosenForward(
@@ -141,6 +143,7 @@ class _StandardRun:
             initial_weights=initial_weights,
             ema=ema,
             forward=forward,
+            notes=notes,
         )
         super().__init__(
             network=network,  # type: ignore[call-arg]  # an argument of the trainer that subclasses inherit too

@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from medsr.engines.distributed import unwrapped
 from medsr.errors import InputError
-from medsr.files.atomic import atomic_path
+from medsr.files.atomic import atomic_path, write_json_atomic
 from medsr.files.locks import FolderLock
+from medsr.weights import notes_path
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class Checkpoints:
         map_location: The device on which a checkpoint is loaded.
         validator: The evaluator with a key metric (by MONAI's convention larger is better, unless its
             `metric_cmp_fn` says otherwise).
+        notes: What those who run the network must know of its training, ready for JSON; written beside both networks,
+            see `medsr.weights.read_notes`.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class Checkpoints:
         resume: bool = True,
         map_location: str = "cpu",
         validator: Engine | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
+        self.notes = dict(notes or {})
         self.directory = Path(directory)
         self.objects = dict(objects)
         self.resume = resume
@@ -137,6 +142,8 @@ class Checkpoints:
     def _save_network(self, name: str) -> None:
         network = self.objects["ema"].module if "ema" in self.objects else self.objects["network"]
         state = unwrapped(network).state_dict()
+        if self.notes and idist.get_rank() == 0:
+            write_json_atomic(notes_path(self.directory / name), self.notes)
         self._write({key: value.detach().cpu().contiguous() for key, value in state.items()}, name)
 
     def _write(self, state: Mapping[str, Any], name: str, metadata: Any = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class StandardHandlers:
             after it. None trains from the network's own initialisation.
         ema: The decay of a moving average of the weights, see `AveragedWeights`, which is then validated and saved as
             `model.pt` and `best.pt`. None or 0 for none.
+        notes: What those who run the network must know of its training, written beside both networks.
         forward: The inferer that runs the network in the precision and layout of the run; checkpoints hold its choice.
     """
 
@@ -89,6 +91,7 @@ class StandardHandlers:
         initial_weights: str | Path | None = None,
         ema: float | None = None,
         forward: ChosenForward | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         objects: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
         averaged = AveragedWeights(network, ema) if ema else None
@@ -103,7 +106,7 @@ class StandardHandlers:
             *([] if averaged is None else [averaged]),
             LrScheduleHandler(scheduler, print_lr=False, epoch_level=False),
             ValidationHandler(val_interval, validator, epoch_level=True),
-            Checkpoints(directory, objects, resume, validator=validator),
+            Checkpoints(directory, objects, resume, validator=validator, notes=notes),
             *([] if forward is None else [forward]),
             TimeBudget(time_budget_minutes),
         ]
