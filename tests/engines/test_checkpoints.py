@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from medsr.engines import Checkpoints
 from medsr.errors import InputError, OutputError
+from medsr.weights import read_notes, start_of
 
 
 class Run:
@@ -90,6 +91,15 @@ def test_two_newest_are_kept_over_restarts(tmp_path: Path) -> None:
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["checkpoint_epoch=11.pt", "checkpoint_epoch=12.pt", "model.pt"]  # by number, not by name
     assert weight(tmp_path / "model.pt") == 12
+
+
+def test_notes_are_written_beside_both_networks(tmp_path: Path) -> None:
+    notes = {"start": "consistent", "degradation": {"name": "block-mean"}}
+    Run(tmp_path, validator=validator_of([1.0, 3.0, 2.0]), notes=notes).start()
+    assert {path.name for path in tmp_path.glob("*.json")} == {"model.json", "best.json"}
+    for name in ("model.pt", "best.pt"):
+        assert read_notes(tmp_path / name) == notes
+        assert start_of(tmp_path / name) == "consistent"
 
 
 def test_newest_is_by_number_and_ignores_other_files(tmp_path: Path) -> None:
