@@ -92,7 +92,8 @@ def _check_overrides(run: _Run) -> None:
     added = {ConfigParser.meta_key, "save_execute_config", *_tracked(run.tracking or "mlflow")}  # added by MONAI
     given = {key: value for key, value in _differences(written, run.parser.config) if key not in added}
     owner = " with ".join(path.name for path in run.files[:2])
-    values = checked(given, written, owner, expressions=True)
+    root = run.files[0].absolute().parent.parent
+    values = checked(given, written, owner, root=root, expressions=True)
     changed = {key: value for key, value in values.items() if value is not given[key]}
     if changed:
         run.parser.update(changed)

@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from pydoc import locate
 from typing import Any
 
@@ -25,7 +26,12 @@ _MISSPELT = 0.85  # the similarity (0 to 1) from which a name counts as misspelt
 
 
 def checked(
-    given: Mapping[str, Any], config: Mapping[str, Any], owner: str, *, expressions: bool = False
+    given: Mapping[str, Any],
+    config: Mapping[str, Any],
+    owner: str,
+    *,
+    root: Path | None = None,
+    expressions: bool = False,
 ) -> dict[str, Any]:
     """Return the user's entries with their texts replaced by values; see `medsr.bundle.settings`.
 
@@ -33,6 +39,7 @@ def checked(
         given: The values by id, such as "scale" or "inferer::tile_size" (or with #, MONAI's older separator).
         config: The config whose entries are overridden.
         owner: The name of the config in messages.
+        root: The folder of the bundle, among whose weights a name of `weights` is looked up where it is no file.
         expressions: Whether a text may be an expression, a reference or a macro of MONAI, which stays as it is.
 
     Raises:
@@ -46,7 +53,15 @@ def checked(
         written = expressions and isinstance(value, str) and value.startswith(_LANGUAGE)
         setting = None if written else setting_for(path, default)
         result[key] = value if setting is None else setting.parse(key, value)
+        if key == "weights" and not written and root is not None and result[key] is not None:
+            result[key] = named_weights(root, result[key])
     return result
+
+
+def named_weights(root: Path, weights: str) -> str:
+    """Return the path of a weight file: the file itself, or else the one of this name in the bundle's `models`."""
+    named = root / "models" / weights
+    return str(named) if named.is_file() and not Path(weights).is_file() else weights
 
 
 def _default(path: list[str], config: Mapping[str, Any], given: Mapping[str, Any], owner: str) -> Any:

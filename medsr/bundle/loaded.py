@@ -13,7 +13,7 @@ from monai.transforms import Compose, LoadImaged, SaveImaged
 from torch import nn
 
 from medsr.bundle.catalogue import Bundle, find_bundle
-from medsr.bundle.entries import checked
+from medsr.bundle.entries import checked, named_weights
 from medsr.engines import user_error
 from medsr.errors import InputError
 from medsr.inferers import SuperResolutionInferer
@@ -76,7 +76,7 @@ def checked_settings(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, A
     """
     if not bundle.enlarges:
         raise InputError(f"bundle {bundle.name} does not enlarge images; choose another, see `medsr bundles`")
-    return checked(settings, bundle.inference, f"bundle {bundle.name}")
+    return checked(settings, bundle.inference, f"bundle {bundle.name}", root=bundle.root)
 
 
 def trained_network(root: str | Path | None, weights: str = "model.pt", **entries: Any) -> nn.Module | None:
@@ -95,8 +95,7 @@ def trained_network(root: str | Path | None, weights: str = "model.pt", **entrie
         return None
     bundle = find_bundle(root)
     network: nn.Module = inference_parser(bundle, entries).get_parsed_content("network_def")
-    named = bundle.root / "models" / weights
-    load_weights(network, named if named.is_file() else Path(weights))
+    load_weights(network, named_weights(bundle.root, weights))
     return network.eval()
 
 

@@ -26,7 +26,7 @@ class TrainingTask(BundleTrainTask):
     """A task that trains a bundle by its own `train.json`, from its shipped weights unless the request says otherwise.
 
     Besides `max_epochs`, `val_split`, `pretrained` and `device`, a request may replace the numbers of the config
-    (`samples_per_epoch`, `learning_rate`, ...). Every run has a new folder below the app's `runs`; the shipped weights
+    (`steps_per_epoch`, `learning_rate`, ...). Every run has a new folder below the app's `runs`; the shipped weights
     are never overwritten.
 
     Args:

@@ -120,6 +120,19 @@ def test_truncated_weights(copy_of_tiny: Path) -> None:
         load_bundle(bundle)
 
 
+def test_weights_of_the_bundle_are_named_and_their_notes_obeyed(copy_of_tiny: Path) -> None:
+    bundle = Bundle(copy_of_tiny)
+    published = bundle.weights.with_name("model_paper.pt")
+    shutil.copy(bundle.weights, published)
+    published.with_suffix(".json").write_text('{"start": "consistent"}')
+    assert load_bundle(bundle).inferer.start == "interpolated"
+    named = load_bundle(bundle, {"weights": "model_paper.pt"})
+    assert named.inferer.start == "consistent"
+    assert named.postprocessing.transforms[-1].weights == published
+    with pytest.raises(InputError, match=r"model_other.pt is missing"):
+        load_bundle(bundle, {"weights": "model_other.pt"})
+
+
 def test_missing_weights(copy_of_tiny: Path) -> None:
     bundle = Bundle(copy_of_tiny)
     bundle.weights.unlink()

@@ -46,13 +46,20 @@ def test_no_patch_is_made_in_vain_and_batches_are_mixed() -> None:
     assert sum(len(set(batch.tolist())) > 1 for batch in batches) >= 10
 
 
+def test_workers_prepare_the_same_volumes() -> None:
+    """What they draw in a volume is of their own; which volumes is not."""
+    options = {"batch_size": 4, "steps": 6, "seed": 1, "buffer": 10}
+    alone, helped = (epoch(PatchLoader(Counted(), **options, num_workers=n), 1) for n in (0, 2))
+    assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+
+
 def test_weights_are_obeyed() -> None:
     drawn = torch.cat(epoch(PatchLoader(Counted((1, 0, 0, 3)), batch_size=8, steps=50, buffer=32), 1))[:, 0]
     assert set(drawn.tolist()) == {0.0, 3.0}
     assert float((drawn == 3).float().mean()) == pytest.approx(0.75, abs=0.15)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"steps": 0}, {"buffer": 0}, {"ahead": -1}])
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"steps": 0}, {"buffer": 0}, {"ahead": -1}, {"num_workers": -1}])
 def test_impossible_numbers_are_refused(wrong) -> None:
     with pytest.raises(InputError, match="expected at least one patch"):
         PatchLoader(Counted(), **{"batch_size": 1, "steps": 1, **wrong})

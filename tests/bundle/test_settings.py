@@ -128,7 +128,6 @@ BAD: list[tuple[str, Any, str]] = [
     ("between_scales", "sideways", "between_scales is refuse or up-and-down, got 'sideways'"),
     ("formation", "blurr", "expected a formation"),
     ("formation", "block:width=2", "has no 'width'"),
-    ("safe", "perhaps", "true or false for safe, got 'perhaps'"),
     ("device", "abacus", "device 'abacus' cannot be used here"),
     ("output_ext", ".bmp", "results are written as .nii.gz"),
     ("ensemble", "maybe", "true or false for ensemble, got 'maybe'"),

@@ -17,10 +17,13 @@ from scipy import ndimage
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "recnn3d" / "configs"
 
 SMOKE: dict[str, Any] = {
-    "samples_per_epoch": 6,
+    "steps_per_epoch": 3,
     "batch_size": 2,
     "patch_size": 10,
-    "minimum_size": 16,
+    "buffer": 4,
+    "ema": None,
+    "precision": "float32",
+    "layout": "contiguous",
     "val_interval": 1,
     "scales": [2, [1, 1, 3], 1.5],
     "scale_weights": [2, 1, 1],

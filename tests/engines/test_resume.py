@@ -65,7 +65,7 @@ def test_resumed_run_equals_straight_run(tmp_path: Path, workflow: Workflow, num
 def test_files_of_a_run(tmp_path: Path, workflow: Workflow) -> None:
     workflow(tmp_path, max_epochs=3).run()
     names = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    assert names == {"checkpoint_epoch=2.pt", "checkpoint_epoch=3.pt", "model.pt", "best.pt"}
+    assert names == {"checkpoint_epoch=2.pt", "checkpoint_epoch=3.pt", "model.pt", "model.json", "best.pt", "best.json"}
     state = load(tmp_path / "model.pt")
     assert all(isinstance(value, torch.Tensor) for value in state.values())
     assert_equal(state, load(tmp_path / "checkpoint_epoch=3.pt")["network"])

