@@ -44,6 +44,14 @@ class Formation:
                 f"a formation needs a linear degradation, got {self.degradation.name!r}; try its downsampling"
             )
 
+    @property
+    def summary(self) -> str:
+        """The names of the degradations, of each array axis where they differ, and the origin, on one line."""
+        axes = self.degradation.axes if isinstance(self.degradation, PerAxisDegradation) else [self.degradation]
+        names = ["none" if axis is None else axis.name for axis in axes]
+        told = names[0] if len(set(names)) == 1 else " / ".join(names)
+        return f"{told} ({self.origin})"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the formation ready for JSON; `degradation.from_dict` reads its degradation back."""
         return {

@@ -16,8 +16,8 @@ from medsr.data.provenance import Provenance
 from medsr.errors import InputError
 from medsr.outputs.result import Result
 
-# Entries of a record that do not determine the voxels of the result.
-_CHANGING = ("created", "seconds", "tiles", "warnings", "input", "consistency")
+# Entries of a record that do not determine the voxels of the result, or follow from the image and the settings.
+_CHANGING = ("created", "seconds", "tiles", "warnings", "input", "consistency", "formation", "guards")
 
 
 def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +43,13 @@ def write_series(folder: Path, result: Result, record: Mapping[str, Any]) -> dic
         result.sr.affine,
         headers,
         scale=result.run.scale,
-        processing=Processing(method["bundle"], method["version"], method["weights_sha256"], record["versions"]),
+        processing=Processing(
+            method["bundle"],
+            method["version"],
+            method["weights_sha256"],
+            record["versions"],
+            "" if result.run.formation is None else result.run.formation.summary,
+        ),
         uid_seed=_seed(result, headers, record),
     )
     record["warnings"].extend(series.warnings)

@@ -104,11 +104,11 @@ def make_record(
     scale: Scale,
     intensity: Mapping[str, Any],
     settings: Mapping[str, Any],
-    formation: Formation | None,
     seconds: float,
     tiles: int,
     warnings: list[str],
     provenance: Provenance | None = None,
+    formation: Formation | None = None,
     guards: Guards | None = None,
 ) -> dict[str, Any]:
     """Return a record of all that is needed to understand and to repeat how a result was made, as JSON values.

@@ -187,6 +187,8 @@ class SaveImageWithRecordd(SaveImaged):
             write_volume(hidden.image, result.sr_values.numpy()[0], result.sr.affine, like=result.meta)
             if result.series_uid:
                 record["dicom"] = {"source_series_uid": result.series_uid}
+        if result.run.formation is not None:
+            logger.info("%s: formation %s", Path(result.source).name, result.run.formation.summary)
         for warning in warnings:
             logger.warning("%s: %s", Path(result.source).name, warning)
         if self.bids:

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from medsr.data.acquisition import ACQUISITION, Acquisition
 from medsr.degradation import KspaceTruncationDegradation, PerAxisDegradation, SliceProfileDegradation
 from medsr.errors import InputError
-from medsr.formation import choose_formation
+from medsr.formation import Formation, choose_formation
 from medsr.transforms.intensity import OFFSET
 from medsr.transforms.pairs import LR_SCALE
 
@@ -142,3 +142,10 @@ def test_a_formation_suits_the_axes(image: MetaTensor, text: str, scale: Any, me
     with pytest.raises(InputError, match=message):
         choose_formation(text, image, scale)
     assert choose_formation("kspace/kspace/none", image, (Fraction(2), Fraction(2), Fraction(1))) is not None
+
+
+def test_a_summary_names_each_axis_where_they_differ() -> None:
+    kspace, profile = KspaceTruncationDegradation(), SliceProfileDegradation()
+    assert Formation(kspace, "assumed").summary == "kspace-truncation (assumed)"
+    mixed = PerAxisDegradation(axes=(kspace, None, profile))
+    assert Formation(mixed, "header").summary == "kspace-truncation / none / slice-profile (header)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,21 @@ def test_the_series_is_the_volume_and_the_record_names_both(
     assert program.ManufacturerModelName == "tinysr 0.1.0"
     assert record["method"]["weights_sha256"] in program.ContributionDescription
     assert f"medsr {record['medsr']}" in program.SoftwareVersions
+
+
+def test_the_formation_stands_in_the_record_the_log_and_the_series(
+    enlarge: Enlarge, series: Path, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = SaveImageWithRecordd(tmp_path, tiny_bundle, output_ext="dicom", preview=False)
+    with caplog.at_level(logging.INFO):
+        saved = Path(save(enlarge(series, formation="block/block/profile:thickness=0.8"))["saved"])
+    said = "block-mean / block-mean / slice-profile (stated)"
+    assert f"head: formation {said}" in caplog.text
+    description = pydicom.dcmread(saved / "IM0001.dcm").DerivationDescription
+    assert f"Consistent with the formation {said}." in description
+    formation = json.loads((tmp_path / "head_sr.json").read_text())["formation"]
+    assert formation["origin"] == "stated"
+    assert formation["degradation"]["axes"][2]["thickness"] == 0.8
 
 
 def test_a_repeated_run_makes_the_same_series_and_another_run_another(

@@ -35,12 +35,14 @@ class Processing:
         version: The bundle's version.
         weights_sha256: The hash of its weights.
         software: The names and versions of the programs, medsr's own first.
+        formation: The formation of the source images that the volume is consistent with, in words; empty for none.
     """
 
     method: str = ""
     version: str = ""
     weights_sha256: str | None = None
     software: Mapping[str, str] = field(default_factory=dict)
+    formation: str = ""
 
     @property
     def name(self) -> str:
@@ -119,7 +121,8 @@ def describe_derivation(header: pydicom.Dataset, source: Sequence[Any], scale: S
     The equipment of the derived images is medsr, which made them. The scanner moves to ContributingEquipmentSequence,
     as the standard demands for post-processing. medsr is listed there too, with the versions of its packages.
     """
-    done = f"Super-resolution by {processing.name}, scale {format_scale(scale)}. {STATEMENT}"
+    obeyed = f"Consistent with the formation {processing.formation}. " if processing.formation else ""
+    done = f"Super-resolution by {processing.name}, scale {format_scale(scale)}. {obeyed}{STATEMENT}"
     before = str(header.get("DerivationDescription") or "")
     header.DerivationDescription = f"{before[: _ST - len(done) - 2]}; {done}" if before else done
     header.DerivationCodeSequence = [
