@@ -9,7 +9,7 @@ from medsr.transforms.any_scale_pipelines import ArbitraryScaleTraining, Arbitra
 from medsr.transforms.consistency import ConsistentStartd
 from medsr.transforms.intensity import NormalizeIntensityRecordedd, RestoreIntensityd, StandardizeIntensityRecordedd
 from medsr.transforms.interpolation import InterpolateToReferenced
-from medsr.transforms.many_patches import RandPatchesd
+from medsr.transforms.many_patches import RandPairedPatchesd, RandPatchesd, RandPhased
 from medsr.transforms.patches import CenterPairedCropd, RandPairedCropd, RandPatchd
 from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.scale_patches import RandScalePatchd, patch_sizes
@@ -38,8 +38,10 @@ __all__ = [
     "NormalizeIntensityRecordedd",
     "PrepareVolumed",
     "RandPairedCropd",
+    "RandPairedPatchesd",
     "RandPatchd",
     "RandPatchesd",
+    "RandPhased",
     "RandScalePatchd",
     "RandScaled",
     "RandSliced",

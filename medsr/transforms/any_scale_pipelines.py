@@ -94,7 +94,7 @@ class ArbitraryScaleValidation(Compose):
                 *LoadNormalized(method).transforms,
                 ExtractSliced(_PAIR, plane, allow_missing_keys=True),
                 _ScaleOfPair(),
-                SimulateLowResolutiond(degradation=degradation),
+                SimulateLowResolutiond(degradation=degradation, seed=0),
                 StandardizeIntensityRecordedd(_PAIR, mean, std),
                 _PairOfScaled(),
             ]

@@ -110,6 +110,23 @@ class Lattice:
         """Return the HR indices at which crops of `size` HR voxels may begin, for each axis."""
         return [range(0, n - m + 1, step) for n, m, step in zip(self.limits, size, self.steps, strict=True)]
 
+    def checked(self, size: Sequence[int]) -> Sequence[int]:
+        """Return the size of a patch in HR voxels.
+
+        Raises:
+            InputError: If it is not a whole number of LR voxels, or does not fit.
+        """
+        if any(m % p for m, p in zip(size, self.steps, strict=True)):
+            raise InputError(
+                f"an HR patch of {tuple(size)} is not a whole number of LR voxels at scale "
+                f"{format_scale(self.scale)}; use multiples of {list(self.steps)}"
+            )
+        if any(m > n for m, n in zip(size, self.limits, strict=True)):
+            raise InputError(
+                f"an image of {self.limits} voxels is too small for patches of {tuple(size)}; pad it before"
+            )
+        return size
+
     def in_lr(self, voxels: Sequence[int]) -> list[int]:
         """Return the number of LR voxels that these HR voxels are, for each axis."""
         return [int(n / s) for n, s in zip(voxels, self.scale, strict=True)]

@@ -34,7 +34,7 @@ def crop_aligned(
 ) -> dict[Hashable, Any]:
     """Return a copy of `data` with the HR image, and the LR image where there is one, cropped at the same place.
 
-    `RandPatchd`, `RandPairedCropd`, `CenterPairedCropd` and `RandScalePatchd` all crop by this function.
+    `RandPatchd`, `RandPairedCropd`, `RandPairedPatchesd`, `CenterPairedCropd` and `RandScalePatchd` crop by it.
 
     Args:
         data: The item with images (C, *spatial).
@@ -245,13 +245,5 @@ class CenterPairedCropd(Transform):
             InputError: If the patch does not fit or is not a whole number of LR voxels, or the pair is not aligned.
         """
         lattice = Lattice.of_pair(data[self.lr], data[self.hr])
-        size = per_axis(self.size, len(lattice.scale))
-        if any(m % p for m, p in zip(size, lattice.steps, strict=True)):
-            raise InputError(
-                f"an HR patch of {size} is not a whole number of LR voxels at scale {format_scale(lattice.scale)}; "
-                f"use multiples of {list(lattice.steps)}"
-            )
-        if any(m > n for m, n in zip(size, lattice.limits, strict=True)):
-            raise InputError(f"an image of {lattice.limits} voxels is too small for patches of {size}; pad it before")
-
+        size = lattice.checked(per_axis(self.size, len(lattice.scale)))
         return crop_aligned(data, self.lr, self.hr, lattice, size, middle)

@@ -14,7 +14,6 @@ from monai.transforms import (
     RandAdjustContrastd,
     RandAffined,
     RandSpatialCropd,
-    Transform,
 )
 from monai.utils import convert_to_tensor
 
@@ -22,8 +21,8 @@ from medsr.degradation import Degradation
 from medsr.transforms.grid_operations import mirrored
 from medsr.transforms.intensity import NormalizeIntensityRecordedd
 from medsr.transforms.interpolation import InterpolateToReferenced
+from medsr.transforms.many_patches import RandPairedPatchesd, RandPhased
 from medsr.transforms.pairs import CheckPairScaled, PadPairedd
-from medsr.transforms.patches import CenterPairedCropd, RandPatchd
 from medsr.transforms.preparation import PrepareVolumed
 from medsr.transforms.simulation import SimulateLowResolutiond
 from medsr.transforms.slices import CropEmptySlicesd, ExtractSliced, RandSliced
@@ -55,17 +54,18 @@ class LoadNormalized(Compose):
 class SliceTraining(Compose):
     """The pipeline to LR and HR patches of random slices of volumes, for 2D networks of one scale.
 
-    Items have a volume (or picture) as `label`; LR patches are simulated from HR patches that were cut with a margin.
-    An item that also has an LR volume as `image` (the same slices, coarser in plane) gives real pairs instead.
+    Items have a volume (or picture) as `label`. The LR image of a whole slice is simulated, by a degradation that may
+    be drawn anew each time, and then many patches are cut from both; see `medsr.bundle.PatchLoader`. An item that also
+    has an LR volume as `image` (the same slices, coarser in plane) gives real pairs instead. The result is a list.
 
     Args:
-        scale: The scale of the network.
+        scale: The scale of the network, a whole number.
         patch_size: The size of the patches in HR pixels, a multiple of the scale.
-        degradation: The degradation that simulates the LR patches.
+        degradation: The degradation that simulates the LR slices.
         plane: The anatomical plane of the slices.
         method: The method of normalisation.
         augment: Whether to flip and transpose patches at random.
-        context: The margin in LR pixels; see `RandPatchd`.
+        most_patches: The largest number of patches of a slice; as many are cut as would cover it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SliceTraining(Compose):
         plane: str = "axial",
         method: str = "minmax",
         augment: bool = True,
-        context: int = 4,
+        most_patches: int = 1,
     ) -> None:
         super().__init__(
             [
@@ -84,10 +84,9 @@ class SliceTraining(Compose):
                 RandSliced(_PAIR, plane, allow_missing_keys=True),
                 CheckPairScaled(scale),
                 PadPairedd(patch_size, scale),
-                _Put(scale=scale),
-                RandPatchd(size=patch_size, context=context, permute=augment),
-                SimulateLowResolutiond(degradation=degradation),
-                CenterPairedCropd(size=patch_size),
+                RandPhased(int(scale), patch_size),
+                SimulateLowResolutiond(degradation=degradation, scale=scale),
+                RandPairedPatchesd(size=patch_size, most=most_patches, permute=augment),
                 PlainTensorsd(_PAIR),
             ]
         )
@@ -115,7 +114,7 @@ class SliceValidation(Compose):
                 *LoadNormalized(method).transforms,
                 ExtractSliced(_PAIR, plane, allow_missing_keys=True),
                 CheckPairScaled(scale),
-                SimulateLowResolutiond(degradation=degradation, scale=scale),
+                SimulateLowResolutiond(degradation=degradation, scale=scale, seed=0),
                 PlainTensorsd(_PAIR),
             ]
         )
@@ -219,15 +218,3 @@ class PlainTensorsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return `keys` of `data` as tensors."""
         return {key: torch.as_tensor(convert_to_tensor(data[key], track_meta=False)) for key in self.keys}
-
-
-class _Put(Transform):
-    """A transform that adds constant entries to items."""
-
-    def __init__(self, **entries: Any) -> None:
-        self.entries = entries
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result: dict[Hashable, Any] = dict(data)
-        result.update(self.entries)
-        return result

@@ -58,11 +58,12 @@ def unit(volume: np.ndarray) -> np.ndarray:
 
 def test_patches_are_aligned_pairs(path: Path, volume: np.ndarray) -> None:
     """Every LR patch is the reduced HR patch: nothing of the margins is left, no half a pixel is lost."""
-    transform = SliceTraining(4, 24)
+    transform = SliceTraining(4, 24, most_patches=4)
     transform.set_random_state(1)
     values = np.sort(np.unique(unit(volume)))
-    for _ in range(20):
-        item = transform({"label": str(path), "weight": 1.0})
+    items = [item for _ in range(6) for item in transform({"label": str(path), "weight": 1.0})]
+    assert 18 <= len(items) <= 24, "52 x 44 pixels, and up to three less, are three or four patches"
+    for item in items:
         assert set(item) == {"image", "label"}
         lr, hr = item["image"], item["label"]
         assert not isinstance(lr, MetaTensor)
@@ -73,8 +74,44 @@ def test_patches_are_aligned_pairs(path: Path, volume: np.ndarray) -> None:
         np.testing.assert_allclose(nearest, hr, atol=1e-4)
 
 
+def test_patches_of_a_slice_have_one_formation(path: Path) -> None:
+    """All LR patches of a slice are those of one of the two protocols, and both protocols are drawn."""
+    drawn = {"name": "mixture", "choices": ["bicubic-no-antialias", "block-mean"], "weights": [1, 1]}
+    transform = SliceTraining(4, 24, drawn, most_patches=4)
+    transform.set_random_state(1)
+    kinds = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(12):
+            made = set()
+            for item in transform({"label": str(path)}):
+                hr = item["label"][0].numpy()
+                means = hr.reshape(6, 4, 6, 4).mean((1, 3))
+                errors = {
+                    k: np.abs(item["image"][0].numpy() - lr).max() for k, lr in (("b", means), ("c", decimated(hr)))
+                }
+                kind = min(errors, key=lambda k: errors[k])
+                assert errors[kind] < 1e-5 < max(errors.values())
+                made.add(kind)
+            assert len(made) == 1
+            kinds += made
+    assert set(kinds) == {"b", "c"}
+
+
+def test_edges_of_lr_pixels_fall_on_any_hr_pixel(path: Path, volume: np.ndarray) -> None:
+    transform = SliceTraining(4, 24, augment=False, most_patches=4)
+    transform.set_random_state(4)
+    windows = np.lib.stride_tricks.sliding_window_view(unit(volume), (24, 24), axis=(0, 2))
+    phases = set()
+    for _ in range(40):
+        patch = transform({"label": str(path)})[0]["label"][0].numpy()
+        first = np.unravel_index(np.abs(windows - patch).max(axis=(-1, -2)).argmin(), windows.shape[:3])
+        phases.add((first[0] % 4, first[2] % 4))
+    assert len({a for a, _ in phases}) == len({b for _, b in phases}) == 4
+
+
 def test_small_images_are_mirrored_until_a_patch_fits(path: Path, volume: np.ndarray) -> None:
-    item = SliceTraining(4, 64, augment=False)({"label": str(path)})
+    (item,) = SliceTraining(4, 64, augment=False)({"label": str(path)})
     assert item["label"].shape == (1, 64, 64)
     assert item["image"].shape == (1, 16, 16)
     hr = item["label"][0].numpy()
@@ -86,7 +123,7 @@ def test_slices_follow_the_patient_not_the_array(path: Path, volume: np.ndarray)
     """With augmentation off a patch is found in one of the slices across the superior axis."""
     transform = SliceTraining(4, 24, augment=False)
     transform.set_random_state(3)
-    patch = transform({"label": str(path)})["label"][0].numpy()
+    patch = transform({"label": str(path)})[0]["label"][0].numpy()
     scaled = unit(volume)
     windows = np.lib.stride_tricks.sliding_window_view(scaled, (24, 24), axis=(0, 2))
     assert np.abs(windows - patch).max(axis=(-1, -2)).min() < 1e-5
@@ -102,7 +139,7 @@ def test_real_pairs_are_cropped_together(path: Path, volume: np.ndarray, tmp_pat
     transform = SliceTraining(4, 24)
     transform.set_random_state(0)
     for _ in range(5):
-        item = transform({"label": str(path), "image": str(tmp_path / "lr.nii.gz")})
+        (item,) = transform({"label": str(path), "image": str(tmp_path / "lr.nii.gz")})
         np.testing.assert_allclose(item["image"][0], decimated(item["label"][0].numpy()), atol=1e-4)
     validation = SliceValidation(4)({"label": str(path), "image": str(tmp_path / "lr.nii.gz")})
     np.testing.assert_allclose(validation["image"][0], decimated(validation["label"][0].numpy()), atol=1e-4)
