@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # type checkers cannot see through `attach`; import the metho
     from medsr.networks.blocks.output_query import Query
     from medsr.networks.blocks.resnet import ResNetEncoder
     from medsr.networks.checkpoints import load_checkpoint
+    from medsr.networks.interpolation_skip import InterpolationSkip
     from medsr.networks.preset import Preset
     from medsr.networks.registry import NETWORKS, PRESETS, create
     from medsr.networks.spec import Family, NetworkSpec
@@ -28,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "blocks.output_query": ["Query"],
         "blocks.resnet": ["ResNetEncoder"],
         "checkpoints": ["load_checkpoint"],
+        "interpolation_skip": ["InterpolationSkip"],
         "preset": ["Preset"],
         "registry": ["NETWORKS", "PRESETS", "create"],
         "spec": ["Family", "NetworkSpec"],

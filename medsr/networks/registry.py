@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from medsr.errors import MedsrError
+from medsr.networks.interpolation_skip import InterpolationSkip
 from medsr.networks.methods import METHODS
 from medsr.networks.preset import Preset
 
@@ -15,15 +16,17 @@ PRESETS: dict[str, Preset] = {
 NETWORKS: dict[str, type[nn.Module]] = {preset.network.__name__: preset.network for preset in PRESETS.values()}
 
 
-def create(name: str, **arguments: Any) -> nn.Module:
+def create(name: str, *, interpolation_skip: bool = False, **arguments: Any) -> nn.Module:
     """Build a network.
 
     Args:
         name: The name of a preset ("recnn-10l") or of a class ("ReCNN").
+        interpolation_skip: Whether the interpolated image is added to the output of a network of one fixed scale, see
+            `medsr.networks.InterpolationSkip`.
         **arguments: Arguments that replace those of the preset or the defaults of the class.
 
     Raises:
-        MedsrError: If the name is unknown.
+        MedsrError: If the name is unknown, or the network takes no interpolation skip.
 
     Examples:
         >>> import torch
@@ -36,10 +39,12 @@ def create(name: str, **arguments: Any) -> nn.Module:
     """
     if name in PRESETS:
         preset = PRESETS[name]
-        return preset.network(**{**preset.arguments, **arguments})
-    if name in NETWORKS:
-        return NETWORKS[name](**arguments)
-    raise MedsrError(f"no network is called {name!r}; known: {', '.join([*NETWORKS, *PRESETS])}")
+        network = preset.network(**{**preset.arguments, **arguments})
+    elif name in NETWORKS:
+        network = NETWORKS[name](**arguments)
+    else:
+        raise MedsrError(f"no network is called {name!r}; known: {', '.join([*NETWORKS, *PRESETS])}")
+    return InterpolationSkip(network) if interpolation_skip else network
 
 
 def small(name: str, **arguments: Any) -> nn.Module:
