@@ -11,7 +11,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from medsr.inferers import SliceInferer
-from medsr.metrics import CaseReport, FrechetReport, PooledFeatures, SegmentationReport
+from medsr.metrics import CaseReport, FrechetReport, PanelReport, PooledFeatures, SegmentationReport
 from medsr.transforms import RestoreIntensityd, SetSuperResolutionGridd
 
 INTERPOLATED = "image_interpolated"  # the key of the item that the evaluation's preprocessing makes
@@ -38,6 +38,7 @@ class EvaluationReports:
         feature_network: The network whose features the Fréchet distances compare; None for none.
         feature_tap: The layer of that network whose features are compared.
         device: The device of the feature network.
+        panel: The name of the panel that is evaluated, whose report takes the place of the others; None for none.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class EvaluationReports:
         feature_network: nn.Module | None = None,
         feature_tap: str = "E5",
         device: str | torch.device = "cpu",
+        panel: str | None = None,
     ) -> None:
+        if panel is not None:
+            self.reports: list[Any] = [PanelReport(output_dir, INTERPOLATED)]
+            return
         compared = {baseline: INTERPOLATED, method: "pred"}
-        self.reports: list[Any] = [
-            CaseReport(output_dir, protocol, INTERPOLATED, method=method, baseline_name=baseline)
-        ]
+        self.reports = [CaseReport(output_dir, protocol, INTERPOLATED, method=method, baseline_name=baseline)]
         if segmentation_network is not None:
             inferer, images = SliceInferer(plane), {"HR": "label", **compared}
             self.reports.append(

@@ -228,6 +228,12 @@ def _read_formation(value: Any) -> Any:
     return value
 
 
+def _read_panel(value: Any) -> str:
+    from medsr.datasets.panels import check_panel
+
+    return check_panel(_read_text(value))
+
+
 def _read_start(value: Any) -> str:
     from medsr.weights import check_start
 
@@ -294,6 +300,7 @@ SETTINGS: dict[str, Setting] = {
         "how the LR image was formed, which the result then obeys: auto (its header, or else an estimate), none, or "
         "in words: kspace, block, gaussian:fwhm=1.2, profile:thickness=0.8, or one per axis as kspace/kspace/profile",
     ),
+    "panel": Setting("the name of a panel", _read_panel, optional=True),
     "safe": switch("take the interpolated image where the result looks worse than it"),
     "start": Setting("interpolated or consistent", _read_start),
     "consistency": switch("write |degrade(SR) - LR| (..._consistency)"),

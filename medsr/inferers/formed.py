@@ -11,12 +11,12 @@ import torch
 from monai.data import MetaTensor
 
 from medsr.degradation import Degradation, ExactConsistency, mu_of_noise
-from medsr.formation import Formation, choose_formation, parse_formation
+from medsr.formation import AUTO, Formation, choose_formation, parse_formation
 from medsr.geometry import Scale, output_shape
 from medsr.inferers.guards import Guards, measure
 from medsr.interpolation import Matrix, resampling_matrices, resize
 from medsr.transforms.consistency import formation_of, noise_of
-from medsr.transforms.simulation import SIMULATED
+from medsr.transforms.simulation import FORMATION, SIMULATED
 
 
 @dataclass
@@ -106,13 +106,16 @@ def formed_image(request: Any, image: torch.Tensor, lr: torch.Tensor, scale: Sca
 
     Args:
         request: The formation that was asked for: "auto", a degradation, `SIMULATED`, or None.
-        image: The LR image, (C, *spatial), with its `meta`.
+        image: The LR image, (C, *spatial), with its `meta`, which may ask for another.
         lr: The same as a batch of one, (1, C, *spatial), on the device of the network.
         scale: The scale per spatial axis.
     """
     if request is None:
         return None
     image = image if isinstance(image, MetaTensor) else MetaTensor(image)
+    request = read_request(image.meta.get(FORMATION, request))
+    if request == SIMULATED and SIMULATED not in image.meta:
+        request = AUTO  # a real image
     if request == SIMULATED:
         degradation = formation_of(image)
         noise = noise_of(degradation) * float(lr.max() - lr.min())

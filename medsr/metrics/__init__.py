@@ -13,6 +13,7 @@ from medsr.metrics.frechet import FrechetDistance, PooledFeatures, frechet_dista
 from medsr.metrics.frechet_report import FrechetReport
 from medsr.metrics.monai_metric import FidelityMetric
 from medsr.metrics.overlap import DiceCounts
+from medsr.metrics.panel_report import PanelReport, PanelRow, panel_table, summarise_panel
 from medsr.metrics.protocol import METRICS, PROTOCOLS, Protocol, get_protocol
 from medsr.metrics.report import format_table, paired_wilcoxon, summarise
 from medsr.metrics.rows import Row, read_csv, read_json, write_csv, write_json
@@ -29,6 +30,8 @@ __all__ = [
     "FidelityMetric",
     "FrechetDistance",
     "FrechetReport",
+    "PanelReport",
+    "PanelRow",
     "PooledFeatures",
     "Protocol",
     "Row",
@@ -42,12 +45,14 @@ __all__ = [
     "mse",
     "nmse",
     "paired_wilcoxon",
+    "panel_table",
     "psnr",
     "read_csv",
     "read_json",
     "ssim",
     "ssim_map",
     "summarise",
+    "summarise_panel",
     "write_csv",
     "write_json",
 ]

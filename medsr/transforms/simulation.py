@@ -21,6 +21,7 @@ from medsr.transforms.pairs import LR_SCALE
 
 SIMULATED = "simulated"  # key of `meta`
 DEGRADATION = "degradation"  # key of an item
+FORMATION = "formation"  # key of an item and of `meta`: what an inferer is to be asked for, where it obeys formations
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class SimulateLowResolutiond(Transform):
         lr: The key under which the LR image is stored. An item that already has it (a real pair) stays as it is.
         hr: The key of the HR image (C, *spatial), a MetaTensor; it is cropped centrally to the divisible size.
         degradation: The degradation: an object, a registered name, or a dictionary. An item with an entry
-            `degradation` is degraded by that instead.
+            `degradation` is degraded by that instead; an entry `formation` goes with the LR image to the inferer.
         scale: The SR scale, or None to take it from the item.
         scale_key: The key of the scale in the item.
         seed: The seed of the degradation's chance, if it has any; None draws anew each time, by torch's generator.
@@ -103,10 +104,12 @@ class SimulateLowResolutiond(Transform):
             if key in result:
                 result[key] = centre_crop(result[key], hr.shape[1:])
         generator = None if self.seed is None else torch.Generator(hr.device).manual_seed(self.seed)
-        degradation = as_degradation(result.get(DEGRADATION, self.degradation)).draw(exact, generator)
+        degradation = as_degradation(result.pop(DEGRADATION, self.degradation)).draw(exact, generator)
         values = degradation(hr.as_tensor()[None].float(), exact, generator=generator)[0]
         affine = degradation.lr_affine(hr.affine.numpy(), tuple(hr.shape[1:]), exact)
         lr = MetaTensor(values, meta={**hr.meta, SIMULATED: Simulated(degradation)})
+        if FORMATION in result:
+            lr.meta[FORMATION] = str(result[FORMATION])
         lr.affine = torch.as_tensor(affine)
         lr.meta[LR_SCALE] = scale_text(exact)
         lr.meta["spatial_shape"] = tuple(values.shape[1:])
