@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import log10
+from math import isnan, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,13 @@ from ignite.engine import Events
 
 from medsr.datasets.panels import AUTO, CASE, FORMATION, KNOWN
 from medsr.degradation import ExactConsistency, mu_of_noise
-from medsr.errors import InputError
+from medsr.errors import InputError, OutputError
 from medsr.files.atomic import atomic_path, write_json_atomic, write_text
 from medsr.inferers.facts import InferenceFacts
 from medsr.metrics.case_names import case_names
 from medsr.metrics.case_report import items_of
 from medsr.transforms.intensity import OFFSET, SCALE
+from medsr.version import __version__
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -74,9 +75,16 @@ class PanelReport:
 
     def attach(self, engine: Engine) -> None:
         """Register the handler with an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda _engine: self._measured.clear())
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._measured = []
+        try:  # so that a folder that cannot be made is an error now, not after an hour of inference
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
 
     def _collect(self, engine: Engine) -> None:
         pairs = zip(items_of(engine.state.batch), items_of(engine.state.output), strict=True)
@@ -117,11 +125,12 @@ class PanelReport:
         rows = [PanelRow(**{**asdict(row), "image": name}) for row, name in zip(rows, names, strict=True)]
         summary = summarise_panel(rows)
         worst = min(rows, key=lambda row: row.gain)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         write_text(self.output_dir / "panel.csv", _as_csv(rows))
         write_text(self.output_dir / "panel.md", panel_table(summary))
         _draw(self.output_dir / "panel.png", summary)
-        write_json_atomic(self.output_dir / "panel.json", {"cases": summary, "worst": asdict(worst)})
+        write_json_atomic(
+            self.output_dir / "panel.json", {"medsr": __version__, "cases": summary, "worst": asdict(worst)}
+        )
         print(panel_table(summary))
         logger.info(
             "worst case of the panel: %+.2f dB (%s, %s, %s)", worst.gain, worst.case, worst.formation, worst.image
@@ -144,6 +153,8 @@ def summarise_panel(rows: Sequence[PanelRow]) -> list[dict[str, Any]]:
                 "worst": min(gains),
                 "gain_over_consistent": sum(over) / len(over),
                 "worst_over_consistent": min(over),
+                "noise_gain": _mean(row.noise_gain for row in found),
+                "outside_envelope": _mean(row.outside_envelope for row in found),
             }
         )
     return summary
@@ -188,6 +199,12 @@ def _psnr(image: torch.Tensor, hr: torch.Tensor) -> float:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Return the mean of what was measured; None if nothing was."""
+    measured = [value for value in values if not isnan(value)]
+    return sum(measured) / len(measured) if measured else None
 
 
 def _as_csv(rows: Sequence[PanelRow]) -> str:

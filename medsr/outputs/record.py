@@ -126,6 +126,7 @@ def make_record(
         tiles: The number of tiles.
         warnings: The warnings of the whole run.
         provenance: The provenance of the source, if the image was read from it.
+        formation: The formation that the result obeys; None if it obeys none.
         guards: What users look at in the result, measured; None if it was not.
     """
     weight_file = Path(weights) if weights else None

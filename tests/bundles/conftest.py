@@ -76,6 +76,12 @@ class Bundle:
     def name(self) -> str:
         return self.root.name
 
+    @property
+    def start(self) -> str:
+        """What a restore network reads, by the notes of its weights."""
+        notes = self.root / "models" / "model.json"
+        return json.loads(notes.read_text())["start"] if notes.is_file() else "interpolated"
+
     def config(self, name: str) -> dict[str, Any]:
         return json.loads((self.root / "configs" / f"{name}.json").read_text())
 
@@ -197,6 +203,7 @@ def expected_image(bundle: Bundle) -> Callable[..., np.ndarray]:
         lr = x = (image - low) / (high - low)
         if not bundle.is_fixed and not bundle.is_arbitrary:
             x = ndimage.zoom(x, scale, order=3, mode="nearest", grid_mode=True)
+            x = obeying(x, lr, record) if bundle.start == "consistent" else x
         axis = superior_axis(affine) if bundle.spec.spatial_dims == 2 else None
         slices = torch.as_tensor(x)[None, None] if axis is None else torch.as_tensor(x).movedim(axis, 0)[:, None]
         with torch.no_grad():

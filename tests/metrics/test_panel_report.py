@@ -51,6 +51,7 @@ def test_means_and_worst_of_each_case() -> None:
     assert (known["images"], known["gain"], known["worst"]) == (2, 2.0, 1.0)
     assert (known["gain_over_consistent"], known["worst_over_consistent"]) == (0.0, -0.5)
     assert auto["worst"] == -1.0
+    assert known["noise_gain"] == pytest.approx(1.1)
     assert "| k | +2.00 (+1.00) | +0.00 (-0.50) | -1.00 (-1.00) | +0.00 (+0.00) |" in panel_table([known, auto])
 
 
