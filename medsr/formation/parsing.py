@@ -59,8 +59,10 @@ def parse_formation(request: str | Mapping[str, Any] | Degradation | None) -> Li
     if not isinstance(request, str):
         return _separable(degradation.as_degradation(request).downsampling)
     text = request.strip()
-    if text.lower() in ("", AUTO):
+    if text.lower() == AUTO:
         return AUTO
+    if not text:
+        raise InputError("expected a formation in words, such as kspace, got an empty text; write auto or none")
     parts = [part.strip() for part in text.split("/")]
     if len(parts) == 1:
         return _one(text)
@@ -146,7 +148,7 @@ def _choices(known: list[str]) -> str:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    nearest = get_close_matches(word, known, n=1, cutoff=0)
+    nearest = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; the nearest is {nearest[0]!r}" if nearest else ""
 
 

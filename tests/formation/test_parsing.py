@@ -21,7 +21,6 @@ KSPACE = degradation.get("kspace-truncation")
     ("text", "expected"),
     [
         ("auto", "auto"),
-        ("", "auto"),
         (None, "auto"),
         ("none", None),
         (" KSPACE ", KSPACE),
@@ -101,3 +100,11 @@ def test_a_formation_is_linear_and_has_a_known_origin() -> None:
         Formation(degradation.get("acquisition-3d"), "stated")
     with pytest.raises(InputError, match="one of stated, header"):
         Formation(KSPACE, "guessed")
+
+
+@pytest.mark.parametrize(("text", "words"), [("", "got an empty text; write auto or none"), ("$x", "got '$x'")])
+def test_no_hint_where_nothing_is_near(text: str, words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_formation(text)
+    assert words in str(caught.value)
+    assert "nearest" not in str(caught.value)

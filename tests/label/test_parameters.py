@@ -73,7 +73,7 @@ def test_casts_are_refused(dtype: str) -> None:
         ({"scale": 2, "spacing": 1}, "got both"),
         ({"output_dir": "/etc"}, "no parameter 'output_dir'; known are scale, spacing"),
         ({"inferer::max_voxels": 1}, "no parameter"),
-        ({"formation": "blocks"}, "the nearest is"),
+        ({"formation": "blocks"}, "a formation such as kspace"),
         ({"memory_mb": 1.5}, "whole number"),
         ({"series": "a/b"}, "short word"),
         ({"precision": "x" * 1000}, "short word"),
