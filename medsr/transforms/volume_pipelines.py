@@ -22,7 +22,10 @@ _PAIR = ("image", "label")
 
 
 class _LoadInterpolated(Compose):
-    """Load HR images, and LR ones where items have them, in the LR image's window; bring LR to the HR grid."""
+    """The pipeline that loads HR and LR images, normalises them, and interpolates LR images to the HR grid.
+
+    The LR image of an item, if it has one, gives the window of both.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -35,7 +38,7 @@ class _LoadInterpolated(Compose):
 
 
 class VolumeTraining(Compose):
-    """Make patches of volumes and of what can be known of them from an LR image, at a drawn scale.
+    """The pipeline to patches of volumes and of what can be known of them from an LR image, at a drawn scale.
 
     Items hold a volume as `label`. Its LR image is simulated at a drawn scale (Pham et al. 2017, sections 2 and 4), by
     a degradation that may be drawn too, and brought back to the HR grid; then many patches are cut from both. An item
@@ -75,7 +78,7 @@ class VolumeTraining(Compose):
 
 
 class VolumeValidation(Compose):
-    """Make the image that the network restores, and the HR image, of the centre of volumes, at one scale.
+    """The pipeline to the image that the network restores, and the HR image, of the centre of volumes, at one scale.
 
     Args:
         scale: The scale, one number or one per axis.
@@ -103,7 +106,7 @@ class VolumeValidation(Compose):
 
 
 class VolumeEvaluation(Compose):
-    """Make volumes, their LR images, and the interpolation to compare with, at the scale of each item.
+    """The pipeline to volumes, their LR images, and the interpolation to compare with, at the scale of each item.
 
     HR and LR are normalised by the window of the LR image, the only one that is known at inference.
 

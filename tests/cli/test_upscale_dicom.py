@@ -137,7 +137,7 @@ def test_maps_on_request(upscale: Command, series: Path, tmp_path: Path) -> None
         assert done.status == 0, done.err
         assert names(out) == ["head_sr.json", "head_sr.nii.gz", f"head_sr_{name}.nii.gz"]
     assert nib.load(out / "head_sr_consistency.nii.gz").shape == SHAPE
-    assert json.loads((out / "head_sr.json").read_text())["consistency"]["degradation"]["name"] == "gaussian-blur"
+    assert json.loads((out / "head_sr.json").read_text())["consistency"]["degradation"]["name"] == "per-axis"
     done = upscale(series, "-o", tmp_path / "both", "--consistency", "--uncertainty", "--format", "dicom")
     assert done.status == 0, done.err
     found = [name for name in names(tmp_path / "both") if "/" not in name]

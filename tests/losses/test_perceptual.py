@@ -105,7 +105,7 @@ def test_missing_file_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.M
         vgg19_features()
     assert EXTERNAL["vgg19-imagenet"].source in str(missing.value)
     assert "\n" not in str(missing.value)
-    with pytest.raises(InputError, match=r"other.pth is missing: .*fetch https"):
+    with pytest.raises(InputError, match=r"other.pth is missing; .*download https"):
         vgg19_features(tmp_path / "other.pth")
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="does not fit VGG19Features"):

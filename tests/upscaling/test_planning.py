@@ -70,7 +70,7 @@ def test_contrasts_are_one_case(images: Path, tmp_path: Path) -> None:
         ("out", {"bids": True, "extension": ".mha"}, "BIDS names are for"),
         ("x.png", {}, "pictures are written into a folder"),
         ("notes.md", {}, "is a file, but no image"),
-        ("out", {"contrasts": ["T1w", "FLAIR"]}, "no FLAIR"),
+        ("out", {"contrasts": ["T1w", "FLAIR"]}, "expected FLAIR beside .*, found none"),
     ],
 )
 def test_refused(images: Path, tmp_path: Path, output: str, options: dict[str, object], words: str) -> None:

@@ -29,7 +29,7 @@ class BoundedFile(io.BufferedReader):
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Suppress pydicom's messages about odd but harmless values."""
+    """Suppress messages of pydicom about odd but harmless values."""
     logger = logging.getLogger("pydicom")
     level = logger.level
     if level == logging.CRITICAL:  # inside another such block; setting the level takes a millisecond
