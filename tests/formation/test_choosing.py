@@ -18,6 +18,7 @@ from medsr.data.acquisition import ACQUISITION, Acquisition
 from medsr.degradation import KspaceTruncationDegradation, PerAxisDegradation, SliceProfileDegradation
 from medsr.errors import InputError
 from medsr.formation import Formation, choose_formation
+from medsr.formation.choosing import LEAST_NOISE
 from medsr.transforms.intensity import OFFSET
 from medsr.transforms.pairs import LR_SCALE
 
@@ -149,3 +150,9 @@ def test_a_summary_names_each_axis_where_they_differ() -> None:
     assert Formation(kspace, "assumed").summary == "kspace-truncation (assumed)"
     mixed = PerAxisDegradation(axes=(kspace, None, profile))
     assert Formation(mixed, "header").summary == "kspace-truncation / none / slice-profile (header)"
+
+
+def test_auto_assumes_noise_that_smoothing_may_hide(image: MetaTensor) -> None:
+    smooth = MetaTensor(torch.as_tensor(gaussian_filter(image.numpy(), (0, 1, 1, 1))), affine=image.affine)
+    assert choose_formation("auto", smooth, (2, 2, 2)).noise >= LEAST_NOISE
+    assert choose_formation("kspace", smooth, (2, 2, 2)).noise < LEAST_NOISE, "what is stated is not doubted"
