@@ -27,8 +27,8 @@ _AIR = -500.0  # Hounsfield units; no MR image has such values
 _NO_CT = "the spectrum of a CT does not tell its kernel from its formation; truncated k-space is assumed"
 
 # The noise that `auto` assumes at least. Smoothing and resampling hide noise from the estimate; where a blur is undone
-# in such an image, its noise comes back enlarged. On a real 1 mm T1w head (resampled once, estimated noise 0) at 2x2x2 the
-# high-pass noise of flat tissue is 3.3 times a spline's without this, 2.0 times with 0.01, and 1.5 times with 0.02.
+# in such an image, its noise comes back enlarged. On a real 1 mm T1w head (resampled once, estimated noise 0) at 2x2x2
+# the high-pass noise of flat tissue is 3.3 times a spline's without this, 2.0 times with 0.01, and 1.5 times with 0.02.
 LEAST_NOISE = 0.02
 
 

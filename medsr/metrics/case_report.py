@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ignite.distributed as idist
 import torch
@@ -31,6 +32,8 @@ __all__ = ["CaseReport"]
 
 _VERSIONS = ("torch", "monai", "numpy", "scipy", "pytorch-ignite")
 
+Measured = TypeVar("Measured")
+
 
 @dataclass(frozen=True)
 class _Measured:
@@ -42,7 +45,47 @@ class _Measured:
     values: dict[str, float]
 
 
-class CaseReport:
+class ItemReport(ABC):
+    """The base of handlers that measure every item of an evaluator, and write files at the end of an epoch.
+
+    Args:
+        output_dir: The folder for the files, which is made if necessary.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+        self._measured: list[Any] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register the handler with an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
+
+    def _start(self, _engine: Engine) -> None:
+        self._measured = []
+        try:  # so that a folder that cannot be made is an error now, not after an hour of inference
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
+
+    def _collect(self, engine: Engine) -> None:
+        batch, output = items_of(engine.state.batch), items_of(engine.state.output)
+        if len(batch) != len(output):
+            raise InputError(f"the evaluator holds {len(batch)} inputs but {len(output)} outputs")
+        for given, made in zip(batch, output, strict=True):
+            self._measure_item({**given, **made})
+
+    @abstractmethod
+    def _measure_item(self, item: Mapping[str, Any]) -> None:
+        """Append to `_measured` what is measured of an item: the keys of the batch and the output together."""
+
+    @abstractmethod
+    def _finish(self, _engine: Engine) -> None:
+        """Write the files."""
+
+
+class CaseReport(ItemReport):
     """A handler that measures every case of an evaluator (`SupervisedEvaluator`) and writes the results.
 
     At the end of an epoch `output_dir` holds "metrics.csv" (one row per case, scale and method) and
@@ -90,34 +133,13 @@ class CaseReport:
     ) -> None:
         if baseline is not None and method == baseline_name:
             raise InputError(f"method and baseline need two names in the table, but both are {method!r}; rename one")
-        self.output_dir = Path(output_dir)
+        super().__init__(output_dir)
         self.measure = CaseMetrics(protocol)
         self.methods = {method: pred_key} | ({} if baseline is None else {baseline_name: baseline})
         self.baseline_name = None if baseline is None else baseline_name
         self.label_key, self.image_key = label_key, image_key
         self.mask_key, self.scale_key, self.modality_key = mask_key, scale_key, modality_key
         self.quiet = quiet
-        self._measured: list[_Measured] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Register the handler with an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-
-    def _start(self, _engine: Engine) -> None:
-        self._measured = []
-        try:  # so that a folder that cannot be made is an error now, not after an hour of inference
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
-
-    def _collect(self, engine: Engine) -> None:
-        batch, output = items_of(engine.state.batch), items_of(engine.state.output)
-        if len(batch) != len(output):
-            raise InputError(f"the evaluator holds {len(batch)} inputs but {len(output)} outputs")
-        for given, made in zip(batch, output, strict=True):
-            self._measure_item({**given, **made})
 
     def _measure_item(self, item: Mapping[str, Any]) -> None:
         file = self._file(item) or f"case-{len(self._measured) // len(self.methods) + 1:04d}"
@@ -147,7 +169,7 @@ class CaseReport:
         return ""
 
     def _finish(self, _engine: Engine) -> None:
-        rows = _rows(_gathered(self._measured))
+        rows = _rows(gathered(self._measured))
         if idist.get_rank() != 0:
             return
         if not rows:
@@ -189,13 +211,13 @@ def item_scale(scale: Any, ndim: int) -> Scale | None:
     return as_scale(scale, ndim)
 
 
-def _gathered(measured: list[_Measured]) -> list[_Measured]:
+def gathered(measured: list[Measured]) -> list[Measured]:
     """Return the results of all processes, without repeated cases, by which a sampler makes their shares equal."""
     if idist.get_world_size() <= 1:
         return measured
     everyone: list[Any] = [None] * idist.get_world_size()
     torch.distributed.all_gather_object(everyone, measured)
-    result: list[_Measured] = []
+    result: list[Measured] = []
     for share in everyone:
         result += [m for m in share if m not in result]
     return result

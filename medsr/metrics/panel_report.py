@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
 
 from medsr.datasets.panels import AUTO, CASE, FORMATION, KNOWN
 from medsr.degradation import ExactConsistency, mu_of_noise
-from medsr.errors import InputError, OutputError
+from medsr.errors import InputError
 from medsr.files.atomic import atomic_path, write_json_atomic, write_text
 from medsr.inferers.facts import InferenceFacts
 from medsr.metrics.case_names import case_names
-from medsr.metrics.case_report import items_of
+from medsr.metrics.case_report import ItemReport, gathered, print_anywhere
 from medsr.transforms.intensity import OFFSET, SCALE
 from medsr.version import __version__
 
@@ -57,7 +56,7 @@ class PanelRow:
     outside_envelope: float
 
 
-class PanelReport:
+class PanelReport(ItemReport):
     """A handler that measures a panel (`medsr.datasets.with_panel`) and writes its tables.
 
     At the end `output_dir` holds "panel.csv" (a row for each image, formation, and whether it was known), "panel.json"
@@ -69,27 +68,11 @@ class PanelReport:
     """
 
     def __init__(self, output_dir: str | Path, interpolated: str = "image_interpolated") -> None:
-        self.output_dir = Path(output_dir)
+        super().__init__(output_dir)
         self.interpolated = interpolated
-        self._measured: list[PanelRow] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Register the handler with an evaluator."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
-
-    def _start(self, _engine: Engine) -> None:
-        self._measured = []
-        try:  # so that a folder that cannot be made is an error now, not after an hour of inference
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {self.output_dir}: {error.strerror or error}") from None
-
-    def _collect(self, engine: Engine) -> None:
-        pairs = zip(items_of(engine.state.batch), items_of(engine.state.output), strict=True)
-        for given, made in pairs:
-            self._measured.append(self._measure({**given, **made}))
+    def _measure_item(self, item: Mapping[str, Any]) -> None:
+        self._measured.append(self._measure(item))
 
     def _measure(self, item: Mapping[str, Any]) -> PanelRow:
         hr, sr, plain = (torch.as_tensor(item[key]).double().cpu() for key in ("label", "pred", self.interpolated))
@@ -114,11 +97,7 @@ class PanelReport:
         )
 
     def _finish(self, _engine: Engine) -> None:
-        rows: list[PanelRow] = self._measured
-        if idist.get_world_size() > 1:
-            everyone: list[Any] = [None] * idist.get_world_size()
-            torch.distributed.all_gather_object(everyone, rows)
-            rows = [row for part in everyone for row in part]
+        rows: list[PanelRow] = gathered(self._measured)
         if idist.get_rank() or not rows:
             return
         names = case_names([row.image for row in rows])
@@ -131,7 +110,7 @@ class PanelReport:
         write_json_atomic(
             self.output_dir / "panel.json", {"medsr": __version__, "cases": summary, "worst": asdict(worst)}
         )
-        print(panel_table(summary))
+        print_anywhere(panel_table(summary))
         logger.info(
             "worst case of the panel: %+.2f dB (%s, %s, %s)", worst.gain, worst.case, worst.formation, worst.image
         )
